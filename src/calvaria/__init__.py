@@ -1,0 +1,90 @@
+"""Gives back the missing bone of a skull with a hole in it, from a CT or a bone mask.
+
+Three lines do the main job::
+
+    import calvaria
+
+    case = calvaria.read("skull.nrrd")
+    result = calvaria.reconstruct(case)  # .patch, .completed, .plane, .confidence, .report
+
+The names below load what they need when they are first used, so that ``import calvaria`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from calvaria.errors import (
+        CalvariaError,
+        FormatError,
+        GeometryError,
+        InputError,
+        MissingExtraError,
+        QualityError,
+    )
+    from calvaria.io import read_mask, write_mesh
+    from calvaria.io import read_volume as read
+    from calvaria.io import write_volume as write
+    from calvaria.metrics import Scores
+    from calvaria.pipeline import Reconstruction, evaluate, reconstruct
+    from calvaria.volume import Grid, Mesh, Volume
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CalvariaError": ("calvaria.errors", "CalvariaError"),
+    "FormatError": ("calvaria.errors", "FormatError"),
+    "GeometryError": ("calvaria.errors", "GeometryError"),
+    "InputError": ("calvaria.errors", "InputError"),
+    "MissingExtraError": ("calvaria.errors", "MissingExtraError"),
+    "QualityError": ("calvaria.errors", "QualityError"),
+    "Grid": ("calvaria.volume", "Grid"),
+    "Mesh": ("calvaria.volume", "Mesh"),
+    "Reconstruction": ("calvaria.pipeline", "Reconstruction"),
+    "Scores": ("calvaria.metrics", "Scores"),
+    "Volume": ("calvaria.volume", "Volume"),
+    "evaluate": ("calvaria.pipeline", "evaluate"),
+    "read": ("calvaria.io", "read_volume"),
+    "read_mask": ("calvaria.io", "read_mask"),
+    "reconstruct": ("calvaria.pipeline", "reconstruct"),
+    "write": ("calvaria.io", "write_volume"),
+    "write_mesh": ("calvaria.io", "write_mesh"),
+}
+"""Public name -> (module, name there)."""
+
+__all__ = [
+    "CalvariaError",
+    "FormatError",
+    "GeometryError",
+    "Grid",
+    "InputError",
+    "Mesh",
+    "MissingExtraError",
+    "QualityError",
+    "Reconstruction",
+    "Scores",
+    "Volume",
+    "__version__",
+    "evaluate",
+    "read",
+    "read_mask",
+    "reconstruct",
+    "write",
+    "write_mesh",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'calvaria' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -87,7 +87,7 @@ class Grid:
     @cached_property
     def inverse(self) -> NDArray[np.float64]:
         """(4, 4) world LPS mm -> voxel index."""
-        inverse = np.linalg.inv(self.affine)
+        inverse = np.asarray(np.linalg.inv(self.affine), dtype=np.float64)
         inverse.setflags(write=False)
         return inverse
 
@@ -104,11 +104,15 @@ class Grid:
 
     def to_world(self, index: ArrayLike) -> NDArray[np.float64]:
         """World mm of (..., 3) voxel indices, which may be fractional."""
-        return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        world: NDArray[np.float64] = np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return world
 
     def to_index(self, world_mm: ArrayLike) -> NDArray[np.float64]:
         """Fractional voxel indices of (..., 3) world points, mm."""
-        return np.asarray(world_mm, dtype=np.float64) @ self.inverse[:3, :3].T + self.inverse[:3, 3]
+        index: NDArray[np.float64] = (
+            np.asarray(world_mm, dtype=np.float64) @ self.inverse[:3, :3].T + self.inverse[:3, 3]
+        )
+        return index
 
     def corners_mm(self) -> NDArray[np.float64]:
         """(8, 3) world mm of the corner voxels' centres."""
@@ -134,7 +138,11 @@ class Grid:
             raise GeometryError(f"{what} must lie on one grid; their corners are up to {off:.3g} mm apart")
 
     def crop(self, box: Box) -> Grid:
-        """The part of the grid inside ``box``; every kept voxel keeps its place."""
+        """The part of the grid inside ``box``; every kept voxel keeps its place.
+
+        Raises:
+            GeometryError: the box is empty, or has steps.
+        """
         ranges = [s.indices(n) for s, n in zip(box, self.shape, strict=True)]
         if any(step != 1 for _, _, step in ranges):
             raise GeometryError("a crop takes whole ranges; use coarsen for steps")
@@ -144,21 +152,35 @@ class Grid:
         return Grid((i, j, k), affine)
 
     def pad(self, before: tuple[int, int, int], after: tuple[int, int, int]) -> Grid:
-        """The grid with voxels added (negative: removed) at both ends of each axis."""
+        """The grid with voxels added (negative: removed) at both ends of each axis.
+
+        Raises:
+            GeometryError: nothing is left.
+        """
         affine = self.affine.copy()
         affine[:3, 3] = self.to_world([-b for b in before])
         i, j, k = (n + b + a for n, b, a in zip(self.shape, before, after, strict=True))
         return Grid((i, j, k), affine)
 
     def permute(self, order: tuple[int, int, int]) -> Grid:
-        """The grid with its axes reordered; every voxel keeps its place."""
+        """The grid with its axes reordered; every voxel keeps its place.
+
+        Raises:
+            GeometryError: ``order`` is not a permutation of 0, 1, 2.
+        """
         if sorted(order) != [0, 1, 2]:
             raise GeometryError(f"an axis order is a permutation of 0, 1, 2; got {order}")
         i, j, k = (self.shape[a] for a in order)
         return Grid((i, j, k), self.affine[:, [*order, 3]])
 
     def flip(self, axes: tuple[int, ...]) -> Grid:
-        """The grid with axes running the other way; every voxel keeps its place."""
+        """The grid with axes running the other way; every voxel keeps its place.
+
+        Raises:
+            GeometryError: ``axes`` are not different numbers from 0 to 2.
+        """
+        if len(set(axes)) != len(axes) or not set(axes) <= {0, 1, 2}:
+            raise GeometryError(f"the axes to flip are different numbers from 0 to 2; got {axes}")
         affine = self.affine.copy()
         for axis in axes:
             affine[:3, 3] += affine[:3, axis] * (self.shape[axis] - 1)
@@ -166,5 +188,9 @@ class Grid:
         return Grid(self.shape, affine)
 
     def moved(self, world_to_world: ArrayLike) -> Grid:
-        """The grid after a 4 x 4 map of the world: the voxels stay, the world around them moves."""
+        """The grid after a 4 x 4 map of the world: voxel (i, j, k) now lies where the map takes its old place.
+
+        Raises:
+            GeometryError: the map is not invertible.
+        """
         return Grid(self.shape, np.asarray(world_to_world, dtype=np.float64) @ self.affine)

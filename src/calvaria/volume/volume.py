@@ -34,8 +34,9 @@ class Volume:
     grid: Grid
 
     def __post_init__(self) -> None:
-        if not isinstance(self.data, np.ndarray) or self.data.shape != self.grid.shape:
-            found = getattr(self.data, "shape", type(self.data).__name__)
+        data: object = self.data
+        if not (isinstance(data, np.ndarray) and data.shape == self.grid.shape):
+            found = getattr(data, "shape", type(data).__name__)
             raise GeometryError(f"the data must be an array of the grid's shape {self.grid.shape}; got {found}")
 
     @property
@@ -74,21 +75,41 @@ class Volume:
         return Volume(data, self.grid)
 
     def crop(self, box: Box) -> Volume:
-        """A view of the part inside ``box``; every voxel keeps its place."""
+        """A view of the part inside ``box``; every voxel keeps its place.
+
+        Raises:
+            GeometryError: the box is empty, or has steps.
+        """
         return Volume(self.data[box], self.grid.crop(box))
 
     def pad(self, before: tuple[int, int, int], after: tuple[int, int, int], fill: float | bool = 0) -> Volume:
-        """A copy with voxels of value ``fill`` added at both ends of each axis."""
-        width = list(zip(before, after, strict=True))
-        return Volume(np.pad(self.data, width, constant_values=fill), self.grid.pad(before, after))
+        """A copy with voxels of value ``fill`` added (negative: removed) at both ends of each axis.
+
+        Raises:
+            GeometryError: nothing is left.
+        """
+        grid = self.grid.pad(before, after)
+        width = [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)]
+        i, j, k = (slice(max(-b, 0), max(-b, 0) + n) for b, n in zip(before, grid.shape, strict=True))
+        return Volume(np.pad(self.data, width, constant_values=fill)[i, j, k], grid)
 
     def permute(self, order: tuple[int, int, int]) -> Volume:
-        """A view with the axes reordered; every voxel keeps its place."""
-        return Volume(np.transpose(self.data, order), self.grid.permute(order))
+        """A view with the axes reordered; every voxel keeps its place.
+
+        Raises:
+            GeometryError: ``order`` is not a permutation of 0, 1, 2.
+        """
+        grid = self.grid.permute(order)
+        return Volume(np.transpose(self.data, order), grid)
 
     def flip(self, axes: tuple[int, ...]) -> Volume:
-        """A view with axes running the other way; every voxel keeps its place."""
-        return Volume(np.flip(self.data, axes), self.grid.flip(axes))
+        """A view with axes running the other way; every voxel keeps its place.
+
+        Raises:
+            GeometryError: ``axes`` are not different numbers from 0 to 2.
+        """
+        grid = self.grid.flip(axes)
+        return Volume(np.flip(self.data, axes), grid)
 
 
 def bounding_box(mask: BoolArray, margin: tuple[int, int, int] = (0, 0, 0)) -> Box | None:
@@ -105,12 +126,11 @@ def bounding_box(mask: BoolArray, margin: tuple[int, int, int] = (0, 0, 0)) -> B
     (slice(0, 3, None), slice(0, 3, None), slice(0, 1, None))
     """
     # One pass over the large array; the two remaining projections are small.
-    flat = mask.any(axis=2)
+    flat: BoolArray = np.any(mask, axis=2)
     if not flat.any():
         return None
-    i, j = flat.any(axis=1), flat.any(axis=0)
-    i_range, j_range = _ends(i), _ends(j)
-    k = mask[i_range[0] : i_range[1], j_range[0] : j_range[1]].any(axis=(0, 1))
+    i_range, j_range = _ends(np.any(flat, axis=1)), _ends(np.any(flat, axis=0))
+    k: BoolArray = np.any(mask[i_range[0] : i_range[1], j_range[0] : j_range[1]], axis=(0, 1))
     a, b, c = (
         slice(max(start - m, 0), min(stop + m, n))
         for (start, stop), m, n in zip((i_range, j_range, _ends(k)), margin, mask.shape, strict=True)

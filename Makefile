@@ -1,0 +1,92 @@
+# make demo    the whole way on a made-up skull: figures, a picture, the files (in demo-out/)
+# make test    everything that must hold: style, types, layers, tests, and the built package in an empty environment
+# make test-lowest   the tests on the oldest versions that pyproject.toml allows
+# make coverage, make format, make clean
+#
+# Needs Python 3.11 or newer and make; the rest comes from the package index into .venv. Another Python:
+#   make test PYTHON=/path/to/python3.12
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WHEEL_DIR := build/wheel
+WHEEL_ENV := build/wheel-env
+LOWEST_ENV := build/lowest-env
+DEMO_OUT := demo-out
+TEST_JOBS ?= 2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Test processes run side by side: one numerical thread each.
+test coverage pytest test-lowest: export OMP_NUM_THREADS := 1
+test coverage pytest test-lowest: export OPENBLAS_NUM_THREADS := 1
+
+.PHONY: help demo test lint pytest coverage wheel-test test-lowest format clean
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+# A virtual environment, from a Python that is new enough.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "calvaria needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." \
+	       "Name another one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# The package alone, editable; the pins make every machine the same.
+$(VENV)/.core: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt hatchling editables
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+# The package with what its tests need.
+$(VENV)/.dev: $(VENV)/.core
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/calvaria demo -o $(DEMO_OUT)
+
+test: lint pytest wheel-test
+	@echo "all tests passed"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+# Doctests are collected from src (see pyproject.toml). Order is random; the seed stands in the first lines.
+pytest: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(TEST_JOBS) $(PYTEST_ARGS)
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --cov --cov-report=term $(PYTEST_ARGS)
+
+# What a user gets: the wheel, alone in an empty environment, away from the sources.
+wheel-test: $(VENV)/.dev
+	rm -rf $(WHEEL_DIR) $(WHEEL_ENV)
+	$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL_DIR) .
+	$(PYTHON) -m venv $(WHEEL_ENV)
+	$(WHEEL_ENV)/bin/python -m pip install -q --no-compile -c constraints.txt $(WHEEL_DIR)/*.whl
+	cd $(WHEEL_ENV) && bin/calvaria --help > /dev/null && bin/calvaria --version && bin/calvaria demo -o demo-out
+
+# The oldest versions that are promised to work. Their own warnings are theirs: not errors here.
+test-lowest: $(VENV)/.dev
+	rm -rf $(LOWEST_ENV)
+	$(PYTHON) -m venv $(LOWEST_ENV)
+	grep -hE '^(iniconfig|pluggy|pygments|pynrrd|pytest|pytest-randomly|pytest-timeout|hypothesis|sortedcontainers|simpleitk)==' \
+	  constraints.txt > $(LOWEST_ENV)/tests.txt
+	$(LOWEST_ENV)/bin/python -m pip install -q --no-compile -c constraints-lowest.txt . -r $(LOWEST_ENV)/tests.txt
+	$(LOWEST_ENV)/bin/python -m pytest -W default --ignore tests/test_house.py $(or $(PYTEST_ARGS),tests)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) build dist $(DEMO_OUT) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .coverage*

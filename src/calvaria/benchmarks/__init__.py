@@ -1,0 +1,1 @@
+"""The tables and timings that calvaria reports, each made by one command."""

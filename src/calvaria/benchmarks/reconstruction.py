@@ -1,0 +1,321 @@
+"""How well and how fast holes are filled: every person of a split, every kind of defect, at full resolution.
+
+::
+
+    python -m calvaria.benchmarks.reconstruction --data ROOT --split test -o results.csv
+
+One row a reconstruction; rows that are in the file already are not computed again, failed ones are. The table at the
+end has n, failures, mean, sd, worst and median of DSC, bDSC and HD95, and what a case cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
+from calvaria.benchmarks.table import Row, append_row, read_rows, summary, write_rows
+from calvaria.errors import CalvariaError, InputError
+from calvaria.metrics import score
+from calvaria.volume.volume import Volume
+
+
+class Answer(NamedTuple):
+    """What one reconstruction gave and cost; see :class:`calvaria.benchmarks.table.Row`."""
+
+    patch: Volume
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    holes: int
+
+
+Solve = Callable[[Volume], Answer]
+"""Defective skull -> its patch and the cost."""
+
+Tell = Callable[[str], None]
+"""Takes one line for the user."""
+
+
+class _Reconstruction(Protocol):
+    @property
+    def patch(self) -> Volume: ...
+
+
+def solve_here(defective: Volume, reconstruct: Callable[[Volume], _Reconstruction]) -> Answer:
+    """Call ``reconstruct`` in this process.
+
+    Args:
+        defective: mask of the defective skull.
+        reconstruct: gives an object with ``.patch`` and, perhaps, ``.holes``.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = reconstruct(defective)
+    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+    holes = getattr(result, "holes", None)
+    return Answer(result.patch, seconds, cpu_seconds, _peak_mb(), -1 if holes is None else len(holes))
+
+
+def solve_with(defective: Volume, model: str) -> Answer:
+    """Call :func:`calvaria.pipeline.reconstruct` in this process with an engine."""
+    from calvaria.pipeline import reconstruct
+
+    return solve_here(defective, partial(reconstruct, engine=model, kind="mask"))
+
+
+def solve_as_command(defective: Volume, model: str, command: Sequence[str] | None = None) -> Answer:
+    """Run the real command line on a file, so that time and memory are those that a user sees.
+
+    Args:
+        defective: mask of the defective skull; written to a temporary file, which isn't timed.
+        model: the engine.
+        command: the program with its first arguments; ``python -m calvaria.cli reconstruct`` by default.
+
+    Raises:
+        InputError: the command failed; with the last line that it wrote.
+    """
+    from calvaria.io import read_mask, write_volume
+
+    program = list(command or (sys.executable, "-m", "calvaria.cli", "reconstruct"))
+    with tempfile.TemporaryDirectory(prefix="calvaria-") as name:
+        folder = Path(name)
+        write_volume(folder / "skull.nrrd", defective)
+        log = folder / "log.txt"
+        arguments = [str(folder / "skull.nrrd"), "-o", str(folder / "out"), "--model", model]
+        wall = time.perf_counter()
+        with log.open("wb") as sink:
+            process = subprocess.Popen([*program, *arguments], stdout=sink, stderr=subprocess.STDOUT)
+            _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - wall
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in (0, 3):  # 3: done, but a quality check failed
+            last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            raise InputError(f"the command ended with exit code {process.returncode}: {last}")
+        record: dict[str, Any] = json.loads((folder / "out" / "result.json").read_text(encoding="utf-8"))
+        holes = len(record["holes"]) if "holes" in record else -1
+        empty = bool(record.get("patch", {}).get("empty", False))
+        patch = defective.with_data(defective.mask & False) if empty else read_mask(folder / "out" / "patch.nrrd")
+    return Answer(patch, seconds, usage.ru_utime + usage.ru_stime, _megabytes(usage.ru_maxrss), holes)
+
+
+def run_task(task: Task, model: str, solve: Solve) -> Row:
+    """Build one case, reconstruct and score it.
+
+    Returns:
+        Its row. Whatever goes wrong is named in the row's ``error``; nothing is raised but interruptions.
+    """
+    try:
+        defective, truth = build(task)
+        answer = solve(defective)
+        scores = score(answer.patch, truth, defective)
+    except Exception as error:  # one bad case must not end a run of hours; it is named, counted and shown
+        text = str(error) if isinstance(error, CalvariaError) else f"{type(error).__name__}: {error}"
+        return Row(task.case.id, task.case.person, task.kind, model, error=" ".join(text.split()) or "unnamed")
+    return Row(
+        task.case.id,
+        task.case.person,
+        task.kind,
+        model,
+        truth.volume_ml,
+        scores.dsc,
+        scores.bdsc,
+        scores.hd95_mm,
+        scores.volume_error_percent,
+        scores.overlap_voxels,
+        answer.seconds,
+        answer.cpu_seconds,
+        answer.peak_mb,
+        answer.holes,
+    )
+
+
+def run_benchmark(
+    tasks: Sequence[Task], output: Path, model: str, solve: Solve, *, jobs: int = 1, tell: Tell | None = None
+) -> list[Row]:
+    """Run the tasks that the file doesn't hold yet, and write each row as soon as it is there.
+
+    Args:
+        tasks: what to run.
+        output: the CSV file; rows of other models in it stay. Failed rows are run again.
+        model: name that the rows get.
+        solve: reconstructs one defective skull; must be picklable for more than one job.
+        jobs: cases at the same time.
+        tell: takes a line of progress a case, with the time left.
+
+    Returns:
+        The rows of all tasks, in their order.
+
+    Raises:
+        FormatError: the file is no benchmark's CSV.
+        InputError: it cannot be written.
+    """
+    kept = [row for row in read_rows(output) if not row.error]
+    write_rows(output, kept)
+    done = {row.key: row for row in kept}
+    todo = [task for task in tasks if (task.case.id, task.kind, model) not in done]
+    say: Tell = tell or (lambda line: None)
+    if len(todo) < len(tasks):
+        say(f"{len(tasks) - len(todo)} of {len(tasks)} cases are in {output.name} already")
+    start = time.monotonic()
+    for count, row in enumerate(_rows(todo, model, solve, jobs), 1):
+        append_row(output, row)
+        done[row.key] = row
+        left = (time.monotonic() - start) / count * (len(todo) - count)
+        figures = (
+            f"FAILED: {row.error}" if row.error else f"DSC {row.dsc:.4f} bDSC {row.bdsc:.4f} HD95 {row.hd95_mm:.2f}"
+        )
+        say(f"[{count}/{len(todo)}, {_duration(left)} left] {row.case} {row.kind}: {figures}")
+    return [done[task.case.id, task.kind, model] for task in tasks]
+
+
+def _rows(todo: Sequence[Task], model: str, solve: Solve, jobs: int) -> Iterator[Row]:
+    if jobs == 1:
+        yield from (run_task(task, model, solve) for task in todo)
+        return
+    # Spawned, not forked: a worker's memory is then its own, and threads of the parent do no harm.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(run_task, task, model, solve): task for task in todo}
+        try:
+            for future in as_completed(futures):
+                task, error = futures[future], future.exception()
+                if error is None:
+                    yield future.result()
+                else:  # the worker itself died, for want of memory for example
+                    yield Row(
+                        task.case.id, task.case.person, task.kind, model, error=f"{type(error).__name__}: {error}"
+                    )
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def save_pictures(rows: Sequence[Row], tasks: Sequence[Task], folder: Path, solve: Solve, say: Tell) -> list[Path]:
+    """Reconstruct the cases of rows once more and draw them: result, truth, defective skull.
+
+    Args:
+        rows: the cases to draw, in the order of their pictures' numbers.
+        tasks: where those cases are found.
+        folder: where the pictures go; made if it isn't there.
+        solve: reconstructs one defective skull.
+        say: told of what cannot be drawn.
+
+    Returns:
+        The pictures that were written.
+    """
+    from calvaria.report import render_case, save_png
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {(task.case.id, task.kind): task for task in tasks}
+    paths = []
+    for number, row in enumerate(rows, 1):
+        try:
+            defective, truth = build(found[row.case, row.kind])
+            picture = render_case(defective, solve(defective).patch, truth)
+            name = f"{number:02d}-{row.case}-{row.kind}-dsc{row.dsc:.3f}.png"
+            paths.append(save_png(folder / name, picture))
+        except CalvariaError as error:
+            say(f"no picture of {row.case} {row.kind}: {error}")
+    return paths
+
+
+def worst_of(rows: Sequence[Row], count: int) -> list[Row]:
+    """The rows with the lowest DSC, lowest first; failed ones have none and are left out."""
+    return sorted((row for row in rows if not row.error), key=lambda row: row.dsc)[:count]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    rows: list[Row] = []
+    try:
+        tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit)
+        solve: Solve = partial(solve_as_command if options.as_command else solve_with, model=options.model)
+        if options.fresh:
+            options.output.unlink(missing_ok=True)
+        rows = run_benchmark(tasks, options.output, options.model, solve, jobs=options.jobs, tell=tell)
+        tell(summary(rows))
+        if options.worst:
+            folder = options.output.with_name(options.output.stem + "-worst")
+            for path in save_pictures(worst_of(rows, options.worst), tasks, folder, solve, tell):
+                tell(f"picture: {path}")
+    except CalvariaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted; the rows so far are in {options.output}, the same command goes on from there\n")
+        return 130
+    failed = [row for row in rows if row.error]
+    if failed:
+        tell(f"{len(failed)} of {len(rows)} failed: {', '.join(f'{row.case} {row.kind}' for row in failed)}")
+    return 3 if failed else 0
+
+
+def tell(line: str) -> None:
+    """Write a line at once, so that a log shows how far a run is."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m calvaria.benchmarks.reconstruction", description="fill the holes of a split, and score"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the AutoImplant 2020 set")
+    parser.add_argument("--split", default="test", choices=("test", "validation", "train"))
+    parser.add_argument(
+        "--model", default="shape-prior", help="the engine; its examples must not hold the split's persons"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="CSV file, continued if it exists")
+    parser.add_argument("--kinds", default=",".join(BENCHMARK_KINDS), help="kinds of defects, with commas")
+    parser.add_argument("--limit", type=int, help="only the first so many persons")
+    parser.add_argument("--jobs", type=int, default=1, help="cases at the same time")
+    parser.add_argument("--as-command", action="store_true", help="run the real command line, to time it honestly")
+    parser.add_argument("--fresh", action="store_true", help="start over, whatever the file holds")
+    parser.add_argument("--worst", type=int, default=0, metavar="N", help="draw the N worst cases beside the CSV file")
+    return parser
+
+
+def _peak_mb() -> float:
+    """The most memory this process has held so far, MB; NaN where the system does not tell."""
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    return _megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def _megabytes(maxrss: int) -> float:
+    """MB from what getrusage gives: bytes on macOS, KiB elsewhere."""
+    return maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
+__all__ = [
+    "Answer",
+    "run_benchmark",
+    "run_task",
+    "save_pictures",
+    "solve_as_command",
+    "solve_here",
+    "solve_with",
+    "worst_of",
+]

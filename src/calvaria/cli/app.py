@@ -1,0 +1,83 @@
+"""The commands put together, and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from calvaria import __version__
+from calvaria.cli import demo, evaluate, models, reconstruct
+from calvaria.cli.screen import Screen, one_line
+from calvaria.errors import CalvariaError
+
+INTERRUPTED = 130
+"""What a shell expects from a program that was stopped by Ctrl-C (128 + SIGINT)."""
+
+app = typer.Typer(
+    name="calvaria",
+    help="Gives back the missing bone of a skull with a hole in it. Research software, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: half as long, and nothing to load
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog=reconstruct.EXAMPLES)(reconstruct.reconstruct)
+app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command(epilog=demo.EXAMPLES)(demo.demo)
+app.command(epilog=models.EXAMPLES)(models.models)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"calvaria {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the words after ``calvaria``; None takes them from the process.
+
+    Returns:
+        The exit code: 0 done, 1 a bug, 2 the input or the call, 3 a quality check failed, 130 interrupted.
+    """
+    screen = Screen()
+    try:
+        command = typer.main.get_command(app)
+        command.main(args=None if argv is None else list(argv), prog_name="calvaria", obj=screen)
+    except SystemExit as stop:  # how typer ends, with the exit code of the command or of a usage error
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        screen.error("interrupted; nothing half written is left")
+        return INTERRUPTED
+    except CalvariaError as error:
+        return _report(screen, error, one_line(error), error.exit_code)
+    except MemoryError as error:
+        return _report(screen, error, "out of memory: crop the volume, or use fewer --jobs", 1)
+    except Exception as error:  # the last line of defence: whatever arrives here is a bug
+        kind = type(error).__name__
+        text = f"this is a bug, please report it with the output of the same command and -v: {kind}: {one_line(error)}"
+        return _report(screen, error, text, 1)
+    return 0
+
+
+def _report(screen: Screen, error: BaseException, text: str, code: int) -> int:
+    """Print one line (with -v the traceback before it) and hand the exit code on."""
+    if screen.verbose:
+        traceback.print_exception(error)
+    screen.error(text)
+    return code

@@ -1,0 +1,117 @@
+"""Cases in files and folders: which there are, what they are called, which belong together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from calvaria.errors import InputError
+
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Files that count as cases in a folder; longer suffixes first."""
+
+MESH_SUFFIXES = (".stl", ".ply", ".obj")
+"""Closed meshes, which are read where a single mask is."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's file.
+
+    Args:
+        name: what the case is called: the file's name without its suffix, or its folder's name.
+        path: the file.
+    """
+
+    name: str
+    path: Path
+
+
+def image_suffix(path: Path) -> str:
+    """The image suffix of a file in lower case, with both parts of ``.nii.gz``; empty for other files.
+
+    >>> image_suffix(Path("a.b.NII.GZ")), image_suffix(Path("notes.txt"))
+    ('.nii.gz', '')
+    """
+    name = path.name.lower()
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
+
+
+def is_mesh(path: Path) -> bool:
+    """Whether a file is a mesh by its name.
+
+    >>> is_mesh(Path("patch.STL"))
+    True
+    """
+    return path.suffix.lower() in MESH_SUFFIXES
+
+
+def case_name(path: Path) -> str:
+    """A file's name without its image suffix (or its last suffix, if it is another one).
+
+    >>> case_name(Path("in/1.2.840.nrrd")), case_name(Path("007.nii.gz")), case_name(Path("skull.stl"))
+    ('1.2.840', '007', 'skull')
+    """
+    suffix = image_suffix(path) or path.suffix
+    return path.name[: len(path.name) - len(suffix)] or path.name
+
+
+def find_cases(folder: Path) -> list[Case]:
+    """Every image of a folder as a case, in order of name; hidden files and subfolders are left out.
+
+    Raises:
+        InputError: there is no image in it, or two images have the same name but for the suffix.
+    """
+    files = sorted(path for path in folder.iterdir() if _is_image(path))
+    if not files:
+        wanted = " ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{folder.name}: no image in this folder; wanted files ending in one of {wanted}")
+    cases = [Case(case_name(path), path) for path in files]
+    _require_unique(cases, folder)
+    return cases
+
+
+def find_patches(folder: Path) -> list[Case]:
+    """The patches in a folder: its images, or, where there are none, ``CASE/patch.*`` of its subfolders.
+
+    The second form is what ``calvaria reconstruct FOLDER -o OUT`` leaves in OUT.
+
+    Raises:
+        InputError: there is neither, or two files have the same name but for the suffix.
+    """
+    inside = sorted(path for path in folder.glob("*/patch.*") if _is_image(path))
+    if not inside or any(_is_image(path) for path in folder.iterdir()):
+        return find_cases(folder)
+    cases = [Case(path.parent.name, path) for path in inside]
+    _require_unique(cases, folder)
+    return cases
+
+
+def match(*folders: Sequence[Case]) -> list[dict[str, Case]]:
+    """Each folder's cases under the names by which they belong together.
+
+    The name is what stands before the first dot (``007.patch.nrrd`` belongs to ``007.nii.gz``), unless that
+    is the same for two files of a folder (``1.2.840.nrrd`` and ``1.2.841.nrrd``): then it is the whole name.
+
+    >>> one, two = match([Case("7.patch", Path())], [Case("7", Path()), Case("8", Path())])
+    >>> sorted(one), sorted(two)
+    (['7'], ['7', '8'])
+    """
+    short = all(len({_stem(case) for case in folder}) == len(folder) for folder in folders)
+    return [{_stem(case) if short else case.name: case for case in folder} for folder in folders]
+
+
+def _stem(case: Case) -> str:
+    return case.name.split(".", 1)[0]
+
+
+def _is_image(path: Path) -> bool:
+    return bool(image_suffix(path)) and not path.name.startswith(".") and path.is_file()
+
+
+def _require_unique(cases: Sequence[Case], folder: Path) -> None:
+    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+    if twice:
+        raise InputError(f"{folder.name}: two files are called {twice[0]} but for the suffix; take one away")

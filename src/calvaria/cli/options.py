@@ -1,0 +1,41 @@
+"""Options that several commands share: spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from calvaria.errors import InputError
+
+Kind = Literal["auto", "mask", "ct"]
+"""What the input holds."""
+
+Device = Literal["auto", "cpu", "cuda"]
+"""Where the engine runs."""
+
+Output = Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the results.")]
+KindOption = Annotated[Kind, typer.Option("--kind", help="What the input is; auto tells by its values.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the engine runs; the shape prior needs no GPU.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also the seconds of each stage; tracebacks of errors.")]
+Preview = Annotated[bool, typer.Option("--preview/--no-preview", help="Draw preview.png.")]
+Orientation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LPS",
+        help="Where the voxel axes run, for files that do not say it: LPS means to the left, to the back, up.",
+    ),
+]
+
+
+def require_cpu(device: Device) -> None:
+    """Raise where a GPU is asked for: no engine of this version can use one.
+
+    Raises:
+        InputError: the device is cuda.
+    """
+    if device == "cuda":
+        raise InputError("--device cuda: the shape prior runs on the CPU only; use --device auto or cpu")

@@ -1,0 +1,124 @@
+"""``calvaria reconstruct``: the missing bone of one skull, or of every skull in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calvaria.cli.batch import run_cases
+from calvaria.cli.cases import find_cases
+from calvaria.cli.options import (
+    DeviceOption,
+    Json,
+    KindOption,
+    Orientation,
+    Output,
+    Preview,
+    Quiet,
+    Verbose,
+    require_cpu,
+)
+from calvaria.cli.results import Settings, run_case
+from calvaria.cli.screen import Screen
+from calvaria.cli.summary import summary_lines, timing_lines
+from calvaria.errors import InputError
+
+EXAMPLES = """\b
+Examples:
+  calvaria reconstruct skull.nrrd -o out
+  calvaria reconstruct head-ct.nii.gz -o out --kind ct
+  calvaria reconstruct cases/ -o results/ --jobs 2 --no-preview
+"""
+"""Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
+
+
+def reconstruct(
+    context: typer.Context,
+    *,
+    output: Output,
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="INPUT", help="A CT or bone mask (NRRD, NIfTI, MHA, STL), or a folder."),
+    ] = None,
+    source_option: Annotated[
+        Path | None, typer.Option("-i", "--input", metavar="INPUT", help="The same, spelled as an option.")
+    ] = None,
+    kind: KindOption = "auto",
+    orientation: Orientation = None,
+    model: Annotated[str, typer.Option(metavar="NAME", help="The engine that completes the skull.")] = "shape-prior",
+    device: DeviceOption = "auto",
+    preview: Preview = True,
+    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Give back the missing bone of a skull.
+
+    Writes patch, completed skull, patch.stl, preview.png and result.json into OUT, images in the input's
+    format (NRRD, NIfTI or MHA) and on its grid. A folder of cases gives one folder of results for each.
+    """
+    screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_cpu(device)
+    path = _the_input(source, source_option)
+    settings = Settings(engine=model, kind=kind, orientation=orientation, preview=preview)
+    if path.is_dir():
+        _run_folder(path, output, settings, jobs, screen)
+    else:
+        _run_file(path, output, settings, screen)
+
+
+def _the_input(positional: Path | None, option: Path | None) -> Path:
+    """The input, given in one of two spellings."""
+    if positional is not None and option is not None and positional != option:
+        raise InputError(f"two inputs were given, {positional.name} and {option.name}; give one")
+    path = positional if positional is not None else option
+    if path is None:
+        raise InputError("no input was given; try: calvaria reconstruct skull.nrrd -o out")
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    return path
+
+
+def _run_file(path: Path, output: Path, settings: Settings, screen: Screen) -> None:
+    with screen.progress() as progress:
+        record = run_case(path, output, settings, progress)
+    for text in record["warnings"]:
+        screen.warn(text)
+    for line in summary_lines(record):
+        screen.say(line)
+    if screen.verbose:
+        for line in timing_lines(record):
+            screen.say(line)
+    for name in record["files"]:
+        screen.say(str(output / name))
+    screen.json(record)
+
+
+def _run_folder(folder: Path, output: Path, settings: Settings, jobs: int, screen: Screen) -> None:
+    cases = find_cases(folder)
+    outcomes = []
+    with screen.progress() as progress:
+        for outcome in run_cases(cases, output, settings, jobs, progress):
+            outcomes.append(outcome)
+            if outcome.record is None:
+                screen.error(f"{outcome.name}: {outcome.error}")
+                continue
+            for text in outcome.record["warnings"]:
+                screen.warn(f"{outcome.name}: {text}")
+            screen.say(f"{outcome.name}: " + "; ".join(summary_lines(outcome.record)))
+    outcomes.sort(key=lambda outcome: outcome.name)
+    failed = [outcome for outcome in outcomes if outcome.record is None]
+    screen.say(f"{len(outcomes) - len(failed)} of {len(outcomes)} cases done, results in {output}")
+    screen.json(
+        {
+            "cases": [{"case": o.name, "error": o.error, "result": o.record} for o in outcomes],
+            "done": len(outcomes) - len(failed),
+            "failed": len(failed),
+        }
+    )
+    if failed:
+        screen.error(f"{len(failed)} of {len(outcomes)} cases failed: {', '.join(o.name for o in failed)}")
+        raise typer.Exit(1 if any(outcome.exit_code == 1 for outcome in failed) else 2)

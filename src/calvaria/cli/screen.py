@@ -1,0 +1,104 @@
+"""What the user sees: results on stdout, everything else on stderr, progress only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the stage and the fraction of the whole that is done, 0 to 1."""
+
+
+@dataclass
+class Screen:
+    """How much is said, and in which form; one object for each call of the program.
+
+    Args:
+        quiet: nothing but errors.
+        verbose: also the seconds of each stage, and the traceback of an error.
+        as_json: one JSON value on stdout in place of text.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    as_json: bool = False
+
+    def settle(self, *, quiet: bool, verbose: bool, as_json: bool) -> Screen:
+        """Take over the options of a command; returns the screen itself."""
+        self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
+        return self
+
+    def say(self, text: str) -> None:
+        """A line of the result, on stdout."""
+        if not (self.quiet or self.as_json):
+            sys.stdout.write(f"{text}\n")
+
+    def show(self, renderable: RenderableType) -> None:
+        """A table of the result, on stdout; never cut where stdout is no terminal."""
+        if not (self.quiet or self.as_json):
+            from rich.console import Console
+
+            # rich takes 80 columns where there is no terminal; a file or a pipe has no edge.
+            console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+            console.print(renderable)
+
+    def json(self, value: Any) -> None:
+        """The result as JSON on stdout, if that was asked for; NaN and infinities become null."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(json_ready(value), indent=2, allow_nan=False) + "\n")
+
+    def warn(self, text: str) -> None:
+        """One line on stderr that the user should read, but that stops nothing."""
+        if not self.quiet:
+            sys.stderr.write(f"calvaria: warning: {one_line(text)}\n")
+
+    def error(self, text: str) -> None:
+        """One line on stderr; said even when quiet."""
+        sys.stderr.write(f"calvaria: {one_line(text)}\n")
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A bar on stderr with the stage and the time left; silent when quiet or when stderr is no terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda stage, fraction: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("starting", total=1.0)
+            yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
+
+
+def one_line(text: object) -> str:
+    """Any text or exception on one line.
+
+    >>> one_line("two   words")
+    'two words'
+    """
+    return " ".join(str(text).split())
+
+
+def json_ready(value: Any) -> Any:
+    """The same value with what JSON cannot hold replaced: NaN and infinities by null, tuples by lists.
+
+    >>> json_ready({"hd95_mm": float("inf"), "dsc": 1.0})
+    {'hd95_mm': None, 'dsc': 1.0}
+    """
+    if isinstance(value, dict):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,66 @@
+"""A set of result files appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from calvaria.errors import InputError
+
+
+@contextmanager
+def staged(output: Path, names: Sequence[str], last: str) -> Iterator[Path]:
+    """A temporary folder whose files move to ``output`` when the block ends without an error.
+
+    The folder lies on the same disk as ``output``, so a move is a rename: a reader never meets half a file. The
+    file called ``last`` is taken away first and moved last, so where it is, the others belong to it.
+
+    Args:
+        output: the folder for the results; made, with its parents, if it is not there.
+        names: every file that a run of this kind may leave in ``output``; those that this run does not make are
+            removed from there, so that no file of an earlier run stands beside newer ones. Others are left alone.
+        last: the name that is moved last.
+
+    Raises:
+        InputError: ``output`` is a file, or cannot be written to.
+    """
+    try:
+        folder = _make_folder(output)
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+    try:
+        yield folder
+        try:
+            _publish(folder, output, names, last)
+        except OSError as error:
+            raise _cannot_write(output, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_folder(output: Path) -> Path:
+    """The temporary folder: inside ``output`` if that exists (it may be a disk of its own), else beside it."""
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError("it is a file")
+    parent = output if output.is_dir() else output.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f".{output.absolute().name}-unfinished-", dir=parent))
+
+
+def _publish(folder: Path, output: Path, names: Sequence[str], last: str) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    (output / last).unlink(missing_ok=True)
+    made = sorted((path.name for path in folder.iterdir()), key=lambda name: (name == last, name))
+    for name in set(names) - set(made):
+        (output / name).unlink(missing_ok=True)
+    for name in made:
+        os.replace(folder / name, output / name)
+
+
+def _cannot_write(output: Path, error: OSError) -> InputError:
+    reason = error.strerror or str(error)
+    return InputError(f"{output}: cannot write the results there: {reason}; give another folder with -o")

@@ -1,0 +1,76 @@
+"""A file that is to be read exists; a file that is written is whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from calvaria.errors import InputError
+
+PathLike = str | os.PathLike[str]
+
+
+def require_file(path: PathLike) -> Path:
+    """The path of a file that exists and holds something.
+
+    Raises:
+        InputError: there is no such file, it is a folder, a device or empty, or it cannot be read.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise InputError(f"{path.name or path}: this is a folder; a file is wanted")
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file")
+        if not path.is_file():
+            raise InputError(f"{path.name}: this is not a regular file")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path.name}: the file is empty (0 bytes)")
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise InputError(f"{path.name}: cannot be read: {_reason(error)}") from error
+    return path
+
+
+@contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    r"""A path to write to; what was written takes the place of ``path`` when the block ends without an error.
+
+    The temporary file lies beside ``path`` (a rename within one folder is atomic) and keeps its extension. After an
+    error or an interruption the temporary file is gone and ``path`` is what it was before.
+
+    Raises:
+        InputError: the folder does not exist, ``path`` is itself a folder, or the disk refuses the file.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic_path(folder / "a.txt") as part:
+    ...     _ = part.write_text("whole")
+    >>> [p.name for p in folder.iterdir()]
+    ['a.txt']
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: cannot be written: this is a folder")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: cannot be written: the folder {path.parent} does not exist")
+    part = path.with_name(f".{secrets.token_hex(6)}.part-{path.name}"[-MAX_NAME:])
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path.name}: cannot be written: {_reason(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+MAX_NAME = 250
+"""Longest name of a temporary file, characters: most file systems stop at 255 bytes."""
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

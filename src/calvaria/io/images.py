@@ -1,0 +1,194 @@
+"""Images and masks in and out: which reader a file needs, and what may come of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.errors import FormatError, InputError
+from calvaria.io import metaimage, nifti, nrrd
+from calvaria.io.files import PathLike, atomic_path, require_file
+from calvaria.io.frames import frame_to_lps
+from calvaria.io.stream import GZIP_MAGIC
+from calvaria.volume.volume import Volume
+
+WRITTEN: dict[str, Callable[[Path, Volume], None]] = {
+    ".nrrd": nrrd.write,
+    ".nii.gz": nifti.write,
+    ".nii": nifti.write,
+    ".mha": metaimage.write,
+}
+"""Extensions that can be written."""
+
+READ_AS = {
+    ".nrrd": "NRRD",
+    ".nhdr": "NRRD",
+    ".nii": "NIfTI",
+    ".nii.gz": "NIfTI",
+    ".mha": "MetaImage",
+    ".mhd": "MetaImage",
+}
+"""Extensions of images, and what a file so named should be."""
+
+_OTHERS = (
+    (0, b"\x89PNG", "a PNG picture"),
+    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (0, b"PK\x03\x04", "a zip archive; unpack it first"),
+    (0, b"solid ", "an STL mesh; read_mesh reads it"),
+    (0, b"ply", "a PLY mesh; read_mesh reads it"),
+    (128, b"DICM", "one DICOM slice; convert the series to .nrrd or .nii.gz first"),
+    (0, b"\x1f\x8b", "gzip data that hold no NIfTI image; unpack it first"),
+)
+
+_HEAD = 4096
+MOST_VALUES = 1000
+"""Distinct values that are counted for an error message; more are not told apart."""
+
+
+def read_volume(path: PathLike, *, orientation: str | None = None) -> Volume:
+    """Read a 3-D image: NRRD, NIfTI or MetaImage, told apart by their content.
+
+    Args:
+        path: ``.nrrd``, ``.nhdr`` with its data file, ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` with its data file.
+        orientation: three letters, such as ``"LPS"`` or ``"RAS"``, that say where the coordinates of the file grow to.
+            Used only where the file itself does not say; for a file without directions these are its voxel axes.
+
+    Returns:
+        The voxels in their stored type (a scaled NIfTI as float), Fortran order, with their grid in LPS mm.
+
+    Raises:
+        InputError: there is no such file, it cannot be read or is empty.
+        FormatError: it is no image, truncated, damaged, of an absurd size, not one 3-D scalar volume, or has NaN.
+        GeometryError: spacing or directions are missing, singular, not positive or not finite.
+    """
+    if orientation is not None:
+        frame_to_lps(orientation)
+    path = require_file(path)
+    volume = _reader(path)(path, orientation)
+    _require_finite(path.name, volume.data)
+    return volume
+
+
+def read_mask(path: PathLike, *, orientation: str | None = None) -> Volume:
+    """Read a bone mask: any image of zero and one positive value.
+
+    Args:
+        path: as in `read_volume`.
+        orientation: as in `read_volume`.
+
+    Returns:
+        A bool volume, True where the file has its positive value; never empty.
+
+    Raises:
+        InputError: there are other values than zero and one positive one, or no voxel is set; also as `read_volume`.
+    """
+    volume = read_volume(path, orientation=orientation)
+    name = Path(path).name
+    data = volume.data
+    low = 0 if data.dtype.kind == "u" else data.min()
+    high = data.max()
+    if high == 0 and low == 0:
+        raise InputError(f"{name}: no voxel is set: the mask is empty")
+    if low < 0 or high <= 0 or not _only(data, high):
+        raise InputError(f"{name}: a mask has zero and one positive value; found {_describe(data)}")
+    if data.dtype.itemsize == 1 and high == 1:
+        return volume.with_data(data.view(np.bool_))
+    return volume.with_data(data != 0)
+
+
+def write_volume(path: PathLike, volume: Volume) -> None:
+    """Write an image or a mask; the file appears whole or not at all.
+
+    A mask is stored as uint8 0 and 1. The grid comes back exactly from ``.nrrd`` and ``.mha``, to float32 precision
+    (about 1e-5 mm for a head) from ``.nii`` and ``.nii.gz``. The same volume gives the same bytes.
+
+    Args:
+        path: ends with ``.nrrd``, ``.nii.gz``, ``.nii`` or ``.mha``; all but ``.nii`` are compressed.
+        volume: bool, integers, float16 (stored as float32), float32 or float64.
+
+    Raises:
+        InputError: another extension, another type of voxel, no such folder, or the disk refuses.
+    """
+    path = Path(path)
+    extension = extension_of(path)
+    if extension not in WRITTEN:
+        raise InputError(f"{path.name}: an image is written as {', '.join(WRITTEN)}; choose one of these extensions")
+    with atomic_path(path) as part:
+        WRITTEN[extension](part, volume)
+
+
+def extension_of(path: PathLike) -> str:
+    """The extension in lower case, ``.nii.gz`` as one.
+
+    >>> extension_of("a.b/Head.NII.GZ"), extension_of("mask.nrrd")
+    ('.nii.gz', '.nrrd')
+    """
+    name = Path(path).name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def _reader(path: Path) -> Callable[[Path, str | None], Volume]:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head.startswith(nrrd.MAGIC):
+        return nrrd.read
+    if nifti.looks_like(head):
+        return nifti.read
+    if metaimage.looks_like(head):
+        return metaimage.read
+    kind = READ_AS.get(extension_of(path))
+    for at, magic, what in _OTHERS:
+        if head[at : at + len(magic)] == magic and not (kind == "NIfTI" and head.startswith(GZIP_MAGIC)):
+            raise FormatError(f"{path.name}: not an image that is read (NRRD, NIfTI, MetaImage) but {what}")
+    if kind is not None:
+        raise FormatError(
+            f"{path.name}: named like {kind}, but it does not begin like one (first bytes {head[:8]!r}); "
+            "it may be truncated, damaged or misnamed"
+        )
+    raise FormatError(f"{path.name}: not an image that is read (NRRD, NIfTI, MetaImage); first bytes {head[:8]!r}")
+
+
+def _require_finite(name: str, data: NDArray[Any]) -> None:
+    if data.dtype.kind != "f":
+        return
+    with np.errstate(invalid="ignore"):
+        finite = math.isfinite(data.min()) and math.isfinite(data.max())  # both pass NaN on; no array is made
+    if not finite:
+        count = sum(int(np.count_nonzero(~np.isfinite(data[:, :, k]))) for k in range(data.shape[2]))
+        raise FormatError(f"{name}: {count} voxels are NaN or infinite; fill them (a CT's background is -1024)")
+
+
+def _only(data: NDArray[Any], high: Any) -> bool:
+    """Whether non-negative data hold nothing but zero and their maximum, without a large temporary."""
+    if data.dtype.kind in "iu" and high == 1:
+        return True
+    return all(bool(((plane == 0) | (plane == high)).all()) for plane in _planes(data))
+
+
+def _planes(data: NDArray[Any]) -> list[NDArray[Any]]:
+    return [data[:, :, k] for k in range(data.shape[2])]
+
+
+def _describe(data: NDArray[Any]) -> str:
+    low, high = data.min(), data.max()
+    seen: set[float] = set()
+    for plane in _planes(data):
+        seen.update(np.unique(plane).tolist())
+        if len(seen) > MOST_VALUES:
+            break
+    count = f"more than {MOST_VALUES}" if len(seen) > MOST_VALUES else str(len(seen))
+    found = f"{count} values from {low} to {high}"
+    if low >= 0 and 2 < len(seen) <= MOST_LABELS:
+        return found + ": it looks like a map of labels; export the bone alone"
+    if low < 0 or len(seen) > MOST_LABELS:
+        return found + ": it looks like a CT; read_volume reads it and `calvaria reconstruct` takes it as it is"
+    return found
+
+
+MOST_LABELS = 40
+"""Up to this many values are taken for labels rather than grey values, in a message only."""

@@ -1,0 +1,121 @@
+"""What ships with the package and what it was made from: a folder of weights, each with its hash and its card.
+
+``weights/index.json`` lists every model: name, kind, file, SHA-256, licence. The card stands beside the file as
+``NAME.md``. A file whose hash differs is refused: a result must name the very weights that made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.errors import InputError
+
+Arrays = dict[str, NDArray[np.generic]]
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+SHAPE_PRIOR = "shape-prior"
+"""Name of the shipped statistical shape model."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that can be used.
+
+    Args:
+        name: what ``--model`` takes.
+        kind: "shape-prior" or the kind of network.
+        path: its file.
+        sha256: hash that the file must have.
+        licence: SPDX name; weights made from public skulls do not carry the code's licence.
+        card: the model card, Markdown.
+        size_bytes: size of the file.
+    """
+
+    name: str
+    kind: str
+    path: Path
+    sha256: str
+    licence: str
+    card: str
+    size_bytes: int
+
+
+def available(folder: Path = WEIGHTS) -> list[ModelInfo]:
+    """All models in a folder, in the order of its index; none if there is no index."""
+    index = folder / "index.json"
+    if not index.exists():
+        return []
+    return [_info(folder, entry) for entry in json.loads(index.read_text(encoding="utf-8"))["models"]]
+
+
+def _info(folder: Path, entry: dict[str, str]) -> ModelInfo:
+    path = folder / entry["file"]
+    card = path.with_suffix(".md")
+    return ModelInfo(
+        entry["name"],
+        entry["kind"],
+        path,
+        entry["sha256"],
+        entry["licence"],
+        card.read_text(encoding="utf-8") if card.exists() else "",
+        path.stat().st_size if path.exists() else 0,
+    )
+
+
+def find(name: str, folder: Path = WEIGHTS) -> ModelInfo:
+    """The model called ``name``.
+
+    Raises:
+        InputError: there is none; the message lists those that there are.
+    """
+    models = available(folder)
+    for model in models:
+        if model.name == name:
+            return model
+    names = ", ".join(m.name for m in models) or "none"
+    raise InputError(f"there is no model called {name!r}; installed: {names}")
+
+
+def load_arrays(model: ModelInfo) -> Arrays:
+    """The arrays of a model's safetensors file, after checking its hash.
+
+    Raises:
+        InputError: the file is missing or is not the one that the index names.
+    """
+    from safetensors.numpy import load
+
+    if not model.path.exists():
+        raise InputError(f"{model.path.name}: the weights of {model.name!r} are missing; install calvaria again")
+    content = model.path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != model.sha256:
+        raise InputError(
+            f"{model.path.name}: the weights are damaged or not the registered ones "
+            f"(SHA-256 {found[:12]}..., wanted {model.sha256[:12]}...); install calvaria again"
+        )
+    return dict(load(content))
+
+
+@lru_cache(maxsize=2)
+def load_shape_arrays(name: str = SHAPE_PRIOR) -> Arrays:
+    """The arrays of a shape model, loaded once a process."""
+    return load_arrays(find(name))
+
+
+def register(path: Path, name: str, kind: str, licence: str) -> ModelInfo:
+    """Enter a weights file into the index of its folder, replacing an entry of the same name."""
+    index = path.parent / "index.json"
+    models = json.loads(index.read_text(encoding="utf-8"))["models"] if index.exists() else []
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = {"name": name, "kind": kind, "file": path.name, "sha256": sha256, "licence": licence}
+    models = [m for m in models if m["name"] != name] + [entry]
+    index.write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
+    return _info(path.parent, entry)

@@ -1,0 +1,159 @@
+"""The whole way, once: from a head with a hole to the missing bone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from calvaria.errors import InputError
+from calvaria.models import find
+from calvaria.reconstruction.box import box_to_world, to_box
+from calvaria.reconstruction.confidence import Confidence, judge
+from calvaria.reconstruction.engines import load_engine
+from calvaria.reconstruction.holes import Hole, holes_in
+from calvaria.reconstruction.postprocess import to_patch
+from calvaria.skull.canonical import CanonicalFrame, locate
+from calvaria.skull.segment import kind_of, segment_bone
+from calvaria.symmetry.plane import Plane
+from calvaria.volume import Volume, bounding_box
+
+if TYPE_CHECKING:
+    from calvaria.metrics import Scores
+
+Progress = Callable[[str, float], None]
+"""Called with the stage that begins and the fraction of the whole that is done."""
+
+STAGES = {"bone": 0.0, "pose": 0.1, "distance field": 0.25, "completion": 0.4, "patch": 0.85, "done": 1.0}
+"""Stages in their order, with the share of the time that is over when each begins."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What `reconstruct` gives back; all volumes are masks on the input's grid.
+
+    Args:
+        patch: the missing bone; empty if no defect was found.
+        completed: defective skull and patch together.
+        defective: the bone that is there: the input, or what was segmented out of a CT.
+        plane: the mid-sagittal plane, world mm.
+        frame: the canonical frame of this skull.
+        holes: what was filled, largest first.
+        confidence: what accuracy to expect, or why none can be said.
+        report: JSON-ready: model and its hash, seconds of each stage, warnings.
+    """
+
+    patch: Volume
+    completed: Volume
+    defective: Volume
+    plane: Plane
+    frame: CanonicalFrame
+    holes: tuple[Hole, ...]
+    confidence: Confidence
+    report: dict[str, Any]
+
+
+@dataclass
+class _Clock:
+    """Times the stages and tells the caller which begins."""
+
+    progress: Progress | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        if self.progress is not None:
+            self.progress(name, STAGES[name])
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+def reconstruct(
+    volume: Volume,
+    *,
+    engine: str = "shape-prior",
+    kind: Literal["auto", "mask", "ct"] = "auto",
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """Give back the missing bone of a skull.
+
+    Args:
+        volume: a bone mask (two values) or a CT in HU.
+        engine: name of the model that completes the skull.
+        kind: what the volume is; "auto" tells by its values.
+        progress: called when a stage begins.
+
+    Returns:
+        The patch and everything known about it. A skull without a defect gives an empty patch, and a warning says so.
+
+    Raises:
+        InputError: the volume is neither mask nor CT, or shows no skull.
+    """
+    clock = _Clock(progress)
+    completer = load_engine(engine)
+    with clock.stage("bone"):
+        defective = bone_of(volume, kind)
+        box = bounding_box(defective.mask)
+        if box is None:
+            raise InputError("the mask is empty: no voxel is bone")
+        skull = defective.crop(box)
+    with clock.stage("pose"):
+        frame = locate(skull)
+    with clock.stage("distance field"):
+        boxed = to_box(skull, frame)
+    with clock.stage("completion"):
+        soft = completer.complete(boxed)
+    with clock.stage("patch"):
+        patch = to_patch(soft, frame, defective)
+        completed = defective.with_data(defective.mask | patch.mask)
+        holes = holes_in(patch)
+    confidence = judge(soft, boxed, frame, holes)
+    if progress is not None:
+        progress("done", STAGES["done"])
+    model = find(engine)
+    report = {
+        "model": {"name": model.name, "sha256": model.sha256, "licence": model.licence},
+        "seconds": clock.seconds,
+        "warnings": _warnings(frame, holes, confidence),
+        "pose": {
+            "canonical_to_world": box_to_world(frame).round(6).tolist(),
+            "scale": frame.scale.round(4).tolist(),
+            "mismatch": round(frame.cost, 4),
+            "scan_ends": len(frame.cuts),
+        },
+    }
+    return Reconstruction(patch, completed, defective, frame.plane, frame, holes, confidence, report)
+
+
+def bone_of(volume: Volume, kind: Literal["auto", "mask", "ct"] = "auto") -> Volume:
+    """The bone of a CT, or the mask itself, as booleans.
+
+    Raises:
+        InputError: the volume is not what ``kind`` says, or nothing that is known.
+    """
+    found = kind_of(volume) if kind == "auto" else kind
+    if found == "ct":
+        return segment_bone(volume)
+    return volume if volume.is_mask else volume.with_data(volume.data > 0)
+
+
+def _warnings(frame: CanonicalFrame, holes: tuple[Hole, ...], confidence: Confidence) -> list[str]:
+    warnings = []
+    if not holes:
+        warnings.append("no defect was found: the patch is empty")
+    elif confidence.expected_dsc is None:
+        warnings.append(confidence.reason)
+    up = frame.to_world[2, 2]
+    if up < 0.5:
+        warnings.append("the head does not stand upright in the file's coordinates: check the orientation of the input")
+    return warnings
+
+
+def evaluate(patch: Volume, truth: Volume, defective: Volume) -> Scores:
+    """Score a patch by the challenge's definitions; see `calvaria.metrics.score`."""
+    from calvaria.metrics import score
+
+    return score(patch, truth, defective)

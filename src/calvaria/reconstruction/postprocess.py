@@ -1,0 +1,102 @@
+"""From the soft field in the common box to a patch on the input's own grid."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.reconstruction.box import box_grid, box_to_world
+from calvaria.reconstruction.soft import SoftField
+from calvaria.skull.canonical import CanonicalFrame
+from calvaria.volume.components import label
+from calvaria.volume.distance import distance_to
+from calvaria.volume.grid import Box, Grid
+from calvaria.volume.resample import resample
+from calvaria.volume.sampler import known_mask
+from calvaria.volume.volume import Volume, bounding_box
+
+BoolArray = NDArray[np.bool_]
+
+MARGIN_MM = 3.0
+"""Room kept around the region when the input's grid is cropped."""
+
+FLAKE_MM = 0.6
+"""Sheets of the patch thinner than twice this are let go where they spread over bone, away from the body."""
+
+REACH_MM = 1.2
+"""How far beyond the body a thin edge may run: the rim tapers, it does not spread."""
+
+MIN_PIECE_ML = 0.5
+"""Loose pieces smaller than this are dropped; a hole that matters needs more bone."""
+
+
+def to_patch(soft: SoftField, frame: CanonicalFrame, defective: Volume) -> Volume:
+    """The missing bone on the input's grid.
+
+    The field is interpolated (trilinear) at the input's voxels and cut at zero there; nothing is set where bone is or
+    where the scan shows nothing; thin flakes over the bone's surface and small loose pieces are removed.
+
+    Args:
+        soft: an engine's answer.
+        frame: where the common box lies in the world.
+        defective: bone on the input's grid.
+
+    Returns:
+        A mask on the input's grid; empty if the region is.
+    """
+    out = np.zeros(defective.shape, bool, order="F" if defective.data.flags.f_contiguous else "C")
+    patch = Volume(out, defective.grid)
+    box = _region_on(soft.region, frame, defective.grid)
+    if box is None:
+        return patch
+    part = defective.crop(box)
+    place = box_grid().moved(box_to_world(frame))
+    field = resample(Volume(soft.distance_mm, place), part.grid, fill=1.0).data
+    inside = resample(Volume(soft.region.astype(np.float32), place), part.grid).data > 0.5
+    missing = (field < 0) & inside & ~part.mask
+    missing &= known_mask(part, [cut.moved(frame.to_world) for cut in frame.cuts])
+    out[box] = without_flakes(Volume(missing, part.grid))
+    return patch
+
+
+def _region_on(region: BoolArray, frame: CanonicalFrame, grid: Grid) -> Box | None:
+    """The part of a grid that the region reaches, with a margin; None if it reaches nothing."""
+    inner = bounding_box(region)
+    if inner is None:
+        return None
+    corners = box_grid().crop(inner).moved(box_to_world(frame)).corners_mm()
+    index = grid.to_index(corners)
+    margin = MARGIN_MM / np.asarray(grid.spacing_mm)
+    low = np.clip(np.floor(index.min(axis=0) - margin), 0, grid.shape).astype(int)
+    high = np.clip(np.ceil(index.max(axis=0) + margin) + 1, 0, grid.shape).astype(int)
+    if (high <= low).any():
+        return None
+    a, b, c = (slice(int(i), int(j)) for i, j in zip(low, high, strict=True))
+    return a, b, c
+
+
+def without_flakes(missing: Volume) -> BoolArray:
+    """The mask without thin sheets away from its body, and without small pieces.
+
+    An opening by ``FLAKE_MM`` finds the body; thin parts stay only within ``REACH_MM`` of it, so that the rim keeps
+    its exact edge against the bone.
+    """
+    box = bounding_box(missing.mask, (1, 1, 1))
+    out = np.zeros(missing.shape, bool)
+    if box is None:
+        return out
+    # A border of air, so that the body does not end where the crop does.
+    part = missing.crop(box).pad((1, 1, 1), (1, 1, 1), False)
+    air = distance_to(part.with_data(~part.mask), limit_mm=2 * FLAKE_MM)
+    core = part.with_data(air > FLAKE_MM)
+    if not core.mask.any():
+        return out
+    body = distance_to(core, limit_mm=FLAKE_MM + REACH_MM) <= FLAKE_MM + REACH_MM
+    kept = part.mask & body
+    labels, count = label(kept)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1) * missing.grid.voxel_volume_mm3 / 1000
+    sizes[0] = 0
+    out[box] = (sizes >= MIN_PIECE_ML)[labels][1:-1, 1:-1, 1:-1]
+    return out
+
+

@@ -1,0 +1,40 @@
+"""What every engine takes and gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.reconstruction.box import BoxField
+
+F32 = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class SoftField:
+    """A completed skull before any threshold.
+
+    Args:
+        distance_mm: float32 on `box.box_grid()`: signed distance to the completed skull's surface, negative in bone;
+            only meaningful in ``region``.
+        region: bool on the same grid, where missing bone may lie; all False for a skull without a hole.
+        misfit_mm: how far the completed surface is off the known bone near the hole (weighted root mean square).
+    """
+
+    distance_mm: F32
+    region: BoolArray
+    misfit_mm: float
+
+
+class Engine(Protocol):
+    """Anything that completes a skull in the common box.
+
+    Every engine gives an empty region for a healthy skull, is equivariant under mirroring, and is deterministic.
+    """
+
+    def complete(self, field: BoxField) -> SoftField:
+        """Complete a skull."""

@@ -1,0 +1,230 @@
+"""The picture of a case: the result beside the reference and the defect, from the sides that show the hole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from calvaria.errors import InputError
+from calvaria.report.raycast import cast, prepare, recast
+from calvaria.report.render import BACKGROUND, camera_for, fitting, shade
+from calvaria.report.scene import Colour, Layer, Scene, build_scene, with_layer
+from calvaria.report.views import VIEWS, View, frame_axes, view_onto
+from calvaria.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
+
+BONE: Colour = (224, 216, 198)
+"""Ivory: the defective skull."""
+
+PATCH: Colour = (240, 134, 46)
+"""Orange: the patch."""
+
+REFERENCE: Colour = (72, 160, 214)
+"""Blue: the reference; told from orange by the colour-blind too."""
+
+INK: Colour = (232, 234, 238)
+FAINT: Colour = (150, 156, 166)
+
+CELL_PX = 340
+GAP_PX = 6
+HEADER_PX = 40
+FOOTER_PX = 46
+
+COLUMNS = 4
+SAME_VIEW_COSINE = 0.9
+"""A named view within 26 degrees of the view onto the patch would show the same again."""
+
+RULER_MM = 50
+
+
+@dataclass(frozen=True)
+class _Row:
+    title: str
+    note: str
+    added: Layer | None
+
+
+def render_case(
+    defective: Volume,
+    patch: Volume | None,
+    reference: Volume | None = None,
+    frame: ArrayLike | None = None,
+) -> Image:
+    """A sheet of pictures of one case.
+
+    Rows: the result (defective skull and patch), the reference if there is one, and the defective skull alone.
+    Columns: straight onto the patch, and three named views that show it and the head best. All pictures have one
+    scale. An empty patch is said in words.
+
+    Args:
+        defective: mask of the defective skull.
+        patch: mask of the patch, on any grid; None or empty: no defect was found.
+        reference: mask of the true patch, on any grid, where it is known.
+        frame: (4, 4) canonical -> world LPS mm: a tilted head is shown upright; None: as it lies in the world.
+
+    Returns:
+        An RGB image, about 1400 pixels wide.
+
+    Raises:
+        InputError: a volume is not a mask, or the defective skull is empty.
+        GeometryError: ``frame`` is not a proper map.
+    """
+    axes = frame_axes(frame)
+    base = build_scene([Layer(defective.with_data(defective.mask), BONE, "defective skull")])
+    if base is None:
+        raise InputError("the defective skull is empty: there is nothing to draw")
+    found = patch if patch is not None and patch.mask.any() else None
+    known = reference if reference is not None and reference.mask.any() else None
+    views = _choose_views(defective, known if found is None else found, axes)
+    rows = _rows(found, known, reference is not None)
+    scenes = [with_layer(base, row.added) if row.added else base for row in rows]
+    pictures = _pictures(base, [scene or base for scene in scenes], [view.axes() @ axes.T for view in views])
+    return _sheet(rows, views, *pictures)
+
+
+def save_png(path: str | Path, image: Image | NDArray[np.uint8]) -> Path:
+    """Write a picture; written beside and renamed, so a file is whole or not there.
+
+    Args:
+        path: ends in ``.png``; its folder exists.
+        image: a Pillow image, or (H, W, 3) uint8.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: another ending, a folder that is not there, or an array that is no picture.
+    """
+    from PIL import Image as Pillow
+
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path.name}: pictures are written as PNG; let the name end in .png")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InputError(f"{path.name}: a picture is (H, W, 3) uint8; got {image.shape} {image.dtype}")
+        image = Pillow.fromarray(image)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        image.save(beside, format="PNG")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def _choose_views(defective: Volume, aim: Volume | None, axes: NDArray[np.float64]) -> list[View]:
+    """Onto the patch; then front or back, the side, and the top, whichever face it and show something else."""
+    if aim is None:
+        return [VIEWS[name] for name in ("front", "left", "top", "oblique")]
+    onto = view_onto(aim, defective, axes)
+    away = onto.axes()[2]
+    facing = {name: float(VIEWS[name].axes()[2] @ away) for name in ("front", "back", "left", "right", "top")}
+    face, side = max("front", "back", key=facing.__getitem__), max("left", "right", key=facing.__getitem__)
+    names = [name for name in (face, side, "top") if facing[name] < SAME_VIEW_COSINE]
+    if len(names) < COLUMNS - 1:
+        names.append("front" if face == "back" else "oblique")
+    return [onto, *(VIEWS[name] for name in names)]
+
+
+def _rows(found: Volume | None, known: Volume | None, compared: bool) -> list[_Row]:
+    if found is None:
+        rows = [_Row("result", "no defect found", None)]
+    else:
+        rows = [_Row("result", f"patch {found.volume_ml:.1f} ml", Layer(found, PATCH, "patch"))]
+    if known is not None:
+        rows.append(_Row("reference", f"{known.volume_ml:.1f} ml", Layer(known, REFERENCE, "reference")))
+    elif compared:
+        rows.append(_Row("reference", "empty: no bone is missing", None))
+    if any(row.added for row in rows):
+        rows.append(_Row("defective skull", "", None))
+    return rows
+
+
+def _pictures(
+    base: Scene, scenes: Sequence[Scene], directions: Sequence[NDArray[np.float64]]
+) -> tuple[list[list[NDArray[np.uint8]]], float]:
+    """Pictures by row and column, and their common span in mm."""
+    bare = prepare(base)
+    surfaces = [bare if scene is base else prepare(scene) for scene in scenes]
+    widest = max(surfaces, key=lambda surface: surface.shell.shape[1])
+    fits = [fitting(widest, axes) for axes in directions]
+    span = max(fit[1] for fit in fits)
+    columns = []
+    for axes, (centre, _) in zip(directions, fits, strict=True):
+        camera = camera_for(axes, centre, span, CELL_PX)
+        hits = cast(bare, camera)
+        column: dict[int, NDArray[np.uint8]] = {}
+        cells = []
+        for scene, surface in zip(scenes, surfaces, strict=True):
+            if id(scene) not in column:
+                seen = hits if scene is base else recast(surface, camera, hits, scene.layers[-1][0])
+                column[id(scene)] = shade(scene, seen, camera, CELL_PX)
+            cells.append(column[id(scene)])
+        columns.append(cells)
+    return [list(row) for row in zip(*columns, strict=True)], span
+
+
+def _sheet(
+    rows: Sequence[_Row], views: Sequence[View], pictures: Sequence[Sequence[NDArray[np.uint8]]], span_mm: float
+) -> Image:
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    step = CELL_PX + GAP_PX
+    size = (len(views) * step + GAP_PX, HEADER_PX + len(rows) * step + FOOTER_PX)
+    sheet = Pillow.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for column, view in enumerate(views):
+        left = GAP_PX + column * step
+        draw.text((left + CELL_PX / 2, HEADER_PX / 2 + 4), view.name, INK, _font(18), anchor="mm")
+        for row, cells in enumerate(pictures):
+            top = HEADER_PX + row * step
+            sheet.paste(Pillow.fromarray(cells[column]), (left, top))
+            for letter, x in zip(view.letters(), (left + 10, left + CELL_PX - 10), strict=True):
+                draw.text((x, top + CELL_PX / 2), letter, FAINT, _font(14), anchor="mm")
+    for number, row_ in enumerate(rows):
+        top = HEADER_PX + number * step
+        draw.text((GAP_PX + 8, top + 4), row_.title, INK, _font(17))
+        draw.text((GAP_PX + 8, top + 26), row_.note, _note_colour(row_), _font(14))
+    _footer(draw, rows, size, CELL_PX / span_mm)
+    return sheet
+
+
+def _note_colour(row: _Row) -> Colour:
+    return row.added.colour if row.added else (PATCH if row.note else FAINT)
+
+
+def _footer(draw: ImageDraw, rows: Sequence[_Row], size: tuple[int, int], pixels_per_mm: float) -> None:
+    """What the colours mean, and a ruler: the projection is parallel, so it holds everywhere."""
+    middle = size[1] - FOOTER_PX / 2
+    x = GAP_PX + 8.0
+    entries = [(BONE, "defective skull"), *((row.added.colour, row.added.name) for row in rows if row.added)]
+    for colour, name in entries:
+        draw.rounded_rectangle((x, middle - 7, x + 14, middle + 7), 3, fill=colour)
+        draw.text((x + 22, middle), name, INK, _font(14), anchor="lm")
+        x += 46 + draw.textlength(name, _font(14))
+    length = RULER_MM * pixels_per_mm
+    right = size[0] - GAP_PX - 12
+    draw.line((right - length, middle + 6, right, middle + 6), INK, 2)
+    for end in (right - length, right):
+        draw.line((end, middle + 2, end, middle + 10), INK, 2)
+    draw.text((right - length / 2, middle - 6), f"{RULER_MM} mm", INK, _font(13), anchor="mm")
+
+
+def _font(size: int) -> FreeTypeFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)  # type: ignore[return-value]  # With a size it is a FreeType font.

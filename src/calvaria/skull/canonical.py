@@ -1,0 +1,314 @@
+"""The canonical frame: every skull in one pose, whatever way it was scanned.
+
+Canonical mm: +x left, +y posterior, +z superior, the mid-sagittal plane at x = 0, the vertex near z = +80. The pose is
+found by registering smoothed bone to a symmetric mean skull (rigid, three scales as nuisance), from several starts,
+coarse to fine, with robust weights so that a hole does not pull; then the best symmetry plane of the upper skull sets
+yaw, roll and the left-right offset. What lies beyond a cut edge of the scan is unknown, not air.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.errors import InputError
+from calvaria.skull.edges import CutPlane, cut_planes
+from calvaria.symmetry.estimate import refine_plane
+from calvaria.symmetry.plane import Plane
+from calvaria.volume.grid import Grid
+from calvaria.volume.resample import coarsen
+from calvaria.volume.volume import Volume, bounding_box
+from calvaria.volume.sampler import Sampler, lattice
+
+if TYPE_CHECKING:
+    from calvaria.skull.template import Template
+
+F64 = NDArray[np.float64]
+
+SPACING_MM = 1.6
+"""Voxel edge of the canonical grid."""
+
+SIZE = 128
+"""Voxels along each axis of the canonical grid."""
+
+COARSE_MM = 3.0
+"""Bone is averaged to about this before it is registered."""
+
+REGION_MM = ((-84.0, 84.0), (-104.0, 104.0), (-16.0, 86.0))
+"""Where skulls are compared: the calvaria, which every head scan shows; the face differs and is often cut."""
+
+LEVELS = ((8.0, 9.0), (5.0, 6.0), (3.0, 5.0))
+"""Smoothing of the bone and spacing of the compared points, mm, coarse to fine."""
+
+GOOD_COST = 0.22
+"""Mean robust mismatch below which a pose is believed; wrong poses of real skulls lie above 0.3."""
+
+ROTATION_PRIOR = np.array([0.002, 0.02, 0.02])
+"""Pull towards the start's orientation while the pose is still rough: pitch is free, roll and yaw are held."""
+
+MIN_BONE_ML = 100.0
+"""Less bone than this is no skull; the smallest adult calvaria holds several times as much."""
+
+
+def canonical_grid() -> Grid:
+    """The common grid: 128^3 voxels of 1.6 mm centred on the canonical origin; mirroring is a flip of axis 0."""
+    half = SPACING_MM * (SIZE - 1) / 2
+    return Grid.isotropic((SIZE, SIZE, SIZE), SPACING_MM, (-half, -half, -half))
+
+
+@dataclass(frozen=True, eq=False)
+class CanonicalFrame:
+    """Where a skull's canonical frame lies in its world.
+
+    Args:
+        to_world: (4, 4) rigid, canonical mm -> world LPS mm.
+        scale: (3,) size of this skull over the mean skull along x, y, z.
+        cost: robust mismatch to the mean skull, 0 (equal) to 1.
+        cuts: planes (canonical mm) beyond which the scan shows nothing.
+    """
+
+    to_world: F64
+    scale: F64
+    cost: float
+    cuts: tuple[CutPlane, ...]
+
+    @property
+    def to_canonical(self) -> F64:
+        """(4, 4) world LPS mm -> canonical mm."""
+        return np.linalg.inv(self.to_world)
+
+    @property
+    def plane(self) -> Plane:
+        """The mid-sagittal plane in world mm."""
+        normal = self.to_world[:3, 0]
+        return Plane(normal, float(normal @ self.to_world[:3, 3]))
+
+    def known(self, points_mm: F64) -> NDArray[np.bool_]:
+        """Whether (..., 3) canonical points lie on the scanned side of every cut."""
+        inside = np.ones(points_mm.shape[:-1], bool)
+        for cut in self.cuts:
+            inside &= points_mm @ cut.normal < cut.offset_mm
+        return inside
+
+
+def locate(mask: Volume, template: Template | None = None) -> CanonicalFrame:
+    """Find the canonical frame of a skull, complete or with holes.
+
+    Args:
+        mask: bone, at any position and orientation.
+        template: the mean skull; the shipped one by default.
+
+    Returns:
+        The frame; ``cost`` says how well the mean skull fits.
+
+    Raises:
+        InputError: there is too little bone for a skull, or it resembles no skull in any pose.
+    """
+    if template is None:
+        from calvaria.skull.template import load_template
+
+        template = load_template()
+    bone = coarse_bone(mask)
+    cuts = cut_planes(bone)
+    pose = register(bone, cuts, template)
+    if pose.cost > GOOD_COST:
+        # The header's "up" may be wrong (axes flipped): try every way a head can lie.
+        other = register(bone, cuts, template, rotations=all_orientations())
+        pose = min(pose, other, key=lambda p: p.cost)
+    if pose.cost > 1.6 * GOOD_COST:
+        raise InputError(
+            f"the bone does not resemble a skull in any pose (mismatch {pose.cost:.2f}, skulls reach {GOOD_COST:.2f}): "
+            "give a head with its calvaria, as a bone mask or a CT"
+        )
+    return finish(bone, cuts, pose)
+
+
+def coarse_bone(mask: Volume) -> Volume:
+    """Bone fraction (float32, 0 to 1) in blocks of about 3 mm around the bone.
+
+    Raises:
+        InputError: there is too little bone for a skull.
+    """
+    box = bounding_box(mask.mask)
+    if box is None or mask.volume_ml < MIN_BONE_ML:
+        raise InputError(f"there are {mask.volume_ml:.0f} ml of bone; a skull has more than {MIN_BONE_ML:.0f} ml")
+    return coarsen(mask.crop(box), COARSE_MM)
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """A candidate: world = rotation @ (exp(log_scale) * canonical) + shift."""
+
+    rotation: F64
+    shift: F64
+    log_scale: F64
+    cost: float = 1.0
+
+
+def register(
+    bone: Volume, cuts: tuple[CutPlane, ...], template: Template, rotations: list[F64] | None = None, keep: int = 4
+) -> Pose:
+    """The best pose over several starts, coarse to fine.
+
+    Args:
+        bone: bone fraction, from `coarse_bone`.
+        cuts: scan edges in world mm.
+        template: the mean skull.
+        rotations: start orientations; by default those within about 55 degrees of the header's.
+        keep: starts that are registered, the best of all by their first mismatch.
+    """
+    levels = [Level.build(bone, cuts, template, sigma, spacing) for sigma, spacing in LEVELS]
+    first = levels[0]
+    surface = surface_points(bone)
+    tried = [first.with_cost(Pose(r, start_shift(surface, r), np.zeros(3))) for r in rotations or near_orientations()]
+    tried.sort(key=lambda p: p.cost)
+    best: list[Pose] = []
+    for start in spread(tried, keep):
+        rough = first.descend(start, 10, 1e-3, None, start.rotation)
+        best.append(first.with_cost(first.descend(rough, 8, 1e-3, 0.1, start.rotation)))
+    pose = min(best, key=lambda p: p.cost)
+    for level, iterations, robust in zip(levels[1:], (10, 10), (0.1, 0.15), strict=True):
+        pose = level.descend(pose, iterations, 5e-4, robust, pose.rotation, 0.1)
+    return levels[0].with_cost(pose)
+
+
+def finish(bone: Volume, cuts: tuple[CutPlane, ...], pose: Pose) -> CanonicalFrame:
+    """Set yaw, roll and offset by the symmetry plane, and put the frame together."""
+    to_world = np.eye(4)
+    to_world[:3, :3], to_world[:3, 3] = pose.rotation, pose.shift
+    sampler = Sampler.smooth(bone, LEVELS[-1][0], cuts)
+    to_world = refine_plane(sampler, to_world, REGION_MM)
+    return CanonicalFrame(
+        to_world, np.exp(pose.log_scale), pose.cost, tuple(cut.moved(np.linalg.inv(to_world)) for cut in cuts)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One resolution of the registration: the skull as a sampler, the template as values at points."""
+
+    sampler: Sampler
+    points: F64
+    values: NDArray[np.floating]
+    weights: NDArray[np.floating]
+
+    @classmethod
+    def build(
+        cls, bone: Volume, cuts: tuple[CutPlane, ...], template: Template, sigma_mm: float, spacing_mm: float
+    ) -> Level:
+        """Smooth the skull by ``sigma_mm`` and read the equally smoothed template at points ``spacing_mm`` apart."""
+        points = lattice(REGION_MM, spacing_mm)
+        values, weights = template.at(points, sigma_mm)
+        used = weights > 0
+        return cls(Sampler.smooth(bone, sigma_mm, cuts), points[used], values[used], weights[used])
+
+    def with_cost(self, pose: Pose) -> Pose:
+        """The pose with its mean robust mismatch; points beyond the scan count one half."""
+        values, ok = self.sampler.values(self._world(pose))
+        square = (values - self.values) ** 2
+        cost = float((self.weights * np.where(ok, square / (square + 0.01), 0.5)).sum() / self.weights.sum())
+        return Pose(pose.rotation, pose.shift, pose.log_scale, cost)
+
+    def _world(self, pose: Pose) -> F64:
+        return np.asarray((self.points * np.exp(pose.log_scale)) @ pose.rotation.T + pose.shift)
+
+    def descend(
+        self, pose: Pose, iterations: int, scale_prior: float, robust: float | None, held: F64, held_share: float = 1.0
+    ) -> Pose:
+        """Gauss-Newton steps on the mismatch, with weak pulls to unit scale and to the orientation ``held``."""
+        rotation, shift, log_scale = pose.rotation, pose.shift, pose.log_scale
+        for _ in range(iterations):
+            scaled = self.points * np.exp(log_scale)
+            arm = scaled @ rotation.T
+            value, ok, slope = self.sampler(arm + shift)
+            off = value - self.values
+            weight = self.weights * ok
+            if robust is not None:
+                weight = weight / (1 + (off / robust) ** 2) ** 2
+            jacobian = np.concatenate([np.cross(arm, slope), slope, (slope @ rotation) * scaled], axis=1)
+            weighted = (jacobian * weight[:, None]).T
+            normal, right = weighted @ jacobian, weighted @ off
+            normal += 1e-4 * np.diag(np.diag(normal))
+            total = weight.sum()
+            pull = ROTATION_PRIOR * held_share * total
+            normal[:3, :3] += np.diag(pull)
+            right[:3] += pull * rotation_vector(rotation @ held.T)
+            normal[6:, 6:] += scale_prior * total * np.eye(3)
+            right[6:] += scale_prior * total * log_scale
+            step = -np.linalg.solve(normal, right)
+            step /= max(np.abs(step[:3]).max() / 0.15, np.abs(step[3:6]).max() / 8.0, 1.0)
+            rotation = rotation_matrix(step[:3]) @ rotation
+            shift, log_scale = shift + step[3:6], log_scale + step[6:]
+            if np.abs(step[:3]).max() < 3e-4 and np.abs(step[3:6]).max() < 0.03:
+                break
+        return Pose(rotation, shift, log_scale)
+
+
+def surface_points(bone: Volume, count: int = 4000) -> F64:
+    """World mm of up to ``count`` voxels that are mostly bone, evenly drawn."""
+    index = np.argwhere(bone.data > 0.4)
+    return bone.grid.to_world(index[:: max(1, len(index) // count)])
+
+
+def start_shift(surface_mm: F64, rotation: F64) -> F64:
+    """Where the canonical origin lies if the head stands as ``rotation`` says: vertex at z = 80, middle of the vault."""
+    points = surface_mm @ rotation
+    top = np.percentile(points[:, 2], 99.9)
+    vault = points[points[:, 2] > top - 80.0, :2]
+    middle = (np.percentile(vault, 1, axis=0) + np.percentile(vault, 99, axis=0)) / 2
+    return np.asarray(rotation @ np.array([middle[0], middle[1], top - 80.0]))
+
+
+def spread(poses: list[Pose], count: int, apart_rad: float = 0.3) -> list[Pose]:
+    """The first ``count`` poses that are turned at least ``apart_rad`` from one another."""
+    kept: list[Pose] = []
+    for pose in poses:
+        if all(np.linalg.norm(rotation_vector(pose.rotation @ k.rotation.T)) > apart_rad for k in kept):
+            kept.append(pose)
+        if len(kept) == count:
+            break
+    return kept
+
+
+def near_orientations() -> list[F64]:
+    """Orientations up to about 55 degrees from the header's, about 25 degrees apart."""
+    steps = np.radians([-50.0, -25.0, 0.0, 25.0, 50.0])
+    vectors = [np.array(v) for v in itertools.product(steps, steps, steps) if np.linalg.norm(v) < np.radians(58.0)]
+    return [rotation_matrix(v) for v in vectors]
+
+
+def all_orientations() -> list[F64]:
+    """The 24 ways a box can lie, each tilted by up to 35 degrees."""
+    turns = []
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1.0, -1.0), repeat=3):
+            matrix = np.zeros((3, 3))
+            matrix[range(3), order] = signs
+            if np.linalg.det(matrix) > 0:
+                turns.append(matrix)
+    tilts = [np.zeros(3)] + [s * 0.5 * np.eye(3)[a] for a in range(3) for s in (1, -1)]
+    return [rotation_matrix(tilt) @ turn for turn in turns for tilt in tilts]
+
+
+def rotation_matrix(vector: F64) -> F64:
+    """Rotation about ``vector`` by its length in radians (Rodrigues)."""
+    angle = float(np.linalg.norm(vector))
+    x, y, z = np.asarray(vector) / max(angle, 1e-12)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
+
+
+def rotation_vector(rotation: F64) -> F64:
+    """Axis times angle (radians) of a rotation; exact up to 180 degrees."""
+    skew = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
+    angle = float(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
+    if angle < 1e-4:
+        return skew / 2
+    if angle > np.pi - 1e-3:
+        axis = np.sqrt(np.clip((np.diag(rotation) + 1) / 2, 0, 1))
+        return np.asarray(angle * axis * np.where(skew < 0, -1, 1))
+    return np.asarray(skew * angle / (2 * np.sin(angle)))

@@ -1,0 +1,84 @@
+"""Where a scan ends: the planes that cut a skull, beyond which nothing is known.
+
+A head scan stops somewhere below the orbits or the jaw. The cut is a flat face of the bone's convex hull, far larger
+than any face of a natural head; finding it there works after any rotation and resampling, where the file's grid says
+nothing about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.volume.volume import Volume
+
+F64 = NDArray[np.float64]
+
+FLAT_DEG = 5.0
+"""Hull facets whose normals differ by less belong to one face."""
+
+FLAT_MM = 2.5
+"""... and whose offsets differ by less."""
+
+MIN_FACE_MM2 = 4500.0
+"""A hull face larger than this is a cut: vertex and temples have less than 2500 mm2, cuts 9000 to 25000."""
+
+
+@dataclass(frozen=True, eq=False)
+class CutPlane:
+    """Beyond ``normal . x = offset_mm`` the scan shows nothing; the normal points outwards."""
+
+    normal: F64
+    offset_mm: float
+
+    def moved(self, transform: F64) -> CutPlane:
+        """The plane in another frame, by a rigid 4 x 4 map."""
+        normal = transform[:3, :3] @ self.normal
+        return CutPlane(normal, float(self.offset_mm + normal @ transform[:3, 3]))
+
+
+def cut_planes(bone: Volume) -> tuple[CutPlane, ...]:
+    """Planes at which the scan of a skull ends, largest first.
+
+    Args:
+        bone: (I, J, K) float, bone fraction of blocks of a few mm.
+
+    Returns:
+        Planes in world mm, at the outer edge of the outermost bone; none for a skull that ends nowhere abruptly.
+    """
+    from scipy.spatial import ConvexHull, QhullError
+
+    index = np.argwhere(bone.data > 0.25)
+    if len(index) < 100:
+        return ()
+    try:
+        hull = ConvexHull(bone.grid.to_world(index))
+    except QhullError:
+        return ()
+    corners = hull.points[hull.simplices]
+    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    return tuple(_faces(hull.equations, areas, float(np.mean(bone.grid.spacing_mm))))
+
+
+def _faces(equations: F64, areas: F64, spacing_mm: float) -> list[CutPlane]:
+    """Group coplanar facets greedily, the largest facet first; keep the large groups."""
+    free = np.ones(len(areas), bool)
+    planes: list[CutPlane] = []
+    cosine = np.cos(np.radians(FLAT_DEG))
+    for seed in np.argsort(-areas)[:20]:
+        if not free[seed]:
+            continue
+        normal, offset = equations[seed, :3], -equations[seed, 3]
+        for _ in range(3):
+            one = free & (equations[:, :3] @ normal > cosine) & (np.abs(-equations[:, 3] - offset) < 4 * FLAT_MM)
+            if not one.any():
+                break
+            normal = (equations[one, :3] * areas[one, None]).sum(0)
+            normal /= np.linalg.norm(normal)
+            offset = float(-(equations[one, 3] * areas[one]).sum() / areas[one].sum())
+        if areas[one].sum() > MIN_FACE_MM2:
+            planes.append(CutPlane(normal, offset + spacing_mm / 2))
+        free &= ~one
+    return planes

@@ -1,0 +1,139 @@
+"""A command line whose engine is a stand-in: what is tested here is the glue."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from calvaria.cli import main
+from calvaria.errors import InputError
+from calvaria.io import write_volume
+from calvaria.metrics import score
+from calvaria.volume import Grid, Volume
+
+GRID = Grid((24, 24, 20), np.diag([2.0, 2.0, 2.5, 1.0]))
+
+
+@dataclass
+class Run:
+    """What one call of the command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Engine:
+    """The stand-in for the pipeline: fills the hole of `shell` exactly; can be told to fail or to find nothing."""
+
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    error: BaseException | None = None
+    empty: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def reconstruct(
+        self,
+        volume: Volume,
+        *,
+        engine: str = "shape-prior",
+        kind: str = "auto",
+        progress: Callable[[str, float], None] | None = None,
+    ) -> SimpleNamespace:
+        self.calls.append({"engine": engine, "kind": kind, "grid": volume.grid})
+        if self.error is not None:
+            raise self.error
+        if volume.data.max() > 1:
+            raise InputError("no skull in it")
+        if progress is not None:
+            progress("fit", 0.5)
+        defective = volume.with_data(volume.data > 0)
+        patch = volume.with_data(shell().mask & ~defective.mask & (not self.empty))
+        hole = SimpleNamespace(volume_ml=patch.volume_ml, area_cm2=np.float64(3.0), centre_mm=(1.0, 2.0, 3.0))
+        return SimpleNamespace(
+            patch=patch,
+            completed=volume.with_data(defective.mask | patch.mask),
+            defective=defective,
+            plane=SimpleNamespace(normal=np.array([1.0, 0.0, 0.0]), offset_mm=23.0),
+            frame=SimpleNamespace(to_world=np.eye(4)),
+            holes=() if self.empty else (hole,),
+            confidence=SimpleNamespace(expected_dsc=None if self.empty else 0.94, reason="like the validation cases"),
+            report={
+                "seconds": {"pose": 0.25, "fit": 0.5},
+                "model": {"name": "stand-in", "sha256": "0" * 64},
+                "warnings": list(self.warnings),
+            },
+        )
+
+    def render_case(
+        self, defective: Volume, patch: Volume | None, reference: Volume | None = None, frame: object = None
+    ) -> Image.Image:
+        self.calls.append({"drawn": (defective, patch, reference)})
+        return Image.new("RGB", (8, 8))
+
+
+def shell() -> Volume:
+    """A closed box of bone, two voxels thick."""
+    data = np.zeros(GRID.shape, bool, order="F")
+    data[4:20, 4:20, 4:16] = True
+    data[6:18, 6:18, 6:14] = False
+    return Volume(data, GRID)
+
+
+def hole() -> Volume:
+    """A piece of its lid."""
+    data = np.zeros(GRID.shape, bool, order="F")
+    data[9:15, 9:15, 14:16] = True
+    return Volume(data, GRID)
+
+
+def defective() -> Volume:
+    return Volume(shell().mask & ~hole().mask, GRID)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """The stand-in, in the pipeline's place."""
+    stand_in = Engine()
+    module = ModuleType("calvaria.pipeline")
+    module.reconstruct = stand_in.reconstruct  # type: ignore[attr-defined]
+    module.evaluate = score  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "calvaria.pipeline", module)
+    monkeypatch.setattr("calvaria.report.render_case", stand_in.render_case, raising=False)
+    return stand_in
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Call the command line in this process."""
+
+    def call(*words: object) -> Run:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return Run(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def skull(tmp_path: Path) -> Path:
+    """A defective skull in a file whose name is a patient's."""
+    path = tmp_path / "Erika Mustermann.nrrd"
+    write_volume(path, defective())
+    return path
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    path = tmp_path / "truth.nrrd"
+    write_volume(path, hole())
+    return path

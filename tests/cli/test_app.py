@@ -1,0 +1,118 @@
+"""The frame around the commands: help, version, and what becomes of an error."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import calvaria
+from calvaria import errors
+
+COMMANDS = ("reconstruct", "evaluate", "demo", "models")
+
+
+def test_the_version_is_the_packages(run):
+    result = run("--version")
+    assert (result.code, result.out) == (0, f"calvaria {calvaria.__version__}\n")
+
+
+def test_without_a_word_the_help_names_every_command(run):
+    result = run()
+    listed = re.findall(r"^  ([a-z]+)  ", result.out + result.err, re.MULTILINE)
+    assert listed == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example_of_its_command(run, command):
+    result = run(command, "--help")
+    assert result.code == 0
+    examples = result.out.split("Examples:")[1].strip().splitlines()
+    assert examples
+    assert all(line.strip().startswith(f"calvaria {command}") for line in examples)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_that_every_command_has(run, command):
+    text = run(command, "--help").out
+    for option in ("--json", "-q, --quiet", "-v, --verbose", "-h, --help"):
+        assert option in text
+
+
+@pytest.mark.parametrize("words", [["paint"], ["reconstruct", "--colour", "red"], ["reconstruct", "--kind", "shoe"]])
+def test_a_call_that_is_not_understood_exits_2(run, words):
+    result = run(*words)
+    assert result.code == 2
+    assert words[-1] in result.err or words[1] in result.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.InputError, 2),
+        (errors.FormatError, 2),
+        (errors.GeometryError, 2),
+        (errors.MissingExtraError, 2),
+        (errors.QualityError, 3),
+        (errors.CalvariaError, 1),
+    ],
+)
+def test_an_error_of_ours_is_one_line_and_its_exit_code(run, engine, skull, tmp_path, error, code):
+    engine.error = error("a.nrrd: first\n  second line")
+    result = run("reconstruct", skull, "-o", tmp_path / "out")
+    assert (result.code, result.err) == (code, "calvaria: a.nrrd: first second line\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unexpected_error_is_called_a_bug(run, engine, skull, tmp_path):
+    engine.error = ZeroDivisionError("division by zero")
+    result = run("reconstruct", skull, "-o", tmp_path / "out")
+    assert result.code == 1
+    assert re.fullmatch(
+        r"calvaria: this is a bug, please report it .*: ZeroDivisionError: division by zero\n", result.err
+    )
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), errors.InputError("bad")])
+def test_the_traceback_is_shown_only_with_v(run, engine, skull, tmp_path, error):
+    engine.error = error
+    assert "Traceback" not in run("reconstruct", skull, "-o", tmp_path / "out").err
+    loud = run("reconstruct", skull, "-o", tmp_path / "out", "-v").err
+    assert "Traceback" in loud
+    assert loud.splitlines()[-1].startswith("calvaria: ")
+
+
+def test_an_interruption_exits_130_and_leaves_nothing(run, engine, skull, tmp_path):
+    engine.error = KeyboardInterrupt()
+    before = sorted(tmp_path.iterdir())
+    assert run("reconstruct", skull, "-o", tmp_path / "out").code == 130
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_out_of_memory_says_what_to_do(run, engine, skull, tmp_path):
+    engine.error = MemoryError()
+    result = run("reconstruct", skull, "-o", tmp_path / "out")
+    assert result.code == 1
+    assert result.err.startswith("calvaria: out of memory: crop the volume")
+
+
+def test_an_interruption_before_the_command_begins_exits_130_too(run, monkeypatch):
+    def interrupt(app):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("calvaria.cli.app.typer.main.get_command", interrupt)
+    result = run("models")
+    assert (result.code, result.err) == (130, "calvaria: interrupted; nothing half written is left\n")
+
+
+def test_the_module_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "calvaria.cli", "reconstruct", "nowhere.nrrd", "-o", "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "calvaria: nowhere.nrrd: no such file or folder\n"

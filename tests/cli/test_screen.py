@@ -1,0 +1,73 @@
+"""What goes to stdout, what to stderr, and when nothing is said."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calvaria.cli.screen import Screen, json_ready
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@given(VALUES)
+def test_whatever_is_made_json_ready_is_strict_json(value):
+    ready = json_ready(value)
+    assert json.loads(json.dumps(ready, allow_nan=False)) == ready
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_becomes_null(value):
+    assert json_ready({"a": [value, 1.0]}) == {"a": [None, 1.0]}
+
+
+def test_quiet_says_errors_only(capsys):
+    screen = Screen(quiet=True)
+    screen.say("result")
+    screen.warn("look")
+    screen.error("bad")
+    assert tuple(capsys.readouterr()) == ("", "calvaria: bad\n")
+
+
+def test_json_keeps_text_off_stdout(capsys):
+    screen = Screen(as_json=True)
+    screen.say("result")
+    screen.warn("look")
+    screen.json({"a": math.inf})
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"a": None}
+    assert err == "calvaria: warning: look\n"
+
+
+@pytest.mark.parametrize(("screen", "terminal"), [(Screen(), False), (Screen(quiet=True), True)])
+def test_progress_is_silent_without_a_terminal_or_when_quiet(monkeypatch, screen, terminal):
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with screen.progress() as progress:
+        progress("fit", 0.5)
+    assert stream.getvalue() == ""
+
+
+def test_progress_on_a_terminal_shows_the_stage_and_the_share_done(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with Screen().progress() as progress:
+        progress("fitting", 0.5)
+    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "fitting" in shown
+    assert "50%" in shown

@@ -1,0 +1,43 @@
+"""What all tests share: loud numerical accidents, hypothesis profiles, and the way to the real skulls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+settings.register_profile(
+    "calvaria",
+    deadline=None,  # a busy machine is no failure; pytest-timeout catches what hangs
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("calvaria")
+
+
+@pytest.fixture(autouse=True)
+def _loud_floats() -> Iterator[None]:
+    """Overflow, division by zero and NaN made from numbers raise; underflow to zero is harmless."""
+    with np.errstate(divide="raise", over="raise", invalid="raise"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with the real skulls (see CONTRIBUTING.md); the test is skipped where there is none.
+
+    The environment variable CALVARIA_DATA names it; failing that, ``shared/data`` beside the checkout is taken.
+    """
+    named = os.environ.get("CALVARIA_DATA")
+    folder = Path(named) if named else CHECKOUT.parent / "shared" / "data"
+    if named and not folder.is_dir():
+        pytest.fail(f"CALVARIA_DATA names {folder}, which is not a folder")
+    if not (folder / "autoimplant2020").is_dir():
+        pytest.skip(f"NO REAL SKULLS: set CALVARIA_DATA to the folder that holds autoimplant2020/ (looked at {folder})")
+    return folder

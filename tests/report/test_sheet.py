@@ -1,0 +1,148 @@
+"""The picture of a case, and its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from calvaria.errors import GeometryError, InputError
+from calvaria.io import read_mask
+from calvaria.report import render_case, save_png, sheet
+from calvaria.volume import Grid, Volume
+
+SMALL_PX = 120
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "CELL_PX", SMALL_PX)
+
+
+def skull_and_patch(outward: tuple[float, float, float] = (0.6, -0.6, 0.5)) -> tuple[Volume, Volume]:
+    grid = Grid.isotropic((48, 60, 48), 3.5, (-82, -103, -82))
+    points = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
+    distance = np.linalg.norm(points / [0.85, 1.1, 0.85], axis=-1)
+    shell = (distance < 80) & (distance > 71)
+    plate = shell & (points @ (np.array(outward) / np.linalg.norm(outward)) > 62)
+    return Volume(shell & ~plate, grid), Volume(plate, grid)
+
+
+def cells(image: Image.Image) -> NDArray[np.int64]:
+    """(rows, columns, side, side, 3)."""
+    pixels, side = np.asarray(image).astype(np.int64), sheet.CELL_PX
+    step = side + sheet.GAP_PX
+    tops = range(sheet.HEADER_PX, pixels.shape[0] - sheet.FOOTER_PX - side, step)
+    lefts = range(sheet.GAP_PX, pixels.shape[1] - side, step)
+    return np.array([[pixels[top : top + side, left : left + side] for left in lefts] for top in tops])
+
+
+def share(cell: NDArray[np.int64], colour: str) -> float:
+    red, blue = cell[46:, 16:-16, 0], cell[46:, 16:-16, 2]
+    hit = (red > 2 * blue) & (red > 60) if colour == "orange" else (blue > 1.7 * red) & (blue > 60)
+    return float(hit.mean())
+
+
+def test_the_result_the_reference_and_the_bare_skull_stand_one_under_the_other() -> None:
+    skull, patch = skull_and_patch()
+    truth = Volume(patch.data, patch.grid)
+    table = cells(render_case(skull, patch, truth))
+    assert table.shape[:2] == (3, 4)
+    for column in range(2):  # straight onto the patch, and the front
+        assert share(table[0, column], "orange") > 0.03
+        assert share(table[0, column], "blue") == 0
+        assert share(table[1, column], "blue") == pytest.approx(share(table[0, column], "orange"), rel=0.1)
+        assert share(table[2, column], "orange") == share(table[2, column], "blue") == 0
+
+
+def test_the_first_column_shows_the_patch_best() -> None:
+    for outward in ((0.6, -0.6, 0.5), (0, 1, 0.4), (-1, 0, 0.3), (0, 0.2, 1)):
+        row = cells(render_case(*skull_and_patch(outward)))[0]
+        shares = [share(cell, "orange") for cell in row]
+        assert max(shares) < 1.15 * shares[0]
+        assert sum(s > 0.001 for s in shares) >= 2
+
+
+@pytest.mark.parametrize("patch", [None, "empty"])
+def test_without_a_defect_the_picture_says_so(patch: str | None) -> None:
+    skull, plate = skull_and_patch()
+    empty = None if patch is None else plate.with_data(np.zeros(plate.shape, bool))
+    whole = skull.with_data(skull.data | plate.data)
+    image = render_case(whole, empty)
+    table = cells(image)
+    assert table.shape[:2] == (1, 4)
+    assert share(table[0, 0], "orange") == 0
+    note = table[0, 0, 24:44, :SMALL_PX]
+    assert ((note[..., 0] > 2 * note[..., 2]) & (note[..., 0] > 100)).sum() > 50  # the words, in the patch's colour
+
+
+def test_a_defect_that_was_missed_is_shown_beside_the_reference() -> None:
+    skull, patch = skull_and_patch()
+    table = cells(render_case(skull, None, patch))
+    assert table.shape[0] == 3
+    assert share(table[0, 0], "orange") == 0
+    assert share(table[1, 0], "blue") > 0.03
+
+
+def test_an_empty_reference_is_said_too() -> None:
+    skull, patch = skull_and_patch()
+    assert cells(render_case(skull, patch, patch.with_data(np.zeros(patch.shape, bool)))).shape[0] == 3
+
+
+def test_a_tilted_head_with_its_frame_gives_the_same_picture() -> None:
+    frame = np.eye(4)
+    frame[:3, :3] = Rotation.from_euler("xyz", [25, -15, 30], degrees=True).as_matrix()
+    frame[:3, 3] = (12, 300, -40)
+    skull, patch = skull_and_patch()
+    expected = np.asarray(render_case(skull, patch)).astype(int)
+    moved = [Volume(v.data, v.grid.moved(frame)) for v in (skull, patch)]
+    found = np.asarray(render_case(moved[0], moved[1], frame=frame)).astype(int)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 1
+
+
+def test_two_runs_give_the_same_bytes() -> None:
+    skull, patch = skull_and_patch()
+    assert render_case(skull, patch).tobytes() == render_case(skull, patch).tobytes()
+
+
+def test_bad_cases_are_refused() -> None:
+    skull, patch = skull_and_patch()
+    with pytest.raises(InputError, match="the defective skull is empty"):
+        render_case(skull.with_data(np.zeros(skull.shape, bool)), patch)
+    with pytest.raises(InputError, match="a mask is wanted here"):
+        render_case(skull.with_data(skull.data.astype(np.int16)), patch)
+    with pytest.raises(GeometryError, match="4 x 4"):
+        render_case(skull, patch, frame=np.eye(3))
+
+
+def test_a_picture_comes_back_from_its_file(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    for number, image in enumerate((pixels, Image.fromarray(pixels))):
+        path = save_png(tmp_path / f"{number}.png", image)
+        with Image.open(path) as read:
+            np.testing.assert_array_equal(np.asarray(read), pixels)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.png", "1.png"]
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(InputError, match=r"x.jpg: pictures are written as PNG"):
+        save_png(tmp_path / "x.jpg", pixels)
+    with pytest.raises(InputError, match="does not exist; make it first"):
+        save_png(tmp_path / "none" / "x.png", pixels)
+    with pytest.raises(InputError, match=r"\(H, W, 3\) uint8; got \(4, 4\) uint8"):
+        save_png(tmp_path / "x.png", pixels[..., 0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_real_case_is_drawn(real_data: Path) -> None:
+    folder = real_data / "autoimplant2020" / "training_set"
+    complete, patch = (read_mask(folder / kind / "005.nrrd") for kind in ("complete_skull", "implant"))
+    table = cells(render_case(complete.with_data(complete.data & ~patch.data), patch))
+    assert share(table[0, 0], "orange") > 0.08
+    assert share(table[1, 0], "orange") == 0
