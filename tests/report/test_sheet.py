@@ -64,7 +64,6 @@ def test_the_first_column_shows_the_patch_best() -> None:
         row = cells(render_case(*skull_and_patch(outward)))[0]
         shares = [share(cell, "orange") for cell in row]
         assert max(shares) < 1.15 * shares[0]
-        assert sum(s > 0.001 for s in shares) >= 2
 
 
 @pytest.mark.parametrize("patch", [None, "empty"])

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calvaria.data.shapes import KINDS, DefectSpec
 from calvaria.errors import GeometryError, InputError
+from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL
 from calvaria.volume.grid import Box, Grid
 from calvaria.volume.volume import BoolArray, Volume, bounding_box
 
@@ -52,6 +53,9 @@ LARGEST_PIECE = 0.85
 
 LEAST_SIDE = 0.2
 """A bilateral patch has at least this part of its volume on either side of the midline."""
+
+BROW_MM = 6.0
+"""A frontoorbital patch comes at least this near to the landmark plane, which ends it: it takes the brow."""
 
 ATTEMPTS = 200
 """So many specs are drawn before a skull is given up."""
@@ -102,7 +106,7 @@ def _place(kind: str, rng: np.random.Generator) -> FloatArray:
     if kind == "bilateral":
         azimuth, elevation = rng.normal(0.0, 10.0) + rng.choice([0.0, 180.0]), rng.uniform(35.0, 85.0)
     elif kind == "frontoorbital":
-        azimuth, elevation = side * rng.uniform(12.0, 40.0), rng.uniform(-12.0, 8.0)
+        azimuth, elevation = side * rng.uniform(12.0, 40.0), rng.uniform(2.0, 22.0)
     elif kind == "parietotemporal":
         azimuth, elevation = side * rng.uniform(70.0, 120.0), rng.uniform(2.0, 40.0)
     else:  # anywhere on the vault, evenly over its area
@@ -152,7 +156,7 @@ def cut_defect(
     """Draw defects of a kind until one gives a sound patch on this skull.
 
     Sound means: of a size within ``VOLUME_ML``, nearly all of the bone inside the shape in one piece, no large bone
-    left without connection, and for a bilateral one a fair part on either side.
+    left without connection; a bilateral one has a fair part on either side, a frontoorbital one reaches the brow.
 
     Args:
         complete: mask of the complete skull.
@@ -251,10 +255,10 @@ def _islands(bone: BoolArray, patch: BoolArray, box: Box) -> list[tuple[NDArray[
         labels, touching = _pieces_at(bone[i, j, k], patch[i, j, k])
         sizes = np.bincount(labels.T.ravel())
         main = {max(touching, key=lambda name: int(sizes[name]))}
-    boxes = ndimage.find_objects(labels) if touching - main else []
+    boxes = ndimage.find_objects(labels.T) if touching - main else []  # transposed: labels are Fortran ordered
     islands = []
     for name in sorted(touching - main):
-        part = boxes[name - 1]
+        part = boxes[name - 1][::-1]
         index = np.nonzero(labels[part] == name)
         corner = [outer.start + inner.start for outer, inner in zip((i, j, k), part, strict=True)]
         islands.append(tuple(axis + start for axis, start in zip(index, corner, strict=True)))
@@ -302,11 +306,13 @@ def _is_sound(cut: _Cut, grid: Grid, spec: DefectSpec, to_canonical: FloatArray)
         or cut.stray_voxels
     ):
         return False
-    if spec.kind != "bilateral":
-        return True
     index = np.nonzero(cut.patch.T)[::-1]
-    left = sum(to_canonical[0, c] * index[c] for c in range(3)) + to_canonical[0, 3] > 0
-    return bool(LEAST_SIDE <= left.mean() <= 1 - LEAST_SIDE)
+    x, y, z = (sum(to_canonical[r, c] * index[c] for c in range(3)) + to_canonical[r, 3] for r in range(3))
+    if spec.kind == "bilateral":
+        return bool(LEAST_SIDE <= (x > 0).mean() <= 1 - LEAST_SIDE)
+    if spec.kind == "frontoorbital":
+        return bool((LANDMARK_NORMAL[1] * y + LANDMARK_NORMAL[2] * z).max() >= LANDMARK_MM - BROW_MM)
+    return True
 
 
 def _thinned(volume: Volume) -> Volume:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
+from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -92,13 +93,17 @@ class DefectSpec:
         if self.ragged_mm > 0:
             band = np.flatnonzero(np.abs(field) < REACH_SD * self.ragged_mm)
             field[band] += np.float32(self.ragged_mm) * _roughness(points[:, band], self.ragged_seed)
-        return field
+        # SkullBreak's skulls are cut off at the landmark plane: its defects take the brow, never the orbit's depth.
+        floor = LANDMARK_NORMAL.astype(np.float32) @ points - np.float32(LANDMARK_MM)
+        shape: FloatArray = np.maximum(field, floor)
+        return shape
 
     def bounds_mm(self) -> FloatArray:
         """(2, 3) canonical mm: a box that holds the whole shape."""
         balls = np.array(self.balls_mm)
         reach = balls[:, 3:] + BLEND_MM + REACH_SD * self.ragged_mm
-        return np.stack([(balls[:, :3] - reach).min(axis=0), (balls[:, :3] + reach).max(axis=0)])
+        bounds: FloatArray = np.stack([(balls[:, :3] - reach).min(axis=0), (balls[:, :3] + reach).max(axis=0)])
+        return bounds
 
 
 def _distance(points: FloatArray, ball: tuple[float, float, float, float]) -> FloatArray:

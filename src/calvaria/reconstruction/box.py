@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
+from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL, SPACING_MM, CanonicalFrame
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen, resample
 from calvaria.volume.sampler import known_mask
@@ -36,6 +37,21 @@ def box_grid(spacing_mm: float = SPACING_MM) -> Grid:
     nz = round((TOP_MM - BOTTOM_MM) / spacing_mm) + 1
     corner = (-spacing_mm * (nx // 2), -spacing_mm * (ny // 2), BOTTOM_MM)
     return Grid.isotropic((nx, ny, nz), spacing_mm, corner)
+
+
+BELOW_LANDMARKS_MM = 6.0
+"""Missing bone is looked for down to this depth below the landmark plane: vault, brow and the orbits' upper edge. The
+skull base and the face differ too much between people for absent bone to mean a hole."""
+
+
+@lru_cache(maxsize=2)
+def vault(spacing_mm: float = SPACING_MM) -> BoolArray:
+    """Bool on `box_grid(spacing_mm)`: where missing bone is looked for."""
+    grid = box_grid(spacing_mm)
+    points = grid.to_world(np.stack(np.indices(grid.shape), axis=-1))
+    zone = points @ LANDMARK_NORMAL < LANDMARK_MM + BELOW_LANDMARKS_MM
+    zone.setflags(write=False)
+    return zone
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.reconstruction.box import BoxField, box_grid
+from calvaria.reconstruction.box import BoxField, box_grid, vault
 from calvaria.reconstruction.regression import jitters, trilinear
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel
 from calvaria.skull.canonical import SPACING_MM
@@ -75,7 +75,7 @@ class HoleFinder:
             weight = base / (1 + (lacking / FORGIVE_MM) ** 2) ** 2
             if number == 0:
                 continue
-            hole = ((predicted < PREDICTED_MM) & (seen > ABSENT_MM) & known).reshape(self.grid.shape)
+            hole = ((predicted < PREDICTED_MM) & (seen > ABSENT_MM) & known).reshape(self.grid.shape) & vault(COARSE_MM)
             labels, count = ndimage.label(hole)
             sizes = np.bincount(labels.ravel(), minlength=count + 1)
             sizes[0] = 0
@@ -111,7 +111,7 @@ class HoleFinder:
         """Pieces of predicted, absent bone that the coarse fit saw too and that are large enough."""
         from scipy import ndimage
 
-        missing = (surface < 0.5) & (field.distance_mm > 1.0) & field.known
+        missing = (surface < 0.5) & (field.distance_mm > 1.0) & field.known & vault()
         pieces = ndimage.binary_opening(missing) | (rough & missing)
         labels, count = ndimage.label(pieces)
         seen = np.bincount(labels.ravel(), weights=rough.ravel().astype(float), minlength=count + 1) > 0

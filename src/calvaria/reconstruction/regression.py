@@ -126,12 +126,12 @@ def fit(
         target_mm: (P,) signed distances there.
         weight: (P,) how much each counts.
         ridge: strength of the prior, as a share of the features' mean energy.
-        modes: so many modes are used.
+        modes: so many modes are used, or all if the model has fewer.
 
     Returns:
         The fit, and its values at the points.
     """
-    count = len(moves)
+    count, modes = len(moves), min(modes, len(model.parity))
     features = _features(model, moves, points_mm, modes)
     mean = features[:, :, 0].mean(axis=1)
     features[:, :, 0] -= mean[:, None]

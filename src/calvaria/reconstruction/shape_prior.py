@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.reconstruction.box import BoxField, box_grid
+from calvaria.reconstruction.box import BoxField, box_grid, vault
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters, trilinear
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel
 from calvaria.reconstruction.soft import SoftField
@@ -24,6 +24,12 @@ from calvaria.skull.canonical import SPACING_MM
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+READ_MM = 2.5
+"""The completion is read so far around the hole's outline."""
+
+REGION_MM = 0.8
+"""... and believed so far: the outline has already been given room."""
 
 AIR_MM = 9.0
 """Value of the soft field where nothing is predicted."""
@@ -83,8 +89,13 @@ class ShapePrior:
         """The jitters of the local fits."""
         return jitters(self.settings.pairs, self.settings.seed)
 
-    def complete(self, field: BoxField) -> SoftField:
-        """Find the holes of a skull in the common box and complete it there."""
+    def complete(self, field: BoxField, read_mm: float = READ_MM) -> SoftField:
+        """Find the holes of a skull in the common box and complete it there.
+
+        Args:
+            field: the skull.
+            read_mm: the completed surface is read so far around the hole's outline.
+        """
         hole = self.finder.find(field, self.settings.smallest_ml)
         for step, grow_mm in enumerate(self.settings.grow_mm):
             if not hole.any():
@@ -92,27 +103,28 @@ class ShapePrior:
             gap_mm = distance_mm(hole, grow_mm)
             last = step == len(self.settings.grow_mm) - 1
             if last:
-                return self.complete_known(field, gap_mm)
+                return self.complete_known(field, gap_mm, read_mm)
             rough = self._fit(field, gap_mm, self.moves[:3], min(100, self.settings.modes))
-            hole = self._refined(field, hole, self._read(rough, None, gap_mm))
+            hole = self._refined(field, hole, self._read(rough, None, gap_mm, READ_MM))
         return SoftField(np.full(field.distance_mm.shape, AIR_MM, np.float32), hole, 0.0)
 
-    def complete_known(self, field: BoxField, gap_mm: F32) -> SoftField:
+    def complete_known(self, field: BoxField, gap_mm: F32, read_mm: float = READ_MM) -> SoftField:
         """Complete a skull whose hole is known.
 
         Args:
             field: the skull.
             gap_mm: float32 on the box grid: 0 where missing bone may lie, elsewhere the distance to there, mm.
+            read_mm: as for `complete`.
         """
         final = self._fit(field, gap_mm, self.moves, self.settings.modes)
-        values = self._read(final, self._rim(field, gap_mm, final), gap_mm)
-        return SoftField(values, gap_mm <= READ_MM / 3, final.misfit_mm)
+        values = self._read(final, self._rim(field, gap_mm, final), gap_mm, read_mm)
+        return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
 
     def _refined(self, field: BoxField, hole: BoolArray, predicted: F32) -> BoolArray:
         """The hole as a closer fit shows it: predicted, absent, and connected to what was found before."""
         from scipy import ndimage
 
-        missing = ndimage.binary_opening((predicted < 0) & (field.distance_mm > 0.3) & field.known)
+        missing = ndimage.binary_opening((predicted < 0) & (field.distance_mm > 0.3) & field.known & vault())
         labels, count = ndimage.label(missing)
         touched = np.bincount(labels.ravel(), weights=hole.ravel().astype(float), minlength=count + 1) > 0
         size_ml = np.bincount(labels.ravel(), minlength=count + 1) * SPACING_MM**3 / 1000
@@ -145,10 +157,10 @@ class ShapePrior:
         residual = target[rim] - final.at(points[rim])
         return Kernel.fit(points[rim], residual, self.settings.kernel_mm, self.settings.kernel_noise)
 
-    def _read(self, final: Fit, rim: Kernel | None, gap_mm: F32) -> F32:
+    def _read(self, final: Fit, rim: Kernel | None, gap_mm: F32, read_mm: float) -> F32:
         """The completed surface on the box grid, around the hole; air elsewhere."""
         out = np.full(gap_mm.shape, AIR_MM, np.float32)
-        near = gap_mm <= READ_MM
+        near = gap_mm <= read_mm
         points = box_grid().to_world(np.argwhere(near)).astype(np.float32)
         values = final.at(points)
         if rim is not None:
@@ -156,9 +168,6 @@ class ShapePrior:
         out[near] = values
         return out
 
-
-READ_MM = 2.5
-"""The completion is read so far around the hole's outline."""
 
 MOST_RIM_POINTS = 1500
 """Points of the rim whose residual is carried into the hole."""

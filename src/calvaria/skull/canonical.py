@@ -50,6 +50,11 @@ GOOD_COST = 0.22
 ROTATION_PRIOR = np.array([0.002, 0.02, 0.02])
 """Pull towards the start's orientation while the pose is still rough: pitch is free, roll and yaw are held."""
 
+LANDMARK_NORMAL = np.array([0.0, -0.3328, -0.9430])
+LANDMARK_MM = 38.0
+"""The landmark plane on the mean skull, auditory meatus (y = +5, z = -42) to supraorbital notch (y = -80, z = -12):
+``normal . x = offset``, the normal pointing down. SkullBreak's skulls end there; the vault lies above."""
+
 MIN_BONE_ML = 100.0
 """Less bone than this is no skull; the smallest adult calvaria holds several times as much."""
 
@@ -232,8 +237,11 @@ class Level:
             jacobian = np.concatenate([np.cross(arm, slope), slope, (slope @ rotation) * scaled], axis=1)
             weighted = (jacobian * weight[:, None]).T
             normal, right = weighted @ jacobian, weighted @ off
-            normal += 1e-4 * np.diag(np.diag(normal))
             total = weight.sum()
+            if total <= 0:
+                break
+            # The last term only matters where the bone has no edge along an axis, as in something that is no skull.
+            normal += 1e-4 * np.diag(np.diag(normal)) + 1e-9 * total * np.eye(9)
             pull = ROTATION_PRIOR * held_share * total
             normal[:3, :3] += np.diag(pull)
             right[:3] += pull * rotation_vector(rotation @ held.T)

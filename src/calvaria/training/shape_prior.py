@@ -1,0 +1,282 @@
+"""The recipe of the shape prior: from a folder of skulls to one file of weights.
+
+1. The mean skull, from the complete skulls (`training.template`).
+2. Every skull is brought into the common box; complete ones are examples as they are.
+3. A first model of these fills the holes of the skulls whose truth is not public; they become examples too.
+4. Principal modes of all examples and their mirror images.
+
+Steps 2 and 3 keep a file a skull in a work folder and go on where they were interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.data.catalog import SkullCase, autoimplant2020
+from calvaria.data.split import load_split
+from calvaria.errors import InputError
+from calvaria.models import ModelInfo, register
+from calvaria.reconstruction.box import BoxField, box_grid, to_box
+from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM, ShapeModel, fit_modes
+from calvaria.reconstruction.shape_prior import ShapePrior, distance_mm
+from calvaria.skull.canonical import SPACING_MM as FINE_MM
+from calvaria.skull.canonical import coarse_bone, locate
+from calvaria.skull.template import Template, template_from
+from calvaria.training.template import build_template
+from calvaria.volume import Volume
+
+F32 = NDArray[np.float32]
+Note = Callable[[str], None]
+
+LICENCE = "CC-BY-NC-SA-4.0"
+"""Of everything fitted to skulls that descend from CQ500."""
+
+FILL_MM = 13.0
+"""Around a hole, so far as truncated distances can feel it, the filled surface replaces the measured distance."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the shape prior is made from.
+
+    Args:
+        root: folder of the AutoImplant 2020 set.
+        work: folder for what may be resumed.
+        output: the weights file to write, in a folder whose index gets the entry.
+        people: "train" for the training persons of the split, "all" for everybody (for shipping).
+        jobs: processes.
+    """
+
+    root: Path
+    work: Path
+    output: Path
+    people: str = "train"
+    jobs: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the choice of people."""
+        if self.people not in ("train", "all"):
+            raise InputError(f"people is 'train' or 'all'; got {self.people!r}")
+
+
+def build(recipe: Recipe, note: Note) -> ModelInfo:
+    """Make the weights and enter them into the index beside them.
+
+    Args:
+        recipe: what from and where to.
+        note: told one line at every step.
+    """
+    cases = chosen(recipe)
+    work = recipe.work / fingerprint(cases)
+    work.mkdir(parents=True, exist_ok=True)
+    whole = [case for case in cases if case.complete is not None]
+    holed = [case for case in cases if case.complete is None]
+    note(f"{len(whole)} complete skulls, {len(holed)} with a hole")
+    with ProcessPoolExecutor(recipe.jobs) as executor:
+        template = _template(whole, work, executor, note)
+        _fields(whole + holed, work, template, executor, note)
+        first = _model([work / f"{case.id}.npz" for case in whole])
+        _fill(holed, work, first, executor, note)
+    files = [work / f"{case.id}.npz" for case in whole] + [work / f"{case.id}.filled.npz" for case in holed]
+    model = _model([file for file in files if file.exists()])
+    note(f"{model.people} examples, {len(model.parity)} modes")
+    return _write(recipe, model, template)
+
+
+def chosen(recipe: Recipe) -> list[SkullCase]:
+    """One case a person, complete ones first, of the people that the recipe names."""
+    cases = {case.id: case for case in autoimplant2020(recipe.root)}
+    allowed = set(cases) if recipe.people == "all" else set(load_split("autoimplant2020").train)
+    seen: set[str] = set()
+    out = []
+    for case in sorted(cases.values(), key=lambda c: (c.complete is None, c.id)):
+        if case.id in allowed and case.person not in seen:
+            seen.add(case.person)
+            out.append(case)
+    return out
+
+
+def fingerprint(cases: Sequence[SkullCase]) -> str:
+    """Short hash of the names and sizes of the input files: another input, another work folder."""
+    digest = hashlib.sha256()
+    for case in cases:
+        for path in (case.complete, case.defective):
+            if path is not None:
+                digest.update(f"{case.id} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _source(case: SkullCase) -> Volume:
+    from calvaria.io import read_mask
+
+    path = case.complete if case.complete is not None else case.defective
+    if path is None:
+        raise InputError(f"{case.id}: neither a complete nor a defective skull is there")
+    return read_mask(path)
+
+
+def _bone(case: SkullCase) -> Volume:
+    return coarse_bone(_source(case))
+
+
+def _template(cases: Sequence[SkullCase], work: Path, executor: Executor, note: Note) -> Template:
+    path = work / "template.npz"
+    if not path.exists():
+        note("mean skull")
+        bones = list(executor.map(_bone, cases, chunksize=2))
+        _save(path, **template_arrays(build_template(bones, executor)))
+    return template_from(dict(np.load(path)))
+
+
+def template_arrays(template: Template) -> dict[str, NDArray[np.generic]]:
+    """The template as 8-bit arrays; `skull.template.template_from` reads them."""
+    return {
+        "template_mean": np.round(np.clip(template.mean.data, 0, 1) * 255).astype(np.uint8),
+        "template_weight": np.round(np.clip(template.weight.data, 0, 1) * 255).astype(np.uint8),
+        "template_affine": template.mean.affine.copy(),
+    }
+
+
+def _save(path: Path, **arrays: NDArray[np.generic]) -> None:
+    """Write beside, then rename: an interrupted run leaves no half file."""
+    part = path.with_name(path.name + ".part.npz")
+    np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
+    part.replace(path)
+
+
+def _save_field(path: Path, field: BoxField) -> None:
+    _save(path, distance=np.round(field.distance_mm * 10).astype(np.int8), known=np.packbits(field.known))
+
+
+def load_field(path: Path) -> BoxField:
+    """A skull in the common box, as the work folder keeps it (0.1 mm steps)."""
+    arrays = np.load(path)
+    shape = box_grid().shape
+    known = np.unpackbits(arrays["known"], count=int(np.prod(shape))).astype(bool).reshape(shape)
+    return BoxField(arrays["distance"].astype(np.float32) / 10, known)
+
+
+def _fields(cases: Sequence[SkullCase], work: Path, template: Template, executor: Executor, note: Note) -> None:
+    jobs = [(case, work / f"{case.id}.npz", template) for case in cases if not (work / f"{case.id}.npz").exists()]
+    _report(executor.map(_field, jobs), len(jobs), "distance fields", note)
+
+
+def _field(job: tuple[SkullCase, Path, Template]) -> str:
+    case, path, template = job
+    skull = _source(case)
+    _save_field(path, to_box(skull, locate(skull, template)))
+    return case.id
+
+
+def _fill(cases: Sequence[SkullCase], work: Path, model: ShapeModel, executor: Executor, note: Note) -> None:
+    weights = work / "first.npz"
+    _save(weights, **model.to_arrays())
+    jobs = [(case.id, work, weights) for case in cases if not (work / f"{case.id}.filled.npz").exists()]
+    _report(executor.map(_fill_one, jobs), len(jobs), "holes filled", note)
+
+
+_ENGINES: dict[Path, ShapePrior] = {}
+"""The first model, loaded once in each worker process."""
+
+
+def _fill_one(job: tuple[str, Path, Path]) -> str:
+    name, work, weights = job
+    if weights not in _ENGINES:
+        _ENGINES[weights] = ShapePrior(ShapeModel.from_arrays(dict(np.load(weights))))
+    field = load_field(work / f"{name}.npz")
+    filled = fill(field, _ENGINES[weights])
+    if filled is not None:
+        _save_field(work / f"{name}.filled.npz", filled)
+    return name
+
+
+def fill(field: BoxField, engine: ShapePrior) -> BoxField | None:
+    """A skull with its holes filled by the prior, as an example for the next model; None if no hole is found.
+
+    Where the hole could be felt (the nearest known surface is farther than the hole), the completed surface's distance
+    replaces the measured one.
+    """
+    soft = engine.complete(field, read_mm=FILL_MM)
+    if not soft.region.any():
+        return None
+    gap_mm = distance_mm(soft.region, 0.0)
+    felt = (np.abs(field.distance_mm) > gap_mm - 0.01) & (gap_mm < FILL_MM)
+    return BoxField(np.where(felt, soft.distance_mm, field.distance_mm).astype(np.float32), field.known)
+
+
+def _model(paths: Iterable[Path]) -> ShapeModel:
+    fields = [load_field(path) for path in paths]
+    examples = np.stack([example(field) for field in fields])
+    known = np.stack([_coarse(field.known.astype(np.float32)) > 0.99 for field in fields])
+    return fit_modes(impute(examples, known), SPACING_MM)
+
+
+def example(field: BoxField) -> F32:
+    """Distances on the model's grid: truncated, smoothed against aliasing (0.3 voxels), interpolated."""
+    from scipy import ndimage
+
+    distance = np.clip(field.distance_mm, -TRUNCATION_MM, TRUNCATION_MM)
+    return _coarse(ndimage.gaussian_filter(distance, 0.3 * SPACING_MM / FINE_MM, truncate=3))
+
+
+def _coarse(values: F32) -> F32:
+    from scipy import ndimage
+
+    fine, coarse = box_grid(), box_grid(SPACING_MM)
+    start = (coarse.affine[:3, 3] - fine.affine[:3, 3]) / FINE_MM
+    step = np.full(3, SPACING_MM / FINE_MM)
+    return np.asarray(ndimage.affine_transform(values, step, start, output_shape=coarse.shape, order=1, mode="nearest"))
+
+
+def impute(examples: F32, known: NDArray[np.bool_], modes: int = 40, rounds: int = 4) -> F32:
+    """What a scan does not show, filled by the modes fitted to what it shows (iterated principal components).
+
+    Args:
+        examples: (N, I, J, K) distances.
+        known: the same shape, False where an example means nothing.
+        modes: modes used.
+        rounds: times that modes and fillings are renewed.
+    """
+    out = examples.copy()
+    share = np.maximum(known.sum(axis=0), 1)
+    mean = (examples * known).sum(axis=0) / share
+    cut = [n for n in range(len(out)) if not known[n].all()]
+    for n in cut:
+        out[n][~known[n]] = mean[~known[n]]
+    rng = np.random.default_rng(0)
+    for _ in range(rounds if cut else 0):
+        model = fit_modes(out, SPACING_MM, modes)
+        for n in cut:
+            seen, hidden = known[n].reshape(-1), ~known[n].reshape(-1)
+            used = np.flatnonzero(seen & (rng.random(seen.size) < 0.15))
+            design = model.modes[used]
+            system = design.T @ design
+            system.flat[:: len(system) + 1] += 0.02 * np.trace(system) / len(system)
+            weights = np.linalg.solve(system, design.T @ (out[n].reshape(-1)[used] - model.mean[used]))
+            out[n].reshape(-1)[hidden] = (model.mean + model.modes @ weights)[hidden]
+    return out
+
+
+def _report(done: Iterable[str], total: int, what: str, note: Note) -> None:
+    for number, name in enumerate(done, start=1):
+        if number % 10 == 0 or number == total:
+            note(f"{what}: {number} of {total} ({name})")
+
+
+def _write(recipe: Recipe, model: ShapeModel, template: Template) -> ModelInfo:
+    from safetensors.numpy import save_file
+
+    recipe.output.parent.mkdir(parents=True, exist_ok=True)
+    part = recipe.output.with_name(recipe.output.name + ".part")
+    about = {"licence": LICENCE, "made_from": json.dumps({"set": "AutoImplant 2020", "people": recipe.people})}
+    save_file({**model.to_arrays(), **template_arrays(template)}, part, metadata=about)
+    part.replace(recipe.output)
+    return register(recipe.output, recipe.output.stem, "shape-prior", LICENCE)
