@@ -48,7 +48,7 @@ skull base and the face differ too much between people for absent bone to mean a
 def vault(spacing_mm: float = SPACING_MM) -> BoolArray:
     """Bool on `box_grid(spacing_mm)`: where missing bone is looked for."""
     grid = box_grid(spacing_mm)
-    points = grid.to_world(np.stack(np.indices(grid.shape), axis=-1))
+    points = grid.centres_mm()
     zone = points @ LANDMARK_NORMAL < LANDMARK_MM + BELOW_LANDMARKS_MM
     zone.setflags(write=False)
     return zone

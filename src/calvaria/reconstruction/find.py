@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import BoxField, box_grid, vault
 from calvaria.reconstruction.regression import jitters, trilinear
-from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel
+from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.skull.canonical import SPACING_MM
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 F32 = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -32,18 +37,27 @@ SHARE = 0.15
 """Pieces smaller than this share of the largest are not believed by the coarse fit."""
 
 
+OPEN_MM = 5.0
+"""A hole is at least so wide that bone is this far from its middle: 10 mm across, less than a burr hole and its rim."""
+
+PLATE = 0.5
+"""Where the coarse prediction thins out, a plate is taken to keep this share of its usual depth."""
+
+
 class HoleFinder:
     """The global fit, prepared for one model."""
 
     def __init__(self, model: ShapeModel) -> None:
         """Read the model at the coarse points."""
         self.grid = box_grid(COARSE_MM)
-        points = self.grid.to_world(np.stack(np.indices(self.grid.shape), axis=-1).reshape(-1, 3))
+        points = self.grid.centres_mm().reshape(-1, 3)
         self.read_field = trilinear(box_grid(), points)
         read = trilinear(model.grid, points)
         self.mean = read @ model.mean
         moved = [trilinear(model.grid, move(points)) @ model.mean - self.mean for move in jitters(3, seed=3)[1:]]
-        self.features = np.concatenate([read @ model.modes, np.stack(moved, axis=1)], axis=1).astype(np.float32)
+        modes = [_read_modes(read[start : start + 4096], model) for start in range(0, len(points), 4096)]
+        self.usual = PLATE * (read @ model.depth.reshape(-1)).reshape(self.grid.shape)
+        self.features = np.concatenate([np.concatenate(modes), np.stack(moved, axis=1)], axis=1).astype(np.float32)
 
     def find(self, field: BoxField, smallest_ml: float) -> BoolArray:
         """The holes of a skull.
@@ -75,7 +89,8 @@ class HoleFinder:
             weight = base / (1 + (lacking / FORGIVE_MM) ** 2) ** 2
             if number == 0:
                 continue
-            hole = ((predicted < PREDICTED_MM) & (seen > ABSENT_MM) & known).reshape(self.grid.shape) & vault(COARSE_MM)
+            plates = self._with_plates(predicted)
+            hole = ((plates < PREDICTED_MM) & (seen > ABSENT_MM) & known).reshape(self.grid.shape) & vault(COARSE_MM)
             labels, count = ndimage.label(hole)
             sizes = np.bincount(labels.ravel(), minlength=count + 1)
             sizes[0] = 0
@@ -84,7 +99,13 @@ class HoleFinder:
                 gap = ndimage.distance_transform_edt(~core, sampling=COARSE_MM).reshape(-1)
                 own = np.abs(target) <= np.maximum(gap - 1.5 * COARSE_MM, 0) + 0.01
                 weight = np.where(own, weight, weight * np.float32(0.02))
-        return core, predicted
+        return core, self._with_plates(predicted)
+
+    def _with_plates(self, predicted: F32) -> F32:
+        """The prediction, lowered where examples that disagree have blurred a plate away (see `keep_plates`)."""
+        volume = predicted.reshape(self.grid.shape)
+        lack = np.clip(bone_depth(volume, COARSE_MM) - self.usual, 0.0, 4.0)
+        return np.where(self.usual < -0.4, volume - lack, volume).reshape(-1)
 
     def _fit(self, target: F32, weight: F32) -> F32:
         from scipy.linalg import solve
@@ -113,9 +134,34 @@ class HoleFinder:
 
         missing = (surface < 0.5) & (field.distance_mm > 1.0) & field.known & vault()
         pieces = ndimage.binary_opening(missing) | (rough & missing)
-        labels, count = ndimage.label(pieces)
-        seen = np.bincount(labels.ravel(), weights=rough.ravel().astype(float), minlength=count + 1) > 0
-        size_ml = np.bincount(labels.ravel(), minlength=count + 1) * SPACING_MM**3 / 1000
-        keep = seen & (size_ml > smallest_ml)
-        keep[0] = False
-        return np.asarray(keep[labels])
+        return real_holes(pieces, rough, field, smallest_ml)
+
+
+def real_holes(missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml: float) -> BoolArray:
+    """The pieces of predicted, absent bone that are holes.
+
+    Args:
+        missing: predicted and absent, on the box grid.
+        seed: a piece must share a voxel with this.
+        field: the skull; somewhere in a hole the nearest bone is `OPEN_MM` away, while a surface that merely lies
+            elsewhere than predicted leaves slivers along the bone.
+        smallest_ml: smaller pieces are dropped.
+    """
+    from scipy import ndimage
+
+    labels, count = ndimage.label(missing)
+    index = np.arange(1, count + 1)
+    touched = ndimage.maximum(seed, labels, index) > 0
+    size_ml = np.bincount(labels.ravel(), minlength=count + 1)[1:] * SPACING_MM**3 / 1000
+    wide = np.asarray(ndimage.maximum(field.distance_mm, labels, index)) > OPEN_MM
+    keep = np.concatenate([[False], touched & (size_ml > smallest_ml) & wide])
+    return np.asarray(keep[labels])
+
+
+def _read_modes(read: csr_matrix, model: ShapeModel) -> F32:
+    """All modes at some points, unpacking only the voxels that they touch."""
+    from scipy.sparse import csr_matrix
+
+    voxels, place = np.unique(read.indices, return_inverse=True)
+    small = csr_matrix((read.data, place, read.indptr), shape=(read.shape[0], len(voxels)))
+    return np.asarray(small @ model.rows(voxels.astype(np.int64), model.count))

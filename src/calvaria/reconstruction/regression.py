@@ -109,9 +109,7 @@ class Fit:
     @cached_property
     def _volumes(self) -> F32:
         """(J, V): each jitter's weighted sum of mean and modes, so that a read is one interpolation a jitter."""
-        modes = self.weights.shape[1] - 1
-        sums = self.model.modes[:, :modes] @ self.weights[:, 1:].T + self.model.mean[:, None] * self.weights[:, 0]
-        return np.ascontiguousarray(sums.T)
+        return self.model.combine(self.weights[:, 1:]) + self.weights[:, :1] * self.model.mean
 
 
 def fit(
@@ -157,7 +155,7 @@ def _features(model: ShapeModel, moves: list[Jitter], points_mm: F32, modes: int
     for read in reads:
         needed[read.indices] = True
     place = np.cumsum(needed) - 1
-    source = np.column_stack([model.mean[needed], model.modes[needed, :modes]])
+    source = np.column_stack([model.mean[needed], model.rows(np.flatnonzero(needed), modes)])
     out = np.empty((len(points_mm), len(moves), 1 + modes), np.float32)
     for number, read in enumerate(reads):
         small = csr_matrix((read.data, place[read.indices], read.indptr), shape=(len(points_mm), len(source)))

@@ -11,15 +11,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import BoxField, box_grid, vault
+from calvaria.reconstruction.find import real_holes
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters, trilinear
-from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel
+from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import SPACING_MM
+from calvaria.volume.volume import bounding_box
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from calvaria.reconstruction.find import HoleFinder
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -43,6 +51,7 @@ class Settings:
         ridge: strength of the prior in the fit around the hole.
         modes: modes used there.
         pairs: pairs of jittered boxes used there.
+        plate: a plate keeps at least this share of its usual thickness, see `keep_plates`.
         fade_mm: a voxel's weight falls by 1/e for so much distance to the hole.
         reach_mm: voxels farther from the hole are left out.
         kernel_mm: length over which the rim's residual is carried into the hole.
@@ -54,12 +63,13 @@ class Settings:
 
     ridge: float = 0.01
     modes: int = 150
-    pairs: int = 4
+    pairs: int = 8
+    plate: float = 0.55
     fade_mm: float = 6.0
     reach_mm: float = 24.0
     kernel_mm: float = 10.0
     kernel_noise: float = 0.3
-    grow_mm: tuple[float, ...] = (5.0, 3.3)
+    grow_mm: tuple[float, ...] = (5.0, 5.0, 3.3)
     smallest_ml: float = 3.0
     seed: int = 1
 
@@ -85,6 +95,18 @@ class ShapePrior:
         return HoleFinder(self.model)
 
     @cached_property
+    def _depth(self) -> F32:
+        """The usual depth of bone on the box grid."""
+        from scipy import ndimage
+
+        fine, coarse = box_grid(), self.model.grid
+        start = (fine.affine[:3, 3] - coarse.affine[:3, 3]) / self.model.spacing_mm
+        step = np.full(3, SPACING_MM / self.model.spacing_mm)
+        return np.asarray(
+            ndimage.affine_transform(self.model.depth, step, start, output_shape=fine.shape, order=1, mode="nearest")
+        )
+
+    @cached_property
     def moves(self) -> list[Jitter]:
         """The jitters of the local fits."""
         return jitters(self.settings.pairs, self.settings.seed)
@@ -105,7 +127,9 @@ class ShapePrior:
             if last:
                 return self.complete_known(field, gap_mm, read_mm)
             rough = self._fit(field, gap_mm, self.moves[:3], min(100, self.settings.modes))
-            hole = self._refined(field, hole, self._read(rough, None, gap_mm, READ_MM))
+            predicted = self._read(rough, None, gap_mm, READ_MM)
+            predicted = keep_plates(predicted, field, gap_mm, self._depth, self.settings.plate)
+            hole = self._refined(field, hole, predicted)
         return SoftField(np.full(field.distance_mm.shape, AIR_MM, np.float32), hole, 0.0)
 
     def complete_known(self, field: BoxField, gap_mm: F32, read_mm: float = READ_MM) -> SoftField:
@@ -118,6 +142,7 @@ class ShapePrior:
         """
         final = self._fit(field, gap_mm, self.moves, self.settings.modes)
         values = self._read(final, self._rim(field, gap_mm, final), gap_mm, read_mm)
+        values = keep_plates(values, field, gap_mm, self._depth, self.settings.plate)
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
 
     def _refined(self, field: BoxField, hole: BoolArray, predicted: F32) -> BoolArray:
@@ -125,11 +150,8 @@ class ShapePrior:
         from scipy import ndimage
 
         missing = ndimage.binary_opening((predicted < 0) & (field.distance_mm > 0.3) & field.known & vault())
-        labels, count = ndimage.label(missing)
-        touched = np.bincount(labels.ravel(), weights=hole.ravel().astype(float), minlength=count + 1) > 0
-        size_ml = np.bincount(labels.ravel(), minlength=count + 1) * SPACING_MM**3 / 1000
-        touched[0] = False
-        return np.asarray((touched & (size_ml > self.settings.smallest_ml * 0.67))[labels])
+        touched = missing & hole
+        return real_holes(missing, touched, field, self.settings.smallest_ml * 0.67)
 
     def _trusted(self, field: BoxField, gap_mm: F32) -> tuple[F32, F32, F32]:
         """Points near the hole whose distance says nothing of the hole: positions, distances, distance to the hole."""
@@ -169,6 +191,9 @@ class ShapePrior:
         return out
 
 
+THINNEST_MM = -0.8
+"""Usual depths above this are thin lamellae that may well be absent."""
+
 MOST_RIM_POINTS = 1500
 """Points of the rim whose residual is carried into the hole."""
 
@@ -199,7 +224,39 @@ class Kernel:
 
 def _gaussian(a: F32, b: F32, length_mm: float) -> F32:
     square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    return np.exp(-np.maximum(square, 0) / (2 * np.float32(length_mm) ** 2))
+    return np.asarray(np.exp(-np.maximum(square, 0) / (2 * np.float32(length_mm) ** 2)), np.float32)
+
+
+def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: float) -> F32:
+    """Thicken the completion where it has thinned out or vanished.
+
+    A sum of signed distances of thin shells that do not quite coincide never gets as negative as each of them: where
+    the examples disagree by more than the bone's thickness, the sum stays positive and the plate has a gap, though its
+    valley still shows where the plate runs. The valley is lowered to ``share`` of the usual depth, scaled by how thick
+    this skull is around the hole.
+
+    Args:
+        values: completed distances on the box grid, `AIR_MM` where none were read.
+        field: the skull.
+        gap_mm: distance to the hole's outline.
+        depth: usual depth of the nearest bone, mm, negative.
+        share: part of the usual depth that is kept.
+
+    Returns:
+        The distances, lowered where needed.
+    """
+    inside = bounding_box(gap_mm < 16.0)
+    if inside is None:
+        return values
+    near, gap, usual = field.distance_mm[inside], gap_mm[inside], depth[inside]
+    merged = np.where(gap <= REGION_MM, values[inside], near)
+    found = bone_depth(merged, SPACING_MM)
+    rim = (near < 0) & (gap > 4.0) & (gap < 16.0) & (usual < -1.0)
+    ratio = float(np.clip(np.median(found[rim] / usual[rim]), 0.4, 1.2)) if rim.any() else 0.6
+    lack = np.clip(found - share * ratio * usual, 0.0, 4.0)
+    out = values.copy()
+    out[inside] -= np.where(usual < THINNEST_MM, lack, 0.0)
+    return out
 
 
 def distance_mm(hole: BoolArray, grow_mm: float) -> F32:
@@ -207,12 +264,17 @@ def distance_mm(hole: BoolArray, grow_mm: float) -> F32:
     from scipy import ndimage
 
     distance = ndimage.distance_transform_edt(~hole, sampling=SPACING_MM) - grow_mm
-    return np.maximum(distance, 0).astype(np.float32)
+    return np.asarray(np.maximum(distance, 0), np.float32)
 
 
 @lru_cache(maxsize=2)
-def lattice_readout(spacing_mm: float) -> tuple[F32, object]:
-    """All voxel centres of the model's grid, (V, 3), and sparse weights that read box fields there."""
+def lattice_readout(spacing_mm: float) -> tuple[F32, csr_matrix]:
+    """Every other voxel centre of the model's grid (as on a chessboard), (N, 3), and weights that read box fields there.
+
+    The board is symmetric about x = 0, so that mirrored skulls are fitted at mirrored points.
+    """
     grid = box_grid(spacing_mm)
-    points = grid.to_world(np.stack(np.indices(grid.shape), axis=-1).reshape(-1, 3)).astype(np.float32)
+    index = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
+    board = (np.abs(index[:, 0] - grid.shape[0] // 2) + index[:, 1] + index[:, 2]) % 2 == 0
+    points = grid.to_world(index[board]).astype(np.float32)
     return points, trilinear(box_grid(), points)

@@ -25,7 +25,7 @@ from calvaria.data.split import load_split
 from calvaria.errors import InputError
 from calvaria.models import ModelInfo, register
 from calvaria.reconstruction.box import BoxField, box_grid, to_box
-from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM, ShapeModel, fit_modes
+from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM, ShapeModel, bone_depth, fit_modes
 from calvaria.reconstruction.shape_prior import ShapePrior, distance_mm
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import coarse_bone, locate
@@ -216,7 +216,9 @@ def _model(paths: Iterable[Path]) -> ShapeModel:
     fields = [load_field(path) for path in paths]
     examples = np.stack([example(field) for field in fields])
     known = np.stack([_coarse(field.known.astype(np.float32)) > 0.99 for field in fields])
-    return fit_modes(impute(examples, known), SPACING_MM)
+    depth = np.median([_coarse(bone_depth(field.distance_mm, FINE_MM)) for field in fields], axis=0)
+    depth = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
+    return fit_modes(impute(examples, known), SPACING_MM, depth_half=depth)
 
 
 def example(field: BoxField) -> F32:
@@ -257,11 +259,12 @@ def impute(examples: F32, known: NDArray[np.bool_], modes: int = 40, rounds: int
         for n in cut:
             seen, hidden = known[n].reshape(-1), ~known[n].reshape(-1)
             used = np.flatnonzero(seen & (rng.random(seen.size) < 0.15))
-            design = model.modes[used]
+            design = model.rows(used, modes)
             system = design.T @ design
             system.flat[:: len(system) + 1] += 0.02 * np.trace(system) / len(system)
             weights = np.linalg.solve(system, design.T @ (out[n].reshape(-1)[used] - model.mean[used]))
-            out[n].reshape(-1)[hidden] = (model.mean + model.modes @ weights)[hidden]
+            filled = model.mean + model.combine(weights[None].astype(np.float32))[0]
+            out[n].reshape(-1)[hidden] = filled[hidden]
     return out
 
 

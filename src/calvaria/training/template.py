@@ -80,7 +80,7 @@ def mean_of(people: Sequence[Person], sigma_mm: float, executor: Executor) -> Te
 def _sample(job: tuple[Person, float]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     person, sigma_mm = job
     grid, pose = template_grid(), person.pose
-    points = grid.to_world(np.stack(np.indices(grid.shape), axis=-1).reshape(-1, 3))
+    points = grid.centres_mm().reshape(-1, 3)
     world = (points * np.exp(pose.log_scale)) @ pose.rotation.T + pose.shift
     value, known = Sampler.smooth(person.bone, sigma_mm, person.cuts).values(world)
     return (value * known).reshape(grid.shape), known.reshape(grid.shape)
