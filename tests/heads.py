@@ -8,7 +8,7 @@ once a process and in seconds; heads with other numbers are unseen ones.
 from __future__ import annotations
 
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from calvaria.reconstruction.box import BoxField, box_grid, subvoxel_distance, to_box
-from calvaria.reconstruction.shape_model import SPACING_MM as MODEL_MM
-from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, fit_modes
+from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth, fit_modes
 from calvaria.reconstruction.shape_prior import ShapePrior
 from calvaria.skull.canonical import CanonicalFrame, Pose
+from calvaria.skull.edges import CutPlane
 from calvaria.skull.template import SIGMA_MM, Template
 from calvaria.training.template import Person, mean_of
 from calvaria.volume.grid import Grid
@@ -28,6 +28,9 @@ from calvaria.volume.volume import Volume
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+
+MODEL_MM = 3.2
+"""Voxel edge of the family's model: coarser than the shipped one's, and a third of the work."""
 
 PEOPLE = 16
 """Heads 0 to 15 make the model; others are unseen."""
@@ -50,6 +53,10 @@ class Ball:
 SIDE = Ball((58.0, 8.0, 46.0), 26.0)
 BACK = Ball((0.0, 76.0, 45.0), 28.0)
 BROW = Ball((-30.0, -78.0, 18.0), 22.0)
+EDGE = Ball((66.0, 12.0, -2.0), 24.0)
+"""Open to below where the scan ends at `FLOOR_MM`."""
+
+FLOOR_MM = -14.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class Head:
 
     def field_mm(self, points_mm: NDArray[np.floating]) -> F32:
         """Signed distance to the bone's surface, mm, negative inside, at (N, 3) canonical points: right where it is 0."""
-        points = np.ascontiguousarray(points_mm.T, np.float32)
+        points = np.array(points_mm.T, np.float32, order="C")
         field = np.maximum(self._complete(*points), self.floor_mm - points[2])
         for hole in self.holes:
             x, y, z = (p - np.float32(c) for p, c in zip(points, hole.centre_mm, strict=True))
@@ -99,11 +106,11 @@ class Head:
         parts = [
             np.maximum(shell, floor - 4 - z),  # vault
             np.maximum(np.maximum(-depth, np.abs(z - floor) - 4), 17 - np.hypot(x, y - 25)),  # base, with its foramen
-            np.maximum(_ellipsoid(x, y, z, (0, -85, -8), (44, 9, 8)), depth - 4),  # brow
+            np.maximum(_ellipsoid(x, y, z, (0, -78, -3), (44, 12, 9)), depth - 4),  # brow
             np.maximum(_ellipsoid(x, y, z, (0, 86, -12), (22, 14, 9)), depth - 3),  # occiput
             _ellipsoid(side, y, z, (52, 22, -42), (11, 14, 18)),  # mastoids
             np.maximum(_ellipsoid(side, y, z, (34, 8, -24), (22, 8, 8)), -depth),  # petrous bones
-            np.maximum(np.abs(_ellipsoid(x, y, z, (0, -62, -42), (43, 25, 28)) + 3) - 3, z - floor - 4),  # face
+            np.maximum(np.abs(_ellipsoid(x, y, z, (0, -60, -38), (43, 25, 30)) + 3) - 3, z - floor - 4),  # face
         ]
         return np.maximum(np.minimum.reduce(parts), -_ellipsoid(side, y, z, (30, -86, -28), (17, 22, 15)))  # orbits
 
@@ -120,14 +127,15 @@ class Head:
 
     def on(self, grid: Grid, to_world: F64 | None = None) -> Volume:
         """The head on a grid, posed by a (4, 4) rigid canonical -> world map."""
-        return Volume(np.asfortranarray(self._read(grid, to_world) < 0), grid)
+        return Volume(np.asfortranarray(self.field_on(grid, to_world) < 0), grid)
 
     def soft(self, grid: Grid, to_world: F64 | None = None) -> Volume:
         """Its bone fraction on a grid, without drawing it finely first."""
-        share = 0.5 - self._read(grid, to_world) / np.float32(np.mean(grid.spacing_mm))
+        share = 0.5 - self.field_on(grid, to_world) / np.float32(np.mean(grid.spacing_mm))
         return Volume(np.clip(share, 0, 1), grid)
 
-    def _read(self, grid: Grid, to_world: F64 | None) -> F32:
+    def field_on(self, grid: Grid, to_world: F64 | None = None) -> F32:
+        """`field_mm` at a grid's voxel centres."""
         to_head = np.linalg.inv(np.eye(4) if to_world is None else to_world) @ grid.affine
         index = np.stack(np.indices(grid.shape, np.float32), axis=-1).reshape(-1, 3)
         points = index @ to_head[:3, :3].T.astype(np.float32) + to_head[:3, 3].astype(np.float32)
@@ -173,10 +181,11 @@ def scan(head: Head, to_world: F64 | None = None, spacing_mm: tuple[float, float
 
 def true_frame(head: Head, to_world: F64 | None = None) -> CanonicalFrame:
     """The frame as the formula has it."""
-    return CanonicalFrame(np.eye(4) if to_world is None else to_world, head.scale, 0.0, ())
+    cuts = (CutPlane(np.array([0.0, 0.0, -1.0]), -head.floor_mm),) if head.floor_mm > REACH_MM[2][0] else ()
+    return CanonicalFrame(np.eye(4) if to_world is None else to_world, head.scale, 0.0, cuts)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def boxed(head: Head) -> BoxField:
     """A head in the common box, by its true frame."""
     return to_box(scan(head), true_frame(head))
@@ -198,7 +207,7 @@ def examples() -> NDArray[np.float32]:
     grid = box_grid(MODEL_MM)
     fields = []
     for head in map(Head, range(PEOPLE)):
-        share = 0.5 - head._read(grid.moved(np.diag([*head.scale, 1.0])), None) / np.float32(MODEL_MM)
+        share = 0.5 - head.field_on(grid.moved(np.diag([*head.scale, 1.0]))) / np.float32(MODEL_MM)
         fields.append(subvoxel_distance(share, tuple(MODEL_MM * head.scale), TRUNCATION_MM))
     return np.stack(fields)
 
@@ -206,13 +215,15 @@ def examples() -> NDArray[np.float32]:
 @lru_cache(maxsize=1)
 def family_model() -> ShapeModel:
     """All modes of the family."""
-    return fit_modes(examples(), MODEL_MM)
+    depth = np.median([bone_depth(one, MODEL_MM) for one in examples()], axis=0)
+    depth = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
+    return fit_modes(examples(), MODEL_MM, depth_half=depth)
 
 
 @lru_cache(maxsize=1)
 def family_engine() -> ShapePrior:
     """The shape prior on the family's model."""
-    return ShapePrior(family_model())
+    return ShapePrior(family_model(), family_template())
 
 
 class SerialExecutor(Executor):
@@ -226,6 +237,12 @@ class SerialExecutor(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+def truth_of(head: Head, defective: Volume, to_world: F64 | None = None) -> Volume:
+    """What the holes took from a head."""
+    complete = replace(head, holes=()).on(defective.grid, to_world)
+    return complete.with_data(complete.mask & ~defective.mask)
 
 
 def dice(a: Volume, b: Volume) -> float:

@@ -101,7 +101,7 @@ def reconstruct(
             raise InputError("the mask is empty: no voxel is bone")
         skull = defective.crop(box)
     with clock.stage("pose"):
-        frame = locate(skull)
+        frame = locate(skull, completer.template)
     with clock.stage("distance field"):
         boxed = to_box(skull, frame)
     with clock.stage("completion"):

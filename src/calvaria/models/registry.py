@@ -71,15 +71,20 @@ def _info(folder: Path, entry: dict[str, str]) -> ModelInfo:
 
 
 def find(name: str, folder: Path = WEIGHTS) -> ModelInfo:
-    """The model called ``name``.
+    """The model called ``name``, or the one in a .safetensors file that the index beside it lists.
 
     Raises:
         InputError: there is none; the message lists those that there are.
     """
-    models = available(folder)
-    for model in models:
-        if model.name == name:
-            return model
+    if name.endswith(".safetensors"):
+        folder, file = Path(name).parent, Path(name).name
+        models = available(folder)
+        matches = [model for model in models if model.path.name == file]
+    else:
+        models = available(folder)
+        matches = [model for model in models if model.name == name]
+    if matches:
+        return matches[0]
     names = ", ".join(m.name for m in models) or "none"
     raise InputError(f"there is no model called {name!r}; installed: {names}")
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL, SPACING_MM, CanonicalFrame
+from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen, resample
 from calvaria.volume.sampler import known_mask
@@ -39,19 +39,24 @@ def box_grid(spacing_mm: float = SPACING_MM) -> Grid:
     return Grid.isotropic((nx, ny, nz), spacing_mm, corner)
 
 
-BELOW_LANDMARKS_MM = 6.0
-"""Missing bone is looked for down to this depth below the landmark plane: vault, brow and the orbits' upper edge. The
-skull base and the face differ too much between people for absent bone to mean a hole."""
+FRONT_FLOOR_MM, FLOOR_SLOPE, LOWEST_MM = -18.0, -0.25, -40.0
+"""Missing bone is looked for above z = -18 mm at the brow (y = -80), falling by a quarter of the way back, and above
+z = -40 mm anywhere: vault, brow and the orbits' upper edge, about SkullBreak's landmark plane."""
+
+INNER_CENTRE_MM, INNER_HALF_AXES_MM = np.array([0.0, 0.0, 10.0]), np.array([50.0, 62.0, 62.0])
+"""... and outside this ellipsoid on the mean skull: in it lie the depth of the orbits' roofs and the skull base, whose
+lamellae come and go between people and scans, so that absent bone there is no hole."""
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def vault(spacing_mm: float = SPACING_MM) -> BoolArray:
     """Bool on `box_grid(spacing_mm)`: where missing bone is looked for."""
-    grid = box_grid(spacing_mm)
-    points = grid.centres_mm()
-    zone = points @ LANDMARK_NORMAL < LANDMARK_MM + BELOW_LANDMARKS_MM
+    points = box_grid(spacing_mm).centres_mm()
+    outside = (((points - INNER_CENTRE_MM) / INNER_HALF_AXES_MM) ** 2).sum(axis=-1) > 1
+    floor = np.maximum(FRONT_FLOOR_MM + FLOOR_SLOPE * (points[..., 1] + 80.0), LOWEST_MM)
+    zone = outside & (points[..., 2] > floor)
     zone.setflags(write=False)
-    return zone
+    return np.asarray(zone)
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,11 +49,15 @@ def judge(soft: SoftField, field: BoxField, frame: CanonicalFrame, holes: tuple[
     if frame.cost > GOOD_COST:
         return Confidence(None, f"the head is unlike those known (mismatch {frame.cost:.2f} > {GOOD_COST:.2f})")
     if soft.misfit_mm > WORST_MISFIT_MM:
-        return Confidence(None, f"the bone around the hole is unlike that of known skulls ({soft.misfit_mm:.2f} mm off)")
+        return Confidence(
+            None, f"the bone around the hole is unlike that of known skulls ({soft.misfit_mm:.2f} mm off)"
+        )
     if area > LARGEST_CM2:
         return Confidence(None, f"the hole ({area:.0f} cm2) is larger than any that was tested ({LARGEST_CM2:.0f} cm2)")
     if (soft.region & ~field.known & vault()).any():
         return Confidence(None, "the hole reaches the end of the scan: what lies beyond is not known")
     expected = INTERCEPT + PER_MISFIT_MM * soft.misfit_mm + PER_LOG_AREA * float(np.log(max(area, 1.0)))
     expected = round(float(np.clip(expected, 0.0, 1.0)), 3)
-    return Confidence(expected, f"from validation cases with a like misfit and area; true values lie +-{SPREAD_DSC:.2f}")
+    return Confidence(
+        expected, f"from validation cases with a like misfit and area; true values lie +-{SPREAD_DSC:.2f}"
+    )

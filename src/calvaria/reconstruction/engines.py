@@ -9,6 +9,7 @@ from calvaria.models import find, load_arrays
 from calvaria.reconstruction.shape_model import ShapeModel
 from calvaria.reconstruction.shape_prior import ShapePrior
 from calvaria.reconstruction.soft import Engine
+from calvaria.skull.template import template_from
 
 
 @lru_cache(maxsize=2)
@@ -20,5 +21,6 @@ def load_engine(name: str) -> Engine:
     """
     info = find(name)
     if info.kind == "shape-prior":
-        return ShapePrior(ShapeModel.from_arrays(load_arrays(info)))
+        arrays = load_arrays(info)
+        return ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays))
     raise InputError(f"the model {name!r} is of kind {info.kind!r}, which this version cannot run")

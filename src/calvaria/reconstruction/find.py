@@ -125,7 +125,9 @@ class HoleFinder:
         fine, volume = box_grid(), coarse.reshape(self.grid.shape).astype(np.float32)
         start = (fine.affine[:3, 3] - self.grid.affine[:3, 3]) / COARSE_MM
         step = np.full(3, SPACING_MM / COARSE_MM)
-        return np.asarray(ndimage.affine_transform(volume, step, start, output_shape=fine.shape, order=1, mode="nearest"))
+        return np.asarray(
+            ndimage.affine_transform(volume, step, start, output_shape=fine.shape, order=1, mode="nearest")
+        )
 
     @staticmethod
     def _pieces(field: BoxField, rough: BoolArray, surface: F32, smallest_ml: float) -> BoolArray:

@@ -98,5 +98,3 @@ def without_flakes(missing: Volume) -> BoolArray:
     sizes[0] = 0
     out[box] = (sizes >= MIN_PIECE_ML)[labels][1:-1, 1:-1, 1:-1]
     return out
-
-

@@ -164,9 +164,7 @@ def _whole(half: F32) -> F32:
     return np.concatenate([half[:0:-1], half])
 
 
-def fit_modes(
-    examples: F32, spacing_mm: float, most: int = MOST_MODES, depth_half: F32 | None = None
-) -> ShapeModel:
+def fit_modes(examples: F32, spacing_mm: float, most: int = MOST_MODES, depth_half: F32 | None = None) -> ShapeModel:
     """Principal modes of skulls and their mirror images.
 
     With mirror images the symmetric and the antisymmetric parts do not mix, so each is decomposed alone, in dual

@@ -22,6 +22,7 @@ from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters, trilin
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import SPACING_MM
+from calvaria.skull.template import Template
 from calvaria.volume.volume import bounding_box
 
 if TYPE_CHECKING:
@@ -70,21 +71,23 @@ class Settings:
     kernel_mm: float = 10.0
     kernel_noise: float = 0.3
     grow_mm: tuple[float, ...] = (5.0, 5.0, 3.3)
-    smallest_ml: float = 3.0
+    smallest_ml: float = 5.0
     seed: int = 1
 
 
 class ShapePrior:
     """The engine: keeps its model and what can be prepared once; call `complete` for each skull."""
 
-    def __init__(self, model: ShapeModel, settings: Settings | None = None) -> None:
+    def __init__(self, model: ShapeModel, template: Template, settings: Settings | None = None) -> None:
         """Prepare the engine.
 
         Args:
             model: mean and modes.
+            template: the mean skull that the model's examples were registered to.
             settings: by default those that the published figures were made with.
         """
         self.model = model
+        self.template = template
         self.settings = settings or Settings()
 
     @cached_property
@@ -125,12 +128,20 @@ class ShapePrior:
             gap_mm = distance_mm(hole, grow_mm)
             last = step == len(self.settings.grow_mm) - 1
             if last:
-                return self.complete_known(field, gap_mm, read_mm)
+                return self._only_holes(self.complete_known(field, gap_mm, read_mm), field)
             rough = self._fit(field, gap_mm, self.moves[:3], min(100, self.settings.modes))
             predicted = self._read(rough, None, gap_mm, READ_MM)
             predicted = keep_plates(predicted, field, gap_mm, self._depth, self.settings.plate)
             hole = self._refined(field, hole, predicted)
         return SoftField(np.full(field.distance_mm.shape, AIR_MM, np.float32), hole, 0.0)
+
+    def _only_holes(self, soft: SoftField, field: BoxField) -> SoftField:
+        """The completion without pieces that turned out to be no holes."""
+        missing = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
+        real = real_holes(missing, missing, field, self.settings.smallest_ml * 0.6)
+        if not real.any():
+            return SoftField(np.full_like(soft.distance_mm, AIR_MM), np.zeros_like(soft.region), 0.0)
+        return SoftField(np.where(missing & ~real, AIR_MM, soft.distance_mm), soft.region, soft.misfit_mm)
 
     def complete_known(self, field: BoxField, gap_mm: F32, read_mm: float = READ_MM) -> SoftField:
         """Complete a skull whose hole is known.
@@ -167,7 +178,7 @@ class ShapePrior:
     def _fit(self, field: BoxField, gap_mm: F32, moves: list[Jitter], modes: int) -> Fit:
         points, target, gap = self._trusted(field, gap_mm)
         weight = np.exp(-gap / self.settings.fade_mm).astype(np.float32)
-        return fit(self.model, moves, points, target, weight, self.settings.ridge, modes)[0]
+        return fit(self.model, moves, points, target, weight, ridge=self.settings.ridge, modes=modes)[0]
 
     def _rim(self, field: BoxField, gap_mm: F32, final: Fit) -> Kernel | None:
         """The residual along the rim, ready to be carried into the hole."""
@@ -269,7 +280,7 @@ def distance_mm(hole: BoolArray, grow_mm: float) -> F32:
 
 @lru_cache(maxsize=2)
 def lattice_readout(spacing_mm: float) -> tuple[F32, csr_matrix]:
-    """Every other voxel centre of the model's grid (as on a chessboard), (N, 3), and weights that read box fields there.
+    """Every other voxel centre of the model's grid, as on a chessboard, and weights that read box fields there.
 
     The board is symmetric about x = 0, so that mirrored skulls are fitted at mirrored points.
     """

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import BoxField
+from calvaria.skull.template import Template
 
 F32 = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -35,6 +36,10 @@ class Engine(Protocol):
 
     Every engine gives an empty region for a healthy skull, is equivariant under mirroring, and is deterministic.
     """
+
+    @property
+    def template(self) -> Template:
+        """The mean skull that defines the poses which the engine was made with."""
 
     def complete(self, field: BoxField) -> SoftField:
         """Complete a skull."""

@@ -1,0 +1,1 @@
+"""What a head is: bone out of a CT, where a scan ends, and the canonical frame."""

@@ -21,8 +21,8 @@ from calvaria.symmetry.estimate import refine_plane
 from calvaria.symmetry.plane import Plane
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen
-from calvaria.volume.volume import Volume, bounding_box
 from calvaria.volume.sampler import Sampler, lattice
+from calvaria.volume.volume import Volume, bounding_box
 
 if TYPE_CHECKING:
     from calvaria.skull.template import Template
@@ -84,7 +84,7 @@ class CanonicalFrame:
     @property
     def to_canonical(self) -> F64:
         """(4, 4) world LPS mm -> canonical mm."""
-        return np.linalg.inv(self.to_world)
+        return np.asarray(np.linalg.inv(self.to_world), np.float64)
 
     @property
     def plane(self) -> Plane:
@@ -185,7 +185,10 @@ def finish(bone: Volume, cuts: tuple[CutPlane, ...], pose: Pose) -> CanonicalFra
     sampler = Sampler.smooth(bone, LEVELS[-1][0], cuts)
     to_world = refine_plane(sampler, to_world, REGION_MM)
     return CanonicalFrame(
-        to_world, np.exp(pose.log_scale), pose.cost, tuple(cut.moved(np.linalg.inv(to_world)) for cut in cuts)
+        to_world,
+        np.exp(pose.log_scale),
+        pose.cost,
+        tuple(cut.moved(np.asarray(np.linalg.inv(to_world), np.float64)) for cut in cuts),
     )
 
 
@@ -265,7 +268,7 @@ def surface_points(bone: Volume, count: int = 4000) -> F64:
 
 
 def start_shift(surface_mm: F64, rotation: F64) -> F64:
-    """Where the canonical origin lies if the head stands as ``rotation`` says: vertex at z = 80, middle of the vault."""
+    """World mm of the canonical origin if the head stands as ``rotation`` says: under the vertex, in the vault's middle."""
     points = surface_mm @ rotation
     top = np.percentile(points[:, 2], 99.9)
     vault = points[points[:, 2] > top - 80.0, :2]

@@ -1,0 +1,1 @@
+"""The mid-sagittal plane and how it is found."""

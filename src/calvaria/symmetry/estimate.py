@@ -27,7 +27,7 @@ def refine_plane(sampler: Sampler, to_world: F64, region: Region, spacing_mm: fl
         iterations: at most so many steps.
 
     Returns:
-        (4, 4) the refined frame -> world.
+        (4, 4) the refined frame -> world; ``to_world`` itself where there is no bone.
     """
     half: Region = ((spacing_mm / 2, region[0][1]), region[1], region[2])
     right = lattice(half, spacing_mm)
@@ -45,6 +45,8 @@ def refine_plane(sampler: Sampler, to_world: F64, region: Region, spacing_mm: fl
         weight = (ok_a & ok_b) / (1 + (off / ROBUST) ** 2) ** 2
         weighted = (jacobian * weight[:, None]).T
         normal = weighted @ jacobian
+        if np.trace(normal) <= 0:
+            break  # nothing in sight differs from its mirror image in any direction
         step = -np.linalg.solve(normal + 1e-6 * np.trace(normal) * np.eye(3) / 3, weighted @ off)
         step /= max(1.0, np.abs(step[:2]).max() / 0.1, abs(step[2]) / 6.0)
         shift = shift + rotation @ np.array([step[2], 0.0, 0.0])

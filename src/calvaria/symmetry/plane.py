@@ -20,6 +20,9 @@ class Plane:
         normal: (3,) of any length but zero; stored as a unit vector.
         offset_mm: offset for the normal as given; stored for the unit vector.
 
+    Raises:
+        GeometryError: the normal is not three finite numbers or all zero, or the offset is not finite.
+
     >>> Plane([2.0, 0.0, 0.0], 10.0).reflect([[6.0, 1.0, 2.0]])
     array([[4., 1., 2.]])
     """
@@ -32,6 +35,8 @@ class Plane:
         length = float(np.linalg.norm(normal)) if normal.shape == (3,) else 0.0
         if not np.isfinite(length) or length == 0:
             raise GeometryError(f"a plane needs a normal of three finite numbers, not all zero; got {self.normal}")
+        if not np.isfinite(self.offset_mm):
+            raise GeometryError(f"a plane's offset is a finite number of mm; got {self.offset_mm}")
         normal /= length
         normal.setflags(write=False)
         object.__setattr__(self, "normal", normal)

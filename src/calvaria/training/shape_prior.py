@@ -70,31 +70,38 @@ class Recipe:
 def build(recipe: Recipe, note: Note) -> ModelInfo:
     """Make the weights and enter them into the index beside them.
 
+    The mean skull and the first model always come from the training persons, so that both choices of people share
+    all poses, fields and fillings; ``people="all"`` adds the complete skulls of validation and test persons.
+
     Args:
         recipe: what from and where to.
         note: told one line at every step.
     """
-    cases = chosen(recipe)
-    work = recipe.work / fingerprint(cases)
+    train, cases = chosen(recipe.root, "train"), chosen(recipe.root, recipe.people)
+    work = recipe.work / fingerprint(train)
     work.mkdir(parents=True, exist_ok=True)
-    whole = [case for case in cases if case.complete is not None]
-    holed = [case for case in cases if case.complete is None]
-    note(f"{len(whole)} complete skulls, {len(holed)} with a hole")
+    whole, holed = _by_truth(train)
+    note(f"{len(whole)} complete skulls, {len(holed)} with a hole, for training")
     with ProcessPoolExecutor(recipe.jobs) as executor:
         template = _template(whole, work, executor, note)
-        _fields(whole + holed, work, template, executor, note)
-        first = _model([work / f"{case.id}.npz" for case in whole])
-        _fill(holed, work, first, executor, note)
+        _fields(cases, work, template, executor, note)
+        weights = work / "first.npz"
+        if not weights.exists():
+            note("first model")
+            first = _model([work / f"{case.id}.npz" for case in whole])
+            _save(weights, **first.to_arrays(), **template_arrays(template))
+        _fill(holed, work, weights, executor, note)
+    whole, holed = _by_truth(cases)
     files = [work / f"{case.id}.npz" for case in whole] + [work / f"{case.id}.filled.npz" for case in holed]
     model = _model([file for file in files if file.exists()])
-    note(f"{model.people} examples, {len(model.parity)} modes")
+    note(f"{model.people} people, {model.count} modes")
     return _write(recipe, model, template)
 
 
-def chosen(recipe: Recipe) -> list[SkullCase]:
-    """One case a person, complete ones first, of the people that the recipe names."""
-    cases = {case.id: case for case in autoimplant2020(recipe.root)}
-    allowed = set(cases) if recipe.people == "all" else set(load_split("autoimplant2020").train)
+def chosen(root: Path, people: str) -> list[SkullCase]:
+    """One case a person, complete ones first, of the training persons or of all."""
+    cases = {case.id: case for case in autoimplant2020(root)}
+    allowed = set(cases) if people == "all" else set(load_split("autoimplant2020").train)
     seen: set[str] = set()
     out = []
     for case in sorted(cases.values(), key=lambda c: (c.complete is None, c.id)):
@@ -102,6 +109,11 @@ def chosen(recipe: Recipe) -> list[SkullCase]:
             seen.add(case.person)
             out.append(case)
     return out
+
+
+def _by_truth(cases: Sequence[SkullCase]) -> tuple[list[SkullCase], list[SkullCase]]:
+    """Cases whose complete skull is there, and the others."""
+    return [c for c in cases if c.complete is not None], [c for c in cases if c.complete is None]
 
 
 def fingerprint(cases: Sequence[SkullCase]) -> str:
@@ -176,9 +188,7 @@ def _field(job: tuple[SkullCase, Path, Template]) -> str:
     return case.id
 
 
-def _fill(cases: Sequence[SkullCase], work: Path, model: ShapeModel, executor: Executor, note: Note) -> None:
-    weights = work / "first.npz"
-    _save(weights, **model.to_arrays())
+def _fill(cases: Sequence[SkullCase], work: Path, weights: Path, executor: Executor, note: Note) -> None:
     jobs = [(case.id, work, weights) for case in cases if not (work / f"{case.id}.filled.npz").exists()]
     _report(executor.map(_fill_one, jobs), len(jobs), "holes filled", note)
 
@@ -190,7 +200,8 @@ _ENGINES: dict[Path, ShapePrior] = {}
 def _fill_one(job: tuple[str, Path, Path]) -> str:
     name, work, weights = job
     if weights not in _ENGINES:
-        _ENGINES[weights] = ShapePrior(ShapeModel.from_arrays(dict(np.load(weights))))
+        arrays = dict(np.load(weights))
+        _ENGINES[weights] = ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays))
     field = load_field(work / f"{name}.npz")
     filled = fill(field, _ENGINES[weights])
     if filled is not None:

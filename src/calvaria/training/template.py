@@ -13,8 +13,8 @@ from calvaria.skull.canonical import Level, Pose, start_shift, surface_points
 from calvaria.skull.edges import CutPlane, cut_planes
 from calvaria.skull.template import SIGMA_MM, Template
 from calvaria.volume.grid import Grid
-from calvaria.volume.volume import Volume
 from calvaria.volume.sampler import Sampler
+from calvaria.volume.volume import Volume
 
 F64 = NDArray[np.float64]
 

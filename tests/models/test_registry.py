@@ -1,0 +1,119 @@
+"""The index of models: found, checked by hash, refused when damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from calvaria.errors import InputError
+from calvaria.models import available, find, load_arrays, load_shape_arrays, register
+from calvaria.reconstruction.engines import load_engine
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "first.safetensors"
+    save_file({"a": np.arange(6, dtype=np.int16).reshape(2, 3), "b": np.array([0.5])}, path)
+    path.with_suffix(".md").write_text("# Made from nothing\n", encoding="utf-8")
+    return path
+
+
+def test_what_was_registered_is_found_with_its_card(weights):
+    told = register(weights, "first", "shape-prior", "CC-BY-NC-SA-4.0")
+    found = find("first", weights.parent)
+    assert found == told
+    assert found.card.startswith("# Made from nothing")
+    assert found.size_bytes == weights.stat().st_size
+    assert available(weights.parent) == [found]
+
+
+def test_arrays_come_back_as_they_were_stored(weights):
+    arrays = load_arrays(register(weights, "first", "shape-prior", "MIT"))
+    assert sorted(arrays) == ["a", "b"]
+    np.testing.assert_array_equal(arrays["a"], [[0, 1, 2], [3, 4, 5]])
+    assert arrays["a"].dtype == np.int16
+
+
+def test_a_model_may_be_named_by_its_file(weights):
+    register(weights, "first", "shape-prior", "MIT")
+    assert find(str(weights)).name == "first"
+
+
+def test_registering_again_replaces_the_entry_and_keeps_the_others(weights):
+    other = weights.with_name("second.safetensors")
+    save_file({"c": np.zeros(2)}, other)
+    register(weights, "first", "shape-prior", "MIT")
+    register(other, "second", "network", "MIT")
+    save_file({"a": np.ones(1)}, weights)
+    register(weights, "first", "shape-prior", "MIT")
+    assert sorted(model.name for model in available(weights.parent)) == ["first", "second"]
+    assert sorted(load_arrays(find("first", weights.parent))) == ["a"]
+
+
+def test_a_file_without_a_card_has_an_empty_one(weights):
+    weights.with_suffix(".md").unlink()
+    assert register(weights, "first", "shape-prior", "MIT").card == ""
+
+
+def test_a_folder_without_an_index_has_no_models(tmp_path):
+    assert available(tmp_path) == []
+    with pytest.raises(InputError, match="there is no model called 'x'; installed: none"):
+        find("x", tmp_path)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(weights):
+    register(weights, "first", "shape-prior", "MIT")
+    with pytest.raises(InputError, match="there is no model called 'last'; installed: first"):
+        find("last", weights.parent)
+
+
+def test_a_changed_file_is_refused(weights):
+    model = register(weights, "first", "shape-prior", "MIT")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(InputError, match=r"first\.safetensors: the weights are damaged .*wanted .*install calvaria again"):
+        load_arrays(model)
+
+
+def test_a_missing_file_is_named(weights):
+    model = register(weights, "first", "shape-prior", "MIT")
+    weights.unlink()
+    assert find("first", weights.parent).size_bytes == 0
+    with pytest.raises(InputError, match=r"first\.safetensors: the weights of 'first' are missing"):
+        load_arrays(model)
+
+
+def test_an_engine_of_a_kind_that_is_not_known_is_refused(weights):
+    register(weights, "first", "crystal-ball", "MIT")
+    with pytest.raises(InputError, match="is of kind 'crystal-ball', which this version cannot run"):
+        load_engine(str(weights))
+
+
+def test_a_shape_prior_without_its_arrays_is_refused(weights):
+    register(weights, "first", "shape-prior", "MIT")
+    with pytest.raises(InputError, match="these weights are no shape model"):
+        load_engine(str(weights))
+
+
+def test_the_index_names_files_and_hashes(weights):
+    register(weights, "first", "shape-prior", "MIT")
+    entry = json.loads((weights.parent / "index.json").read_text(encoding="utf-8"))["models"][0]
+    assert set(entry) == {"name", "kind", "file", "sha256", "licence"}
+    assert entry["file"] == weights.name
+    assert len(entry["sha256"]) == 64
+
+
+def test_what_ships_is_whole_and_has_its_licence_and_card():
+    if not available():
+        pytest.skip("no model is installed")
+    for model in available():
+        assert model.licence == "CC-BY-NC-SA-4.0"
+        assert len(model.card) > 200
+        assert model.size_bytes < 15e6
+        assert load_arrays(model)
+    assert load_shape_arrays() is load_shape_arrays()
