@@ -40,7 +40,7 @@ def test_one_cut_is_found_in_any_pose(turn, height, tilt):
     found = cut_planes(shell(turn, ((normal, -height),)))
     assert len(found) == 1
     assert np.degrees(np.arccos(min(1.0, found[0].normal @ (turn @ normal)))) < 2.0
-    assert found[0].offset_mm == pytest.approx(-height, abs=2.5)
+    assert found[0].offset_mm == pytest.approx(-height, abs=3.0)  # a block of the coarse bone
 
 
 def test_two_cuts_come_largest_first():

@@ -113,7 +113,7 @@ class Fit:
 
 
 def fit(
-    model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, weight: F32, ridge: float, modes: int
+    model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, weight: F32, *, ridge: float, modes: int
 ) -> tuple[Fit, F32]:
     """Fit the model to distances at points.
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.errors import InputError
+from calvaria.errors import GeometryError, InputError
 from calvaria.reconstruction.box import box_grid
 from calvaria.volume.grid import Grid
 
@@ -130,7 +130,7 @@ class ShapeModel:
             "modes": np.frombuffer(packed, np.uint8),
             "mode_step_mm": self.step_mm,
             "mode_parity": self.parity,
-            "depth": np.round(self.depth_half * 20).astype(np.int8),
+            "depth": np.clip(np.round(self.depth_half * 20), -127, 0).astype(np.int8),  # deeper than 6 mm is solid bone
             "spacing_mm": np.array([self.spacing_mm], np.float64),
             "people": np.array([self.people], np.int64),
         }
@@ -151,9 +151,9 @@ class ShapeModel:
             people = int(arrays["people"][0])
             codes = np.frombuffer(zlib.decompress(arrays["modes"].tobytes()), np.int8)
             codes = np.ascontiguousarray(codes.reshape(len(parity), mean.size).T)
-        except (KeyError, ValueError, zlib.error) as error:
+            nx, ny, nz = box_grid(spacing_mm).shape
+        except (KeyError, IndexError, ValueError, ArithmeticError, zlib.error, GeometryError) as error:
             raise InputError(f"these weights are no shape model: {error}") from None
-        nx, ny, nz = box_grid(spacing_mm).shape
         if not mean.shape == depth.shape == (nx // 2 + 1, ny, nz) or len(step) != len(parity):
             raise InputError(f"the shape model's grid {mean.shape} is not that of this version; install its weights")
         return cls(mean, codes, step, parity, np.asarray(depth, np.float32), spacing_mm, people)

@@ -55,6 +55,9 @@ LANDMARK_MM = 38.0
 """The landmark plane on the mean skull, auditory meatus (y = +5, z = -42) to supraorbital notch (y = -80, z = -12):
 ``normal . x = offset``, the normal pointing down. SkullBreak's skulls end there; the vault lies above."""
 
+FACING_DOWN = -0.5
+"""A flat face ends the scan if its normal's canonical z is below this: scans end below the head, at any usual tilt."""
+
 MIN_BONE_ML = 100.0
 """Less bone than this is no skull; the smallest adult calvaria holds several times as much."""
 
@@ -118,14 +121,15 @@ def locate(mask: Volume, template: Template | None = None) -> CanonicalFrame:
 
         template = load_template()
     bone = coarse_bone(mask)
-    cuts = cut_planes(bone)
-    pose = register(bone, cuts, template)
+    faces = cut_planes(bone)
+    largest = faces[:1]
+    pose = register(bone, largest, template)
     if pose.cost > 1.6 * GOOD_COST:
         raise InputError(
             f"the bone does not resemble a skull in any pose (mismatch {pose.cost:.2f}, skulls reach {GOOD_COST:.2f}): "
             "give a head with its calvaria, as a bone mask or a CT"
         )
-    return finish(bone, cuts, pose)
+    return finish(bone, faces, pose)
 
 
 def coarse_bone(mask: Volume) -> Volume:
@@ -178,18 +182,19 @@ def register(
     return levels[0].with_cost(pose)
 
 
-def finish(bone: Volume, cuts: tuple[CutPlane, ...], pose: Pose) -> CanonicalFrame:
-    """Set yaw, roll and offset by the symmetry plane, and put the frame together."""
+def finish(bone: Volume, faces: tuple[CutPlane, ...], pose: Pose) -> CanonicalFrame:
+    """Set yaw, roll and offset by the symmetry plane, and put the frame together.
+
+    The hull of a skull with a large hole is flat over the hole too; only faces that look down end the scan.
+    """
     to_world = np.eye(4)
     to_world[:3, :3], to_world[:3, 3] = pose.rotation, pose.shift
+    cuts = tuple(face for face in faces if face.normal @ pose.rotation[:, 2] < FACING_DOWN)
     sampler = Sampler.smooth(bone, LEVELS[-1][0], cuts)
     to_world = refine_plane(sampler, to_world, REGION_MM)
-    return CanonicalFrame(
-        to_world,
-        np.exp(pose.log_scale),
-        pose.cost,
-        tuple(cut.moved(np.asarray(np.linalg.inv(to_world), np.float64)) for cut in cuts),
-    )
+    to_canonical = np.asarray(np.linalg.inv(to_world), np.float64)
+    moved = tuple(cut.moved(to_canonical) for cut in cuts)
+    return CanonicalFrame(to_world, np.exp(pose.log_scale), pose.cost, moved)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,63 @@
+"""What is said about the accuracy to expect, and when nothing is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calvaria.reconstruction.box import BoxField, box_grid
+from calvaria.reconstruction.confidence import LARGEST_CM2, WORST_MISFIT_MM, judge
+from calvaria.reconstruction.holes import Hole
+from calvaria.reconstruction.soft import SoftField
+from calvaria.skull.canonical import GOOD_COST, CanonicalFrame
+
+SHAPE = box_grid().shape
+FIELD = BoxField(np.zeros(SHAPE, np.float32), np.ones(SHAPE, bool))
+FRAME = CanonicalFrame(np.eye(4), np.ones(3), 0.05, ())
+HOLES = (Hole(40.0, 70.0, (0.0, 0.0, 0.0)), Hole(5.0, 9.0, (0.0, 0.0, 0.0)))
+
+
+def soft(misfit_mm: float = 0.25) -> SoftField:
+    region = np.zeros(SHAPE, bool)
+    region[40:60, 40:60, 80:90] = True
+    return SoftField(np.zeros(SHAPE, np.float32), region, misfit_mm)
+
+
+def test_a_usual_case_has_an_expectation_between_0_and_1():
+    found = judge(soft(), FIELD, FRAME, HOLES)
+    assert found.expected_dsc is not None
+    assert 0.8 < found.expected_dsc < 1
+    assert "validation cases" in found.reason
+
+
+def test_a_worse_fit_lowers_the_expectation():
+    values = [judge(soft(misfit), FIELD, FRAME, HOLES).expected_dsc for misfit in (0.1, 0.3, 0.5)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_without_a_hole_there_is_nothing_to_expect():
+    found = judge(soft(), FIELD, FRAME, ())
+    assert found.expected_dsc is None
+    assert "no defect was found" in found.reason
+
+
+def test_beyond_what_was_tested_nothing_is_promised():
+    unlike = replace(FRAME, cost=GOOD_COST + 0.01)
+    huge = (Hole(200.0, LARGEST_CM2 + 1, (0.0, 0.0, 0.0)),)
+    cut = BoxField(FIELD.distance_mm, FIELD.known & (np.indices(SHAPE)[2] > 85))
+    for found, words in (
+        (judge(soft(), FIELD, unlike, HOLES), "the head is unlike those known"),
+        (judge(soft(WORST_MISFIT_MM + 0.01), FIELD, FRAME, HOLES), "the bone around the hole is unlike"),
+        (judge(soft(), FIELD, FRAME, huge), "larger than any that was tested"),
+        (judge(soft(), cut, FRAME, HOLES), "the hole reaches the end of the scan"),
+    ):
+        assert found.expected_dsc is None
+        assert words in found.reason
+
+
+@pytest.mark.parametrize("misfit", [0.0, 0.6])
+def test_the_expectation_is_a_figure_of_a_report(misfit):
+    value = judge(soft(misfit), FIELD, FRAME, HOLES).expected_dsc
+    assert value == round(value, 3)

@@ -1,0 +1,68 @@
+"""The figures of holes, on plates that can be worked out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from scipy.spatial.transform import Rotation
+
+from calvaria.reconstruction.holes import Hole, holes_in
+from calvaria.volume import Grid, Volume
+from tests.strategies import grids, rotations, shapes, spacings
+
+
+def plates(grid: Grid, *boxes: tuple[np.ndarray, np.ndarray, tuple[float, float, float]]) -> Volume:
+    """Plates (middle, axes, edges in mm) on a grid."""
+    out = np.zeros(grid.shape, bool)
+    for middle, axes, edges in boxes:
+        out |= (np.abs((grid.centres_mm() - middle) @ axes) < np.array(edges) / 2).all(axis=-1)
+    return Volume(out, grid)
+
+
+@settings(max_examples=25)
+@given(grids(shapes(40, 46), spacings(1.2, 1.8)), rotations())
+def test_a_plate_has_its_volume_area_and_place_on_any_grid(grid, turn):
+    middle = grid.to_world((np.array(grid.shape) - 1) / 2 + 0.21)
+    reach = np.abs(grid.to_index(grid.corners_mm()) - grid.to_index(middle)).min() * min(grid.spacing_mm)
+    a, b, c = np.array([0.9, 0.7, 0.25]) * min(30.0, 0.5 * reach)
+    found = holes_in(plates(grid, (middle, turn, (a, b, c))))
+    if len(found) != 1:  # a strong shear may leave the plate's corner outside
+        return
+    assert found[0].volume_ml == pytest.approx(a * b * c / 1000, rel=0.25)
+    np.testing.assert_allclose(found[0].centre_mm, middle, atol=1.0)
+
+
+def test_the_area_is_seen_along_the_thinnest_direction():
+    grid = Grid.isotropic((80, 80, 60), 1.0)
+    turn = Rotation.from_euler("xyz", (25, 40, 10), degrees=True).as_matrix()
+    (found,) = holes_in(plates(grid, (np.array([40.0, 40, 30]), turn, (40, 30, 6))))
+    assert found.volume_ml == pytest.approx(7.2, rel=0.02)
+    assert found.area_cm2 == pytest.approx(12.0, rel=0.08)  # pixels on the edge count whole
+    np.testing.assert_allclose(found.centre_mm, (40, 40, 30), atol=0.1)
+
+
+def test_thick_slices_have_no_gaps():
+    grid = Grid((60, 60, 14), np.diag([0.5, 0.5, 5.0, 1.0]))
+    upright = np.eye(3)
+    (found,) = holes_in(plates(grid, (np.array([15.0, 15, 32.5]), upright, (4, 20, 50))))
+    assert found.area_cm2 == pytest.approx(10.0, rel=0.3)
+
+
+def test_pieces_come_largest_first():
+    grid = Grid.isotropic((60, 40, 20), 1.0)
+    square = np.eye(3)
+    found = holes_in(
+        plates(grid, (np.array([8.0, 20, 10]), square, (6, 8, 4)), (np.array([40.0, 20, 10]), square, (20, 20, 4)))
+    )
+    assert [hole.centre_mm[0] for hole in found] == [40.0, 8.0]
+
+
+def test_an_empty_patch_has_no_holes():
+    assert holes_in(Volume(np.zeros((3, 4, 5), bool), Grid.isotropic((3, 4, 5), 1.0))) == ()
+
+
+def test_one_voxel_is_a_hole_too():
+    data = np.zeros((3, 4, 5), bool)
+    data[1, 2, 3] = True
+    assert holes_in(Volume(data, Grid.isotropic((3, 4, 5), 2.0))) == (Hole(0.008, 0.04, (2.0, 4.0, 6.0)),)
