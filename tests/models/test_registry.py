@@ -76,7 +76,9 @@ def test_a_changed_file_is_refused(weights):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(InputError, match=r"first\.safetensors: the weights are damaged .*wanted .*install calvaria again"):
+    with pytest.raises(
+        InputError, match=r"first\.safetensors: the weights are damaged .*wanted .*install calvaria again"
+    ):
         load_arrays(model)
 
 

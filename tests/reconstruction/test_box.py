@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
+from tests.heads import Head, boxed, rigid, scan, true_frame
 
 from calvaria.reconstruction.box import TRUNCATION_MM, box_grid, box_to_world, subvoxel_distance, to_box, vault
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.edges import CutPlane
 from calvaria.volume import Grid, Volume
-from tests.heads import Head, boxed, rigid, scan, true_frame
 
 
 def ball(spacing: tuple[float, float, float], radius_mm: float = 24.0, fine: int = 4) -> tuple[np.ndarray, np.ndarray]:

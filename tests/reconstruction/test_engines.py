@@ -7,13 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from scipy.ndimage import label
-
-from calvaria.models import available
-from calvaria.reconstruction.box import TRUNCATION_MM, BoxField, box_grid
-from calvaria.reconstruction.engines import load_engine
-from calvaria.reconstruction.postprocess import to_patch
-from calvaria.reconstruction.soft import Engine, SoftField
 from tests.heads import (
     BACK,
     BROW,
@@ -28,6 +21,13 @@ from tests.heads import (
     true_frame,
     truth_of,
 )
+
+from calvaria.models import available
+from calvaria.reconstruction.box import TRUNCATION_MM, BoxField, box_grid
+from calvaria.reconstruction.engines import load_engine
+from calvaria.reconstruction.postprocess import to_patch
+from calvaria.reconstruction.soft import Engine, SoftField
+from calvaria.volume import label
 
 ENGINES: dict[str, Callable[[], Engine]] = {"shape prior": family_engine}
 """Each made from the family of `tests.heads`; another engine is another line here."""
@@ -83,9 +83,7 @@ class TestContract:
 
     def test_a_mirrored_skull_gets_the_mirrored_answer(self, engine):
         field = boxed(Head(20, (SIDE,)))
-        mirrored = BoxField(
-            np.ascontiguousarray(field.distance_mm[::-1]), np.ascontiguousarray(field.known[::-1])
-        )
+        mirrored = BoxField(np.ascontiguousarray(field.distance_mm[::-1]), np.ascontiguousarray(field.known[::-1]))
         there, here = ENGINES[engine]().complete(mirrored), answer(engine, Head(20, (SIDE,)))
         differ = there.region[::-1] != here.region
         assert np.count_nonzero(differ) <= 0.002 * np.count_nonzero(here.region)

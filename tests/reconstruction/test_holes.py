@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from scipy.spatial.transform import Rotation
+from tests.strategies import grids, rotations, shapes, spacings
 
 from calvaria.reconstruction.holes import Hole, holes_in
 from calvaria.volume import Grid, Volume
-from tests.strategies import grids, rotations, shapes, spacings
 
 
 def plates(grid: Grid, *boxes: tuple[np.ndarray, np.ndarray, tuple[float, float, float]]) -> Volume:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
+from tests.heads import EDGE, FLOOR_MM, SIDE, Ball, Head, dice, grid_around, rigid, scan, true_frame, truth_of
 
 from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, to_patch, without_flakes
 from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume import Grid, Volume
-from tests.heads import EDGE, FLOOR_MM, SIDE, Ball, Head, dice, grid_around, rigid, scan, true_frame, truth_of
 
 
 def perfect(head: Head, grow_mm: float = 3.0) -> SoftField:

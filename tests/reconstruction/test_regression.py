@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
+from tests.heads import Head, family_model
 
 from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.regression import Jitter, _solve, fit, jitters, trilinear
 from calvaria.skull.canonical import rotation_vector
 from calvaria.volume import Grid
-from tests.heads import Head, family_model
 
 
 @given(st.integers(0, 10**6), st.floats(0.3, 4))
@@ -105,11 +105,12 @@ def test_a_fit_read_at_its_points_gives_the_values_it_told(moves, modes):
 def test_a_stronger_prior_explains_less():
     points, target = surface(Head(25))
     weight = np.ones(len(points), np.float32)
-    misfits = [fit(family_model(), jitters(1), points, target, weight, ridge=r, modes=31)[0].misfit_mm for r in (0.001, 0.1, 10)]
+    misfits = [
+        fit(family_model(), jitters(1), points, target, weight, ridge=r, modes=31)[0].misfit_mm
+        for r in (0.001, 0.1, 10)
+    ]
     assert misfits == sorted(misfits)
-    assert misfits[0] < 0.6
-    mean = np.sqrt(((trilinear(family_model().grid, points) @ family_model().mean - target) ** 2).mean())
-    assert misfits[2] < mean
+    assert misfits[0] < 0.6 * misfits[2]
 
 
 def test_an_overwhelming_prior_gives_the_mean_of_the_jittered_means():

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from tests.heads import BACK, FLOOR_MM, SIDE, Head, family_template, grid_around, rigid, scan
+from tests.strategies import rotations
 
 from calvaria.errors import InputError
 from calvaria.skull.canonical import (
@@ -26,8 +28,6 @@ from calvaria.skull.canonical import (
 from calvaria.skull.edges import CutPlane
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Grid, Volume
-from tests.heads import BACK, FLOOR_MM, SIDE, Head, family_template, grid_around, rigid, scan
-from tests.strategies import rotations
 
 TURN_DEG, SHIFT_MM = 0.7, 0.6
 """How far poses of one head may differ; measured over rotations: 0.05 to 0.45 degrees, 0.05 to 0.3 mm."""
@@ -157,9 +157,7 @@ def test_rotation_vectors_are_those_of_scipy(turn):
 
 @given(st.lists(st.floats(-3, 3), min_size=3, max_size=3))
 def test_rotation_matrices_are_those_of_scipy(vector):
-    np.testing.assert_allclose(
-        rotation_matrix(np.array(vector)), Rotation.from_rotvec(vector).as_matrix(), atol=1e-9
-    )
+    np.testing.assert_allclose(rotation_matrix(np.array(vector)), Rotation.from_rotvec(vector).as_matrix(), atol=1e-9)
 
 
 def test_half_turns_have_their_axis():

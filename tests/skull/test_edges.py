@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from tests.strategies import rotations
 
 from calvaria.skull.edges import CutPlane, cut_planes
 from calvaria.volume import Grid, Volume
-from tests.strategies import rotations
 
 DOWN = np.array([0.0, 0.0, -1.0])
 
@@ -51,7 +51,9 @@ def test_two_cuts_come_largest_first():
 
 
 @pytest.mark.parametrize(
-    "bone", [np.zeros((20, 20, 20)), np.eye(20)[:, :, None] * np.ones(20), np.ones((40, 40, 1))], ids=["none", "plate", "sheet"]
+    "bone",
+    [np.zeros((20, 20, 20)), np.eye(20)[:, :, None] * np.ones(20), np.ones((40, 40, 1))],
+    ids=["none", "plate", "sheet"],
 )
 def test_what_has_no_hull_ends_nowhere(bone):
     assert cut_planes(Volume(bone.astype(np.float32), Grid.isotropic(bone.shape, 3.0))) == ()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.heads import family_template
 
 from calvaria.models import available
 from calvaria.skull.template import SIGMA_MM, load_template, template_from
 from calvaria.training.shape_prior import template_arrays
-from tests.heads import family_template
 
 
 def test_it_is_symmetric():

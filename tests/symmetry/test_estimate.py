@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.heads import BACK, SIDE, Head, grid_around, rigid
 
 from calvaria.skull.canonical import REGION_MM
 from calvaria.skull.edges import CutPlane
@@ -11,7 +12,6 @@ from calvaria.symmetry.estimate import refine_plane
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Grid, Volume
 from calvaria.volume.sampler import Sampler
-from tests.heads import BACK, SIDE, Head, grid_around, rigid
 
 ANGLE_DEG, OFFSET_MM = 0.25, 0.25
 """How well a known plane must be found."""

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
+from tests.strategies import rotations
 
 from calvaria.errors import GeometryError
 from calvaria.symmetry.plane import Plane
-from tests.strategies import rotations
 
 points = hnp.arrays(np.float64, (5, 3), elements=st.floats(-300, 300))
 
@@ -37,9 +37,7 @@ def test_a_reflected_point_lies_as_far_on_the_other_side(plane, x):
 @given(planes(), points)
 def test_reflection_keeps_distances_between_points(plane, x):
     y = plane.reflect(x)
-    np.testing.assert_allclose(
-        np.linalg.norm(y[1:] - y[0], axis=1), np.linalg.norm(x[1:] - x[0], axis=1), atol=1e-6
-    )
+    np.testing.assert_allclose(np.linalg.norm(y[1:] - y[0], axis=1), np.linalg.norm(x[1:] - x[0], axis=1), atol=1e-6)
 
 
 @given(rotations(), st.floats(-100, 100), st.floats(0.1, 10), points)

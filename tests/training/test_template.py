@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.heads import Head, SerialExecutor, family_template, grid_around, rigid
 
 from calvaria.skull.canonical import Pose
 from calvaria.skull.edges import CutPlane
 from calvaria.training import template as module
 from calvaria.training.template import Person, build_template, mean_of, template_grid
-from tests.heads import Head, SerialExecutor, family_template, grid_around, rigid
 
 
 def soft(number: int, pose: np.ndarray) -> Person:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import grids, shapes
 
 from calvaria.volume import Grid, Volume
 from calvaria.volume.sampler import Sampler, known_mask, lattice
-from tests.strategies import grids, shapes
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from calvaria.data.defects import cut_defect
 from calvaria.models import load_shape_arrays
-from calvaria.reconstruction.shape_model import ShapeModel
+from calvaria.reconstruction.shape_model import ShapeModel, bone_depth
 from calvaria.volume import Grid, Volume, fill_holes, largest_component, resample
 
 SPACING_MM = 0.8
@@ -23,7 +23,10 @@ ROUGH_MM, ROUGH_LENGTH_MM = 0.25, 6.0
 """Bumps that no mode describes: standard deviation and size. Without them the sample lies in the model's own span and
 would be completed better than any real skull."""
 
-KINDS = ("parietotemporal", "random_1", "bilateral")
+PLATE = 0.7
+"""Share of the usual thickness that every plate keeps."""
+
+KINDS = ("random_1", "bilateral", "parietotemporal")
 """Kinds of defect, one after the other as the seed counts up."""
 
 
@@ -47,6 +50,9 @@ def sample_skull(rng: np.random.Generator) -> Volume:
     model = ShapeModel.from_arrays(load_shape_arrays())
     weights = SPREAD * rng.standard_normal((1, min(MODES, model.count))).astype(np.float32)
     distance = (model.mean + model.combine(weights)[0]).reshape(model.grid.shape)
+    # A sum of modes blurs thin plates away: keep most of the usual thickness, so that the temples are closed.
+    lack = np.clip(bone_depth(distance, model.spacing_mm) - PLATE * model.depth, 0.0, 4.0)
+    distance -= np.where(model.depth < -0.8, lack, 0.0).astype(np.float32)
     distance += ROUGH_MM * _bumps(model.grid.shape, ROUGH_LENGTH_MM / model.spacing_mm, rng)
     fine = resample(Volume(distance, model.grid), _fine_grid(model.grid), order=1, fill=9.0)
     bone = fill_holes(largest_component(fine.with_data(fine.data < 0)))

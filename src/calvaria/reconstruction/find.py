@@ -83,6 +83,8 @@ class HoleFinder:
         target = np.clip(seen, -TRUNCATION_MM, TRUNCATION_MM)
         base = ((0.2 + np.exp(-np.abs(seen) / 6)) * known).astype(np.float32)
         weight, core = base, np.zeros(self.grid.shape, bool)
+        if not known.any():
+            return core, np.asarray(self.mean, np.float32)
         for number in range(ROUNDS):
             predicted = self._fit(target, weight)
             lacking = np.minimum(predicted - target, 0)

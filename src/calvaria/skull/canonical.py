@@ -231,7 +231,7 @@ class Level:
     def _world(self, pose: Pose) -> F64:
         return np.asarray((self.points * np.exp(pose.log_scale)) @ pose.rotation.T + pose.shift)
 
-    def descend(
+    def descend(  # noqa: PLR0917 - the knobs of one descent, always given together
         self, pose: Pose, iterations: int, scale_prior: float, robust: float | None, held: F64, held_share: float = 1.0
     ) -> Pose:
         """Gauss-Newton steps on the mismatch, with weak pulls to unit scale and to the orientation ``held``."""
@@ -273,7 +273,7 @@ def surface_points(bone: Volume, count: int = 4000) -> F64:
 
 
 def start_shift(surface_mm: F64, rotation: F64) -> F64:
-    """World mm of the canonical origin if the head stands as ``rotation`` says: under the vertex, in the vault's middle."""
+    """World mm of the canonical origin if the head stands as ``rotation`` says: below the vertex, in mid-vault."""
     points = surface_mm @ rotation
     top = np.percentile(points[:, 2], 99.9)
     vault = points[points[:, 2] > top - 80.0, :2]

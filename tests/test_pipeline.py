@@ -1,0 +1,174 @@
+"""The whole way: on made-up heads with their own model, and on real skulls with the one that ships."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+from tests.heads import BACK, SIDE, Head, dice, family_engine, rigid, scan, truth_of
+
+from calvaria import pipeline
+from calvaria.errors import InputError
+from calvaria.io import read_mask
+from calvaria.metrics import score
+from calvaria.models import ModelInfo, available
+from calvaria.pipeline import Reconstruction, bone_of, evaluate, reconstruct
+from calvaria.volume import Grid, Volume, coarsen, resample_mask
+
+POSE = rigid((15, -20, 30), (50, -40, 200))
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The made-up heads' engine under the shipped one's name."""
+    info = ModelInfo("shape-prior", "shape-prior", Path("none"), "0" * 64, "none", "", 0)
+    monkeypatch.setattr(pipeline, "load_engine", lambda name: family_engine())
+    monkeypatch.setattr(pipeline, "find", lambda name: info)
+
+
+@pytest.mark.usefixtures("family")
+class TestMadeUpHeads:
+    def test_two_holes_of_a_leaning_head_are_filled(self):
+        head = Head(22, (SIDE, BACK))
+        defective = scan(head, POSE)
+        told: list[tuple[str, float]] = []
+        result = reconstruct(defective, progress=lambda stage, done: told.append((stage, done)))
+        truth = truth_of(head, defective, POSE)
+        assert dice(result.patch, truth) > 0.88
+        assert result.patch.grid is defective.grid
+        assert result.patch.data.flags.f_contiguous
+        assert not (result.patch.mask & defective.mask).any()
+        np.testing.assert_array_equal(result.completed.mask, result.patch.mask | defective.mask)
+        assert [hole.volume_ml > 5 for hole in result.holes[:2]] == [True, True]
+        self.check_report(result)
+        assert [stage for stage, _ in told] == list(pipeline.STAGES)
+        assert [done for _, done in told] == sorted(pipeline.STAGES.values())
+
+    def check_report(self, result: Reconstruction) -> None:
+        assert result.report["model"]["sha256"] == "0" * 64
+        assert set(result.report["seconds"]) == set(pipeline.STAGES) - {"done"}
+        assert np.array(result.report["pose"]["canonical_to_world"]).shape == (4, 4)
+
+    def test_a_complete_head_gives_an_empty_patch_and_says_so(self):
+        result = reconstruct(scan(Head(23)))
+        assert not result.patch.mask.any()
+        assert result.holes == ()
+        assert result.confidence.expected_dsc is None
+        assert result.report["warnings"] == ["no defect was found: the patch is empty"]
+
+    def test_a_head_that_lies_upside_down_is_filled_with_a_warning(self):
+        pose = rigid((180, 0, 0))
+        head = Head(20, (SIDE,))
+        defective = scan(head, pose)
+        result = reconstruct(defective)
+        assert dice(result.patch, truth_of(head, defective, pose)) > 0.85
+        assert any("does not stand upright" in warning for warning in result.report["warnings"])
+
+    def test_how_the_voxels_are_stored_changes_nothing_in_the_world(self):
+        defective = Head(20, (SIDE,)).on(Grid.isotropic((90, 112, 84), 2.0, (-89.0, -111.0, -75.0)))
+        stored = defective.permute((1, 2, 0)).flip((0, 2))
+        one, other = reconstruct(defective).patch, reconstruct(stored).patch
+        assert dice(one.permute((1, 2, 0)).flip((0, 2)), other) > 0.97
+
+    def test_a_mask_of_numbers_is_a_mask(self):
+        defective = scan(Head(20, (SIDE,)))
+        numbers = defective.with_data(np.where(defective.data, 255, 0).astype(np.uint8))
+        np.testing.assert_array_equal(bone_of(numbers).data, defective.data)
+
+    def test_an_empty_mask_is_refused(self):
+        empty = Volume(np.zeros((30, 30, 30), bool), Grid.isotropic((30, 30, 30), 3.0))
+        with pytest.raises(InputError, match="the mask is empty: no voxel is bone"):
+            reconstruct(empty)
+
+    def test_what_is_no_skull_is_refused(self):
+        cube = np.zeros((50, 50, 50), bool)
+        cube[10:40, 10:40, 10:40] = True
+        with pytest.raises(InputError, match="does not resemble a skull"):
+            reconstruct(Volume(cube, Grid.isotropic(cube.shape, 4.0)))
+
+
+def test_evaluate_is_the_score():
+    head = Head(20, (SIDE,))
+    defective = scan(head, None, (3.0, 3.0, 3.0))
+    truth = truth_of(head, defective)
+    assert evaluate(truth, truth, defective) == score(truth, truth, defective)
+    assert evaluate(truth, truth, defective).dsc == 1
+
+
+def test_an_unknown_engine_is_refused_before_any_work():
+    with pytest.raises(InputError, match="there is no model called 'guess'"):
+        reconstruct(scan(Head(20), None, (6.0, 6.0, 6.0)), engine="guess")
+
+
+# ---- real skulls, and the model that ships -------------------------------------------------------------------------
+
+CASE = "012"
+LEAST = {"official": 0.85, "turned": 0.80, "cut": 0.80, "slices": 0.80}
+"""Least Dice."""
+
+
+@pytest.fixture
+def skull(real_data: Path) -> tuple[Volume, Volume]:
+    """A real defective skull and its missing bone."""
+    if not available():
+        pytest.skip("no model is installed")
+    return _skull(real_data / "autoimplant2020" / "training_set")
+
+
+@lru_cache(maxsize=1)
+def _skull(folder: Path) -> tuple[Volume, Volume]:
+    complete, implant = (read_mask(folder / kind / f"{CASE}.nrrd") for kind in ("complete_skull", "implant"))
+    return complete.with_data(complete.mask & ~implant.mask), implant
+
+
+def test_the_official_defect_of_a_real_skull(skull):
+    defective, truth = skull
+    result = reconstruct(defective)
+    assert evaluate(result.patch, truth, defective).dsc > LEAST["official"]
+    assert result.patch.grid is defective.grid
+    assert not (result.patch.mask & defective.mask).any()
+    assert result.report["model"]["licence"] == "CC-BY-NC-SA-4.0"
+
+
+def turned(volume: Volume, degrees: float, spacing_mm: float) -> Volume:
+    """The same head turned in the world about an oblique axis, resampled on the world's axes."""
+    turn = np.eye(4)
+    axis = np.array([1.0, -2.0, 2.0]) / 3
+    turn[:3, :3] = Rotation.from_rotvec(np.radians(degrees) * axis).as_matrix()
+    moved = Volume(volume.data, volume.grid.moved(turn))
+    ends = moved.grid.corners_mm()
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    i, j, k = (int(n) for n in np.ceil((high - low) / spacing_mm) + 1)
+    return resample_mask(moved, Grid.isotropic((i, j, k), spacing_mm, low))
+
+
+def test_a_real_skull_turned_by_30_degrees(skull):
+    defective, truth = (turned(volume, 30.0, 1.0) for volume in skull)
+    truth = truth.with_data(truth.mask & ~defective.mask)
+    assert evaluate(reconstruct(defective).patch, truth, defective).dsc > LEAST["turned"]
+
+
+def test_a_real_skull_cut_at_its_lower_edge(skull):
+    defective, truth = skull
+    height = Volume(defective.data, defective.grid).grid.to_world(np.argwhere(coarsen(truth, 6.0).data > 0.5))
+    assert len(height)
+    k = int(np.argwhere(truth.data.any(axis=(0, 1)))[0, 0])
+    up = defective.grid.affine[2, 2] > 0
+    keep = slice(max(k - 10, 0), None) if up else slice(0, None)
+    cut, missing = (volume.crop((slice(None), slice(None), keep)) for volume in (defective, truth))
+    assert evaluate(reconstruct(cut).patch, missing, cut).dsc > LEAST["cut"]
+
+
+def test_a_real_skull_in_slices_of_2_5_mm(skull):
+    defective, truth = skull
+    i, j, k = defective.grid.shape
+    wide = defective.grid.affine.copy()
+    step = 2.5 / defective.grid.spacing_mm[2]
+    wide[:3, 2] *= step
+    grid = Grid((i, j, int(k / step)), wide)
+    sliced, missing = resample_mask(defective, grid), resample_mask(truth, grid)
+    missing = missing.with_data(missing.mask & ~sliced.mask)
+    assert evaluate(reconstruct(sliced).patch, missing, sliced).dsc > LEAST["slices"]

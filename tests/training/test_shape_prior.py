@@ -1,0 +1,105 @@
+"""The recipe of the shape prior: its parts on made-up heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.heads import SIDE, Head, boxed, family_engine
+
+from calvaria.data.catalog import SkullCase
+from calvaria.errors import InputError
+from calvaria.reconstruction.box import box_grid
+from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM
+from calvaria.training.shape_prior import (
+    Recipe,
+    _save_field,
+    example,
+    fill,
+    fingerprint,
+    impute,
+    load_field,
+)
+
+
+def test_an_unknown_choice_of_people_is_refused(tmp_path):
+    with pytest.raises(InputError, match="people is 'train' or 'all'; got 'some'"):
+        Recipe(tmp_path, tmp_path, tmp_path / "x.safetensors", people="some")
+
+
+def test_a_field_comes_back_from_the_work_folder(tmp_path):
+    field = boxed(Head(20, (SIDE,)))
+    _save_field(tmp_path / "one.npz", field)
+    back = load_field(tmp_path / "one.npz")
+    np.testing.assert_allclose(back.distance_mm, field.distance_mm, atol=0.051)
+    np.testing.assert_array_equal(back.known, field.known)
+    assert [path.name for path in tmp_path.iterdir()] == ["one.npz"]  # no half files
+
+
+def test_an_example_is_the_truncated_distance_on_the_models_grid():
+    field = boxed(Head(20))
+    found = example(field)
+    grid = box_grid(SPACING_MM)
+    assert found.shape == grid.shape
+    assert np.abs(found).max() <= TRUNCATION_MM + 1e-4
+    # Grids of 1.6 and 2.4 mm share every third and second voxel.
+    index = box_grid().to_index(grid.centres_mm())
+    shared = (np.abs(index - np.round(index)).max(axis=-1) < 1e-6) & (np.round(index) < box_grid().shape).all(axis=-1)
+    at = np.round(index[shared]).astype(int)
+    there = np.clip(field.distance_mm[tuple(at.T)], -TRUNCATION_MM, TRUNCATION_MM)
+    smooth = np.abs(there) > 2.0  # on the surfaces themselves the smoothing shows
+    assert np.abs(found[shared] - there)[smooth].mean() < 0.15
+
+
+def test_a_filled_skull_is_like_the_complete_one():
+    whole, holed = boxed(Head(20)), boxed(Head(20, (SIDE,)))
+    filled = fill(holed, family_engine())
+    assert filled is not None
+    lacking = np.abs(holed.distance_mm - whole.distance_mm) > 1.0
+    before = np.abs(holed.distance_mm - whole.distance_mm)[lacking].mean()
+    after = np.abs(filled.distance_mm - whole.distance_mm)[lacking].mean()
+    assert after < 0.25 * before
+    far = box_grid().centres_mm()[..., 0] < 0
+    np.testing.assert_array_equal(filled.distance_mm[far], holed.distance_mm[far])
+
+
+def test_a_complete_skull_is_not_filled():
+    assert fill(boxed(Head(23)), family_engine()) is None
+
+
+def test_what_a_scan_does_not_show_is_told_by_the_others():
+    rng = np.random.default_rng(0)
+    shape = box_grid(9.6).shape
+    basis = rng.standard_normal((3, *shape)).astype(np.float32)
+    basis[:2] += basis[:2, ::-1]
+    weights = rng.standard_normal((12, 3)).astype(np.float32)
+    truth = np.tensordot(weights, basis, axes=1)
+    known = np.ones(truth.shape, bool)
+    known[0, :, :, :4] = False
+    seen = np.where(known, truth, 99).astype(np.float32)
+    found = impute(seen, known, modes=8)
+    hidden = ~known[0]
+    np.testing.assert_array_equal(found[known], truth[known])
+    wrong = np.sqrt(((found[0] - truth[0])[hidden] ** 2).mean())
+    assert wrong < 0.4 * np.sqrt((truth[0][hidden] ** 2).mean())
+
+
+def test_examples_that_show_everything_are_left_alone():
+    examples = np.random.default_rng(1).standard_normal((3, 5, 4, 4)).astype(np.float32)
+    np.testing.assert_array_equal(impute(examples, np.ones(examples.shape, bool)), examples)
+
+
+def test_another_input_has_another_work_folder(tmp_path):
+    def case(name: str, content: bytes) -> SkullCase:
+        path = tmp_path / f"{name}.nrrd"
+        path.write_bytes(content)
+        return SkullCase(name, name, path, None, None)
+
+    one, other = case("a", b"123"), case("b", b"123")
+    assert fingerprint([one]) == fingerprint([one])
+    assert len({fingerprint([one]), fingerprint([other]), fingerprint([one, other]), fingerprint([])}) == 4
+    before = fingerprint([one])
+    assert isinstance(one.complete, Path)
+    one.complete.write_bytes(b"1234")
+    assert fingerprint([one]) != before
