@@ -1,7 +1,7 @@
 """A family of made-up heads: bone shells with brow, face, base and openings, known everywhere as a formula.
 
 A head is a function of canonical mm, so it can be drawn on any grid in any pose without resampling, and every member of
-the family has the same anatomy with other proportions. The mean skull and the shape model are made from sixteen of them,
+the family has the same anatomy with other proportions. The mean skull and the shape model are made from sixteen,
 once a process and in seconds; heads with other numbers are unseen ones.
 """
 
@@ -88,7 +88,7 @@ class Head:
         return np.asarray(np.exp(0.035 * self.numbers()[:3]))
 
     def field_mm(self, points_mm: NDArray[np.floating]) -> F32:
-        """Signed distance to the bone's surface, mm, negative inside, at (N, 3) canonical points: right where it is 0."""
+        """Signed distance to the bone's surface, mm, negative inside, at (N, 3) canonical points; right at 0."""
         points = np.array(points_mm.T, np.float32, order="C")
         field = np.maximum(self._complete(*points), self.floor_mm - points[2])
         for hole in self.holes:
