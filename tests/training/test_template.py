@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.heads import Head, SerialExecutor, family_template, grid_around, rigid
 
+from calvaria.errors import InputError
 from calvaria.skull.canonical import Pose
 from calvaria.skull.edges import CutPlane
 from calvaria.training import template as module
@@ -53,6 +54,6 @@ def test_what_a_scan_does_not_show_counts_as_unseen_not_as_air():
     np.testing.assert_allclose(mixed.weight.data[high], 1.0)
 
 
-def test_a_job_that_fails_is_not_lost():
-    with pytest.raises(IndexError):
+def test_no_skulls_give_no_mean():
+    with pytest.raises(InputError, match="a mean skull needs skulls; none were given"):
         build_template([], SerialExecutor())

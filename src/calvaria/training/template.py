@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calvaria.errors import InputError
 from calvaria.skull.canonical import Level, Pose, start_shift, surface_points
 from calvaria.skull.edges import CutPlane, cut_planes
 from calvaria.skull.template import SIGMA_MM, Template
@@ -46,6 +47,8 @@ def build_template(bones: Sequence[Volume], executor: Executor) -> Template:
         bones: bone fractions from `coarse_bone`, heads roughly upright (within about 30 degrees).
         executor: runs the registrations.
     """
+    if not bones:
+        raise InputError("a mean skull needs skulls; none were given")
     people = []
     for bone in bones:
         surface = surface_points(bone)
