@@ -17,7 +17,7 @@ Examples:
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
-app = typer.Typer(help="Make weights from skulls.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Make weights from skulls.", epilog=EXAMPLES, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
