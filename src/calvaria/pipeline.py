@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from calvaria.errors import InputError
 from calvaria.models import find
-from calvaria.reconstruction.box import box_to_world, to_box
+from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.confidence import Confidence, judge
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.holes import Hole, holes_in
 from calvaria.reconstruction.postprocess import to_patch
+from calvaria.reconstruction.repose import settle
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.skull.segment import kind_of, segment_bone
 from calvaria.symmetry.plane import Plane
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float], None]
 """Called with the stage that begins and the fraction of the whole that is done."""
 
-STAGES = {"bone": 0.0, "pose": 0.1, "distance field": 0.25, "completion": 0.4, "patch": 0.85, "done": 1.0}
+STAGES = {"bone": 0.0, "pose": 0.05, "hole": 0.2, "completion": 0.5, "patch": 0.85, "done": 1.0}
 """Stages in their order, with the share of the time that is over when each begins."""
 
 
@@ -102,10 +103,10 @@ def reconstruct(
         skull = defective.crop(box)
     with clock.stage("pose"):
         frame = locate(skull, completer.template)
-    with clock.stage("distance field"):
-        boxed = to_box(skull, frame)
+    with clock.stage("hole"):
+        frame, boxed, sketch = settle(skull, frame, completer)
     with clock.stage("completion"):
-        soft = completer.complete(boxed)
+        soft = completer.complete(boxed, sketch)
     with clock.stage("patch"):
         patch = to_patch(soft, frame, defective)
         completed = defective.with_data(defective.mask | patch.mask)

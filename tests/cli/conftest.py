@@ -17,6 +17,7 @@ from calvaria.cli import main
 from calvaria.errors import InputError
 from calvaria.io import write_volume
 from calvaria.metrics import score
+from calvaria.reconstruction.confidence import Confidence
 from calvaria.volume import Grid, Volume
 
 GRID = Grid((24, 24, 20), np.diag([2.0, 2.0, 2.5, 1.0]))
@@ -65,7 +66,7 @@ class Engine:
             plane=SimpleNamespace(normal=np.array([1.0, 0.0, 0.0]), offset_mm=23.0),
             frame=SimpleNamespace(to_world=np.eye(4)),
             holes=() if self.empty else (hole,),
-            confidence=SimpleNamespace(expected_dsc=None if self.empty else 0.94, reason="like the validation cases"),
+            confidence=Confidence(None if self.empty else 0.94, "like the validation cases"),
             report={
                 "seconds": {"pose": 0.25, "fit": 0.5},
                 "model": {"name": "stand-in", "sha256": "0" * 64},

@@ -11,7 +11,7 @@ from tests.heads import Head, family_model
 
 from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.regression import Jitter, _solve, fit, jitters, trilinear
-from calvaria.skull.canonical import rotation_vector
+from calvaria.volume.rotation import rotation_vector
 from calvaria.volume import Grid
 
 

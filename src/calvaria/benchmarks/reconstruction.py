@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
@@ -39,6 +41,7 @@ class Answer(NamedTuple):
     cpu_seconds: float
     peak_mb: float
     holes: int
+    doubt: dict[str, Any] | None = None
 
 
 Solve = Callable[[Volume], Answer]
@@ -64,7 +67,8 @@ def solve_here(defective: Volume, reconstruct: Callable[[Volume], _Reconstructio
     result = reconstruct(defective)
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
     holes = getattr(result, "holes", None)
-    return Answer(result.patch, seconds, cpu_seconds, _peak_mb(), -1 if holes is None else len(holes))
+    doubt = vars(getattr(result, "confidence", SimpleNamespace()))
+    return Answer(result.patch, seconds, cpu_seconds, _peak_mb(), -1 if holes is None else len(holes), doubt)
 
 
 def solve_with(defective: Volume, model: str) -> Answer:
@@ -106,7 +110,8 @@ def solve_as_command(defective: Volume, model: str, command: Sequence[str] | Non
         holes = len(record["holes"]) if "holes" in record else -1
         empty = bool(record.get("patch", {}).get("empty", False))
         patch = defective.with_data(defective.mask & False) if empty else read_mask(folder / "out" / "patch.nrrd")
-    return Answer(patch, seconds, usage.ru_utime + usage.ru_stime, _megabytes(usage.ru_maxrss), holes)
+    cpu_seconds, doubt = usage.ru_utime + usage.ru_stime, record.get("confidence", {})
+    return Answer(patch, seconds, cpu_seconds, _megabytes(usage.ru_maxrss), holes, doubt)
 
 
 def run_task(task: Task, model: str, solve: Solve) -> Row:
@@ -137,7 +142,15 @@ def run_task(task: Task, model: str, solve: Solve) -> Row:
         answer.cpu_seconds,
         answer.peak_mb,
         answer.holes,
+        _number(answer, "misfit_mm"),
+        _number(answer, "area_cm2"),
+        _number(answer, "expected_dsc"),
     )
+
+
+def _number(answer: Answer, name: str) -> float:
+    value = (answer.doubt or {}).get(name)
+    return math.nan if value is None else float(value)
 
 
 def run_benchmark(

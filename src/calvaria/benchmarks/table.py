@@ -34,6 +34,9 @@ class Row:
         cpu_seconds: processor time of the same.
         peak_mb: most memory, 10^6 bytes: of the command, else of the worker up to then.
         holes: number of holes found; -1 where not known.
+        misfit_mm: how far the completed surface is off the known bone near the hole.
+        area_cm2: area of the holes found.
+        expected_dsc: what was expected before the truth was known; NaN if nothing was.
         error: why it failed, in one line; empty if it did not. The figures of a failed row are NaN.
     """
 
@@ -51,6 +54,9 @@ class Row:
     cpu_seconds: float = math.nan
     peak_mb: float = math.nan
     holes: int = -1
+    misfit_mm: float = math.nan
+    area_cm2: float = math.nan
+    expected_dsc: float = math.nan
     error: str = ""
 
     @property

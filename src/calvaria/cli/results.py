@@ -240,7 +240,7 @@ def _describe_result(result: Reconstruction, scores: Scores | None) -> dict[str,
             for hole in result.holes
         ],
         "plane": {"normal": [float(x) for x in normal], "offset_mm": float(offset_mm)},
-        "confidence": {"expected_dsc": result.confidence.expected_dsc, "reason": result.confidence.reason},
+        "confidence": asdict(result.confidence),
     }
     record |= {key: value for key, value in result.report.items() if key not in {"seconds", *record}}
     record.setdefault("warnings", [])

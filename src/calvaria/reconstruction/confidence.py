@@ -12,7 +12,8 @@ from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import GOOD_COST, CanonicalFrame
 
 INTERCEPT, PER_MISFIT_MM, PER_LOG_AREA = 1.0, -0.6, 0.0
-"""Expected DSC from the misfit around the hole and the hole's area, fitted on the validation persons."""
+"""Expected DSC from the misfit around the hole and the hole's area, fitted on the validation persons by
+``python -m calvaria.benchmarks.confidence``."""
 
 SPREAD_DSC = 0.05
 """Standard deviation of the true DSC about the expected one, same cases."""
@@ -28,10 +29,14 @@ class Confidence:
     Args:
         expected_dsc: expected Dice with the true bone, None where nothing can be said.
         reason: what the expectation rests on, or why there is none.
+        misfit_mm: how far the completed surface is off the known bone near the hole; 0 without a hole.
+        area_cm2: area of all holes together.
     """
 
     expected_dsc: float | None
     reason: str
+    misfit_mm: float = 0.0
+    area_cm2: float = 0.0
 
 
 def judge(soft: SoftField, field: BoxField, frame: CanonicalFrame, holes: tuple[Hole, ...]) -> Confidence:
@@ -45,19 +50,28 @@ def judge(soft: SoftField, field: BoxField, frame: CanonicalFrame, holes: tuple[
     """
     if not holes:
         return Confidence(None, "no defect was found, so there is nothing to judge")
-    area = sum(hole.area_cm2 for hole in holes)
+    misfit_mm, area_cm2 = round(soft.misfit_mm, 4), round(sum(hole.area_cm2 for hole in holes), 2)
+    doubt = _doubt(soft, field, frame, area_cm2)
+    if doubt is not None:
+        return Confidence(None, doubt, misfit_mm, area_cm2)
+    expected = round(float(np.clip(expected_dsc(misfit_mm, area_cm2), 0.0, 1.0)), 3)
+    reason = f"from validation cases with a like misfit and area; true values lie +-{SPREAD_DSC:.2f}"
+    return Confidence(expected, reason, misfit_mm, area_cm2)
+
+
+def _doubt(soft: SoftField, field: BoxField, frame: CanonicalFrame, area_cm2: float) -> str | None:
+    """Why nothing can be said; None if something can."""
     if frame.cost > GOOD_COST:
-        return Confidence(None, f"the head is unlike those known (mismatch {frame.cost:.2f} > {GOOD_COST:.2f})")
+        return f"the head is unlike those known (mismatch {frame.cost:.2f} > {GOOD_COST:.2f})"
     if soft.misfit_mm > WORST_MISFIT_MM:
-        return Confidence(
-            None, f"the bone around the hole is unlike that of known skulls ({soft.misfit_mm:.2f} mm off)"
-        )
-    if area > LARGEST_CM2:
-        return Confidence(None, f"the hole ({area:.0f} cm2) is larger than any that was tested ({LARGEST_CM2:.0f} cm2)")
+        return f"the bone around the hole is unlike that of known skulls ({soft.misfit_mm:.2f} mm off)"
+    if area_cm2 > LARGEST_CM2:
+        return f"the hole ({area_cm2:.0f} cm2) is larger than any that was tested ({LARGEST_CM2:.0f} cm2)"
     if (soft.region & ~field.known & vault()).any():
-        return Confidence(None, "the hole reaches the end of the scan: what lies beyond is not known")
-    expected = INTERCEPT + PER_MISFIT_MM * soft.misfit_mm + PER_LOG_AREA * float(np.log(max(area, 1.0)))
-    expected = round(float(np.clip(expected, 0.0, 1.0)), 3)
-    return Confidence(
-        expected, f"from validation cases with a like misfit and area; true values lie +-{SPREAD_DSC:.2f}"
-    )
+        return "the hole reaches the end of the scan: what lies beyond is not known"
+    return None
+
+
+def expected_dsc(misfit_mm: float, area_cm2: float) -> float:
+    """The regression itself, without any limits."""
+    return INTERCEPT + PER_MISFIT_MM * misfit_mm + PER_LOG_AREA * float(np.log(max(area_cm2, 1.0)))

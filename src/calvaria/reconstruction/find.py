@@ -154,11 +154,11 @@ def real_holes(missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml
     from scipy import ndimage
 
     labels, count = ndimage.label(missing)
-    index = np.arange(1, count + 1)
-    touched = ndimage.maximum(seed, labels, index) > 0
-    size_ml = np.bincount(labels.ravel(), minlength=count + 1)[1:] * SPACING_MM**3 / 1000
-    wide = np.asarray(ndimage.maximum(field.distance_mm, labels, index)) > OPEN_MM
-    keep = np.concatenate([[False], touched & (size_ml > smallest_ml) & wide])
+    touched = np.bincount(labels[seed], minlength=count + 1) > 0
+    size_ml = np.bincount(labels.ravel()) * SPACING_MM**3 / 1000
+    wide = np.bincount(labels[field.distance_mm > OPEN_MM], minlength=count + 1) > 0
+    keep = touched & (size_ml > smallest_ml) & wide
+    keep[0] = False
     return np.asarray(keep[labels])
 
 

@@ -18,7 +18,10 @@ from calvaria.volume.volume import Volume, bounding_box
 BoolArray = NDArray[np.bool_]
 
 MARGIN_MM = 3.0
-"""Room kept around the region when the input's grid is cropped."""
+"""Room kept around the missing bone when the input's grid is cropped."""
+
+EDGE_MM = 0.8
+"""Value of the field outside the region where bone is predicted: half a voxel, so that the cut lies at its edge."""
 
 FLAKE_MM = 0.6
 """Sheets of the patch thinner than twice this are let go where they spread over bone, away from the body."""
@@ -46,22 +49,23 @@ def to_patch(soft: SoftField, frame: CanonicalFrame, defective: Volume) -> Volum
     """
     out = np.zeros(defective.shape, bool, order="F" if defective.data.flags.f_contiguous else "C")
     patch = Volume(out, defective.grid)
-    box = _region_on(soft.region, frame, defective.grid)
+    # Outside the region nothing is added: there the field is air, from the region's edge on.
+    distance = np.where(soft.region, soft.distance_mm, np.maximum(soft.distance_mm, EDGE_MM))
+    box = _reach(distance < 0, frame, defective.grid)
     if box is None:
         return patch
     part = defective.crop(box)
     place = box_grid().moved(box_to_world(frame))
-    field = resample(Volume(soft.distance_mm, place), part.grid, fill=1.0).data
-    inside = resample(Volume(soft.region.astype(np.float32), place), part.grid).data > 0.5
-    missing = (field < 0) & inside & ~part.mask
-    missing &= known_mask(part, [cut.moved(frame.to_world) for cut in frame.cuts])
+    missing = (resample(Volume(distance, place), part.grid, fill=1.0).data < 0) & ~part.mask
+    if frame.cuts:
+        missing &= known_mask(part, [cut.moved(frame.to_world) for cut in frame.cuts])
     out[box] = without_flakes(Volume(missing, part.grid))
     return patch
 
 
-def _region_on(region: BoolArray, frame: CanonicalFrame, grid: Grid) -> Box | None:
-    """The part of a grid that the region reaches, with a margin; None if it reaches nothing."""
-    inner = bounding_box(region)
+def _reach(bone: BoolArray, frame: CanonicalFrame, grid: Grid) -> Box | None:
+    """The part of a grid that voxels of the box reach, with a margin; None if they reach nothing."""
+    inner = bounding_box(bone)
     if inner is None:
         return None
     corners = box_grid().crop(inner).moved(box_to_world(frame)).corners_mm()

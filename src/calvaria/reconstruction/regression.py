@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.shape_model import ShapeModel
-from calvaria.skull.canonical import rotation_matrix
 from calvaria.volume.grid import Grid
+from calvaria.volume.rotation import rotation_matrix
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -41,5 +41,8 @@ class Engine(Protocol):
     def template(self) -> Template:
         """The mean skull that defines the poses which the engine was made with."""
 
-    def complete(self, field: BoxField) -> SoftField:
-        """Complete a skull."""
+    def sketch(self, field: BoxField) -> SoftField:
+        """Complete a skull roughly and quickly, well enough to see its pose."""
+
+    def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
+        """Complete a skull, from a sketch if there is one already."""

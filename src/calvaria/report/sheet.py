@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,18 +163,20 @@ def _pictures(
     widest = max(surfaces, key=lambda surface: surface.shell.shape[1])
     fits = [fitting(widest, axes) for axes in directions]
     span = max(fit[1] for fit in fits)
-    columns = []
-    for axes, (centre, _) in zip(directions, fits, strict=True):
+
+    def column(axes: NDArray[np.float64], centre: NDArray[np.float64]) -> list[NDArray[np.uint8]]:
         camera = camera_for(axes, centre, span, CELL_PX)
         hits = cast(bare, camera)
-        column: dict[int, NDArray[np.uint8]] = {}
-        cells = []
+        cells: dict[int, NDArray[np.uint8]] = {}
         for scene, surface in zip(scenes, surfaces, strict=True):
-            if id(scene) not in column:
+            if id(scene) not in cells:
                 seen = hits if scene is base else recast(surface, camera, hits, scene.layers[-1][0])
-                column[id(scene)] = shade(scene, seen, camera, CELL_PX)
-            cells.append(column[id(scene)])
-        columns.append(cells)
+                cells[id(scene)] = shade(scene, seen, camera, CELL_PX)
+        return [cells[id(scene)] for scene in scenes]
+
+    # The loops over rays lie in numpy and scipy, which let other threads run.
+    with ThreadPoolExecutor(min(COLUMNS, os.cpu_count() or 1)) as pool:
+        columns = list(pool.map(column, directions, (centre for centre, _ in fits)))
     return [list(row) for row in zip(*columns, strict=True)], span
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from calvaria.volume.rotation import rotation_matrix
 from calvaria.volume.sampler import Region, Sampler, lattice
 
 F64 = NDArray[np.float64]
@@ -50,16 +51,9 @@ def refine_plane(sampler: Sampler, to_world: F64, region: Region, spacing_mm: fl
         step = -np.linalg.solve(normal + 1e-6 * np.trace(normal) * np.eye(3) / 3, weighted @ off)
         step /= max(1.0, np.abs(step[:2]).max() / 0.1, abs(step[2]) / 6.0)
         shift = shift + rotation @ np.array([step[2], 0.0, 0.0])
-        rotation = rotation @ _turn(step[0], step[1])
+        rotation = rotation @ rotation_matrix(np.array([0.0, step[0], step[1]]))
         if np.abs(step[:2]).max() < 1e-5 and abs(step[2]) < 1e-3:
             break
     refined = np.eye(4)
     refined[:3, :3], refined[:3, 3] = rotation, shift
     return refined
-
-
-def _turn(about_y: float, about_z: float) -> F64:
-    """Small rotation about y and z of the frame, as one rotation vector."""
-    from scipy.spatial.transform import Rotation
-
-    return np.asarray(Rotation.from_rotvec([0.0, about_y, about_z]).as_matrix())

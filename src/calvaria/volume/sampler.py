@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calvaria.volume.gather import trilinear_at
 from calvaria.volume.volume import Volume
 
 F64 = NDArray[np.float64]
@@ -33,7 +35,8 @@ class HalfSpace(Protocol):
 class Sampler:
     """A float volume, its gradient per mm, and where it is known."""
 
-    stack: F32  # (4, I, J, K): value, d/dx, d/dy, d/dz in world mm
+    table: F32  # (V, 4), C order: value, d/dx, d/dy, d/dz in world mm
+    shape: tuple[int, int, int]
     inverse: F64
     unknown: tuple[HalfSpace, ...]
 
@@ -55,10 +58,8 @@ class Sampler:
             value = value / np.maximum(share, 0.25)
         slopes = np.stack(np.gradient(value))
         world = np.tensordot(padded.grid.inverse[:3, :3].T.astype(np.float32), slopes, axes=1)
-        return cls(np.concatenate([value[None], world]).astype(np.float32), padded.grid.inverse, tuple(unknown))
-
-    def _index(self, world_mm: F64) -> F64:
-        return np.asarray((world_mm @ self.inverse[:3, :3].T + self.inverse[:3, 3]).T)
+        table = np.stack([value, *world], axis=-1).reshape(-1, 4).astype(np.float32)
+        return cls(table, padded.grid.shape, padded.grid.inverse, tuple(unknown))
 
     def _known(self, world_mm: F64) -> NDArray[np.bool_]:
         ok = np.ones(len(world_mm), bool)
@@ -66,20 +67,21 @@ class Sampler:
             ok &= world_mm @ space.normal < space.offset_mm
         return ok
 
+    @cached_property
+    def _value(self) -> F32:
+        return np.ascontiguousarray(self.table[:, 0])
+
+    def _index(self, world_mm: F64) -> F64:
+        return np.asarray((world_mm @ self.inverse[:3, :3].T + self.inverse[:3, 3]).T)
+
     def values(self, world_mm: F64) -> tuple[F32, NDArray[np.bool_]]:
         """Values at (N, 3) points, trilinear, 0 outside; and whether each point is known."""
-        from scipy import ndimage
-
-        value = ndimage.map_coordinates(self.stack[0], self._index(world_mm), order=1, mode="constant")
-        return value, self._known(world_mm)
+        return trilinear_at(self._value, self.shape, self._index(world_mm)), self._known(world_mm)
 
     def __call__(self, world_mm: F64) -> tuple[F32, NDArray[np.bool_], F32]:
         """Values, known flags and (N, 3) gradients per mm at (N, 3) points."""
-        from scipy import ndimage
-
-        index = self._index(world_mm)
-        out = [ndimage.map_coordinates(channel, index, order=1, mode="constant") for channel in self.stack]
-        return out[0], self._known(world_mm), np.stack(out[1:], axis=1)
+        read = trilinear_at(self.table, self.shape, self._index(world_mm))
+        return read[:, 0], self._known(world_mm), read[:, 1:]
 
 
 def known_mask(volume: Volume, unknown: Sequence[HalfSpace]) -> NDArray[np.bool_]:

@@ -1,0 +1,163 @@
+"""What keeps the patch from being perfect: the pose, the hole's outline, where the plate lies, how thick it is.
+
+::
+
+    python -m calvaria.benchmarks.limits --data ROOT --split validation --jobs 2
+
+Every case is solved again with help that no patient can give: the pose of the complete skull, the outline of the true
+patch, both. What remains then is shape. Along rays from the middle of the head the outer surface and the thickness of
+the patch are compared with the true ones, near the rim and in the middle. Distances are in the mean head's mm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
+from calvaria.benchmarks.reconstruction import tell
+from calvaria.metrics import score
+from calvaria.reconstruction.box import BoxField, box_grid, to_box
+from calvaria.reconstruction.engines import load_engine
+from calvaria.reconstruction.postprocess import to_patch
+from calvaria.reconstruction.repose import settle
+from calvaria.reconstruction.shape_prior import ShapePrior, distance_mm
+from calvaria.reconstruction.soft import SoftField
+from calvaria.skull.canonical import CanonicalFrame, locate
+from calvaria.volume.gather import trilinear_at
+from calvaria.volume.volume import bounding_box
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+HELP = ("none", "pose", "outline", "pose and outline")
+"""What the engine is told: each is a column of the table."""
+
+RIM_MM = 6.0
+"""Nearer to the bone that is there than this is the rim, farther is the middle."""
+
+ROUGH_MM = 3.3
+"""Room around a given outline, as around a found one."""
+
+NEAREST_MM, FARTHEST_MM, STEP_MM = 35.0, 125.0, 0.25
+"""Rays are read from the first to the second distance from the middle of the head."""
+
+MIDDLE_MM = np.array([0.0, 0.0, 10.0])
+"""Where rays start, canonical mm."""
+
+MOST_RAYS = 4000
+
+
+def limits_of(task: Task, model: str) -> tuple[list[float], F64]:
+    """Solve one case with each kind of help.
+
+    Returns:
+        DSC for each of `HELP`, and, for help with both, (2, 3): for the rim and the middle, the mean error of the outer
+        surface, its mean absolute error, and the mean absolute error of the thickness, mm (NaN where there is none).
+    """
+    engine = load_engine(model)
+    if not isinstance(engine, ShapePrior):
+        raise TypeError("only the shape prior takes an outline")
+    defective, truth = build(task)
+    box = bounding_box(defective.mask)
+    skull = defective if box is None else defective.crop(box)
+    complete = defective.with_data(defective.mask | truth.mask)
+    found, field, sketch = settle(skull, locate(skull, engine.template), engine)
+    ideal = locate(complete, engine.template)
+    ideal_field = to_box(skull, ideal)
+
+    def dsc(soft: SoftField, frame: CanonicalFrame) -> float:
+        return score(to_patch(soft, frame, defective), truth, defective).dsc
+
+    outlined = [
+        engine.complete_known(seen, distance_mm(to_box(truth, frame).distance_mm < 0, ROUGH_MM))
+        for seen, frame in ((field, found), (ideal_field, ideal))
+    ]
+    figures = [
+        dsc(engine.complete(field, sketch), found),
+        dsc(engine.complete(ideal_field), ideal),
+        dsc(outlined[0], found),
+        dsc(outlined[1], ideal),
+    ]
+    return figures, plate_errors(outlined[1], ideal_field, to_box(complete, ideal), to_box(truth, ideal))
+
+
+def plate_errors(soft: SoftField, seen: BoxField, complete: BoxField, truth: BoxField) -> F64:
+    """Errors of the plate along rays, see `limits_of`; all fields in one frame."""
+    merged = np.where(soft.region, np.minimum(soft.distance_mm, seen.distance_mm), seen.distance_mm)
+    missing = truth.distance_mm < 0
+    points = box_grid().to_world(np.argwhere(missing)) - MIDDLE_MM
+    points = points[:: max(1, len(points) // MOST_RAYS)]
+    directions = points / np.linalg.norm(points, axis=1, keepdims=True)
+    true_outer, true_thick = _plate(complete.distance_mm, directions)
+    outer, thick = _plate(merged, directions)
+    ends = MIDDLE_MM + directions * (true_outer - true_thick / 2)[:, None]
+    depth = _read(seen.distance_mm, ends)
+    both = np.isfinite(outer) & np.isfinite(true_outer)
+    out = np.full((2, 3), np.nan)
+    for row, part in enumerate((both & (depth < RIM_MM), both & (depth >= RIM_MM))):
+        if part.any():
+            off = outer[part] - true_outer[part]
+            out[row] = off.mean(), np.abs(off).mean(), np.abs(thick[part] - true_thick[part]).mean()
+    return out
+
+
+def _plate(distance: F32, directions: F64) -> tuple[F64, F64]:
+    """(N,) distance of the outermost surface from the middle along rays and thickness of bone there; NaN without."""
+    along = np.arange(NEAREST_MM, FARTHEST_MM, STEP_MM)
+    points = MIDDLE_MM + directions[:, None] * along[:, None]
+    inside = (_read(distance, points.reshape(-1, 3)) < 0).reshape(len(directions), -1)
+    last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
+    # Counted from the outermost bone inwards, up to the first gap.
+    reached = np.arange(inside.shape[1]) <= last[:, None]
+    gap = (reached & ~inside)[:, ::-1].argmax(axis=1)
+    first = np.where((reached & ~inside).any(axis=1), inside.shape[1] - gap, 0)
+    found = inside.any(axis=1)
+    return np.where(found, along[last], np.nan), np.where(found, (last - first + 1) * STEP_MM, np.nan)
+
+
+def _read(distance: F32, points_mm: F64) -> F32:
+    index = np.clip(box_grid().to_index(points_mm), 0, np.array(box_grid().shape) - 1.001)
+    return trilinear_at(distance.reshape(-1), box_grid().shape, index.T)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run all cases and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m calvaria.benchmarks.limits", description="what limits accuracy")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the AutoImplant 2020 set")
+    parser.add_argument("--split", default="validation", choices=("test", "validation"))
+    parser.add_argument("--model", default="shape-prior")
+    parser.add_argument("--kinds", default=",".join(BENCHMARK_KINDS), help="kinds of defects, with commas")
+    parser.add_argument("--limit", type=int, help="only the first so many persons")
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args(arguments)
+    tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit)
+    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(partial(limits_of, model=options.model), tasks))
+    tell(f"{'mean DSC, told':<16} {'n':>3} " + " ".join(f"{name:>17}" for name in HELP))
+    for kind in (*dict.fromkeys(task.kind for task in tasks), "all"):
+        rows = np.array([f for task, (f, _) in zip(tasks, found, strict=True) if kind in {task.kind, "all"}])
+        tell(f"{kind:<16} {len(rows):>3} " + " ".join(f"{v:17.4f}" for v in rows.mean(axis=0)))
+    plates = np.array([plate for _, plate in found])
+    for row, place in enumerate(("rim", "middle")):
+        part = plates[~np.isnan(plates[:, row, 0]), row]
+        plate, outer, thick = np.abs(part).mean(axis=0)
+        tell(
+            f"{place} ({len(part)} cases): the plate as a whole {plate:.2f} mm in or out, "
+            f"its outer surface {outer:.2f} mm off, its thickness {thick:.2f} mm off (means of absolute errors)"
+        )
+
+
+if __name__ == "__main__":
+    main()
+
+
+__all__ = ["HELP", "limits_of", "plate_errors"]

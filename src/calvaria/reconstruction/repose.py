@@ -1,0 +1,94 @@
+"""The pose again, once a hole is roughly filled: a hole pulls the pose of the head, and the pose shapes the patch."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.reconstruction.box import FINE_MM, HALF_X_MM, HALF_Y_MM, TOP_MM, BoxField, box_grid, box_to_world, to_box
+from calvaria.reconstruction.soft import Engine, SoftField
+from calvaria.skull.canonical import CanonicalFrame, coarse_bone, relocate
+from calvaria.volume.gather import trilinear_at
+from calvaria.volume.resample import coarsen
+from calvaria.volume.volume import Volume
+
+SETTLED_MM = 1.5
+"""A pose that moves the skull by less is not looked for again."""
+
+MOST_TURNS = 3
+"""The pose is renewed at most so often; nearly all skulls need one or two turns."""
+
+OUTSIDE_MM = 9.0
+"""Value of a moved field where the old box did not reach."""
+
+
+def settle(skull: Volume, frame: CanonicalFrame, engine: Engine) -> tuple[CanonicalFrame, BoxField, SoftField]:
+    """Fill the holes roughly and find the pose again, in turns, until it stays.
+
+    Args:
+        skull: the bone that is there.
+        frame: its canonical frame, found with the holes.
+        engine: sketches the completion.
+
+    Returns:
+        The frame, the skull in the common box of that frame, and the sketch there; for a skull without holes, the
+        frame that was given.
+    """
+    fine, coarse = coarsen(skull, FINE_MM), coarse_bone(skull)
+    field = to_box(fine, frame)
+    for _ in range(MOST_TURNS):
+        sketch = engine.sketch(field)
+        if not sketch.region.any():
+            break
+        before, frame = frame, relocate(filled(coarse, frame, sketch), frame, engine.template)
+        field = to_box(fine, frame)
+        if displacement_mm(before, frame) < SETTLED_MM:
+            return frame, field, moved(sketch, before, frame)
+    else:
+        sketch = engine.sketch(field)
+    return frame, field, sketch
+
+
+def filled(bone: Volume, frame: CanonicalFrame, sketch: SoftField) -> Volume:
+    """Bone fractions with a completion's bone added.
+
+    Args:
+        bone: bone fraction on any coarse grid.
+        frame: the frame of the completion.
+        sketch: the completion.
+    """
+    distance_mm = _at(sketch.distance_mm, sketch.region, bone.grid.centres_mm().reshape(-1, 3), frame)
+    # A voxel's share of bone, from how far its centre lies within the surface.
+    share = np.clip(0.5 - distance_mm / float(np.mean(bone.grid.spacing_mm)), 0.0, 1.0)
+    return bone.with_data(np.maximum(bone.data, share.reshape(bone.shape)))
+
+
+def displacement_mm(before: CanonicalFrame, after: CanonicalFrame) -> float:
+    """How far the box's inner half moves between two frames of a skull, mean over its corners, mm."""
+    half = np.array([HALF_X_MM, HALF_Y_MM, TOP_MM]) / 2
+    corners = np.array(list(product((-1.0, 1.0), repeat=3))) * half
+    world = [corners @ box_to_world(frame)[:3, :3].T + box_to_world(frame)[:3, 3] for frame in (before, after)]
+    return float(np.linalg.norm(world[1] - world[0], axis=1).mean())
+
+
+def moved(sketch: SoftField, before: CanonicalFrame, after: CanonicalFrame) -> SoftField:
+    """A completion carried over into another frame of the same skull."""
+    points = box_grid().moved(box_to_world(after)).centres_mm().reshape(-1, 3)
+    distance = _at(sketch.distance_mm, sketch.region, points, before).reshape(box_grid().shape)
+    return SoftField(distance, distance < OUTSIDE_MM, sketch.misfit_mm)
+
+
+def _at(
+    distance_mm: NDArray[np.float32],
+    region: NDArray[np.bool_],
+    points_mm: NDArray[np.float64],
+    frame: CanonicalFrame,
+) -> NDArray[np.float32]:
+    """Distance at (N, 3) world points; `OUTSIDE_MM` beyond the region."""
+    to_index = np.linalg.inv(box_grid().moved(box_to_world(frame)).affine)
+    index = to_index[:3, :3] @ points_mm.T + to_index[:3, 3:]
+    # Shifted, so that what `trilinear_at` gives outside the grid, zero, means far away.
+    values = np.where(region, np.minimum(distance_mm, OUTSIDE_MM), OUTSIDE_MM) - OUTSIDE_MM
+    return trilinear_at(values.reshape(-1).astype(np.float32), box_grid().shape, index) + np.float32(OUTSIDE_MM)

@@ -1,0 +1,53 @@
+"""The regression behind the expected accuracy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calvaria.benchmarks.confidence import fit_regression, main
+from calvaria.benchmarks.table import Row, write_rows
+from calvaria.errors import InputError
+
+
+def rows(count: int = 40, persons: int = 8) -> list[Row]:
+    """DSC = 1 - 0.4 mm - 0.01 ln cm2, exactly."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        misfit, area = float(rng.uniform(0.1, 0.5)), float(rng.uniform(10, 90))
+        dsc = 1 - 0.4 * misfit - 0.01 * float(np.log(area))
+        made.append(Row(f"c{number}", f"p{number % persons}", "k", "m", dsc=dsc, misfit_mm=misfit, area_cm2=area))
+    return made
+
+
+def test_an_exact_relation_is_found():
+    found = fit_regression(rows())
+    assert (found.intercept, found.per_misfit_mm, found.per_log_area) == pytest.approx((1, -0.4, -0.01), abs=1e-9)
+    assert found.rms < 1e-9
+    assert found.correlation == pytest.approx(1)
+    assert found.largest_cm2 == max(row.area_cm2 for row in rows())
+
+
+def test_the_error_is_that_of_persons_left_out():
+    # The last person's cases lie 0.2 off: fitted on, they would pull the line; left out, they are missed by about 0.2.
+    made = [Row(**(vars(r) | {"dsc": r.dsc - 0.2})) if r.person == "p7" else r for r in rows()]
+    found = fit_regression(made)
+    assert found.rms > 0.2 / np.sqrt(8)
+
+
+def test_failed_rows_and_rows_without_a_hole_do_not_count():
+    bad = [Row("x", "q", "k", "m", error="broken"), Row("y", "q", "k", "m", dsc=0.0, misfit_mm=0.0, area_cm2=0.0)]
+    assert fit_regression(rows() + bad) == fit_regression(rows())
+
+
+@pytest.mark.parametrize(("count", "persons"), [(5, 5), (40, 1)])
+def test_too_little_is_said(count, persons):
+    with pytest.raises(InputError, match="too few for a regression"):
+        fit_regression(rows(count, persons))
+
+
+def test_the_command_prints_the_constants(tmp_path, capsys):
+    write_rows(tmp_path / "v.csv", rows())
+    main([str(tmp_path / "v.csv")])
+    assert "expected DSC = 1.000 -0.400 x mm -0.0100 x ln cm2" in capsys.readouterr().out
