@@ -99,14 +99,14 @@ def plate_errors(soft: SoftField, seen: BoxField, complete: BoxField, truth: Box
     directions = points / np.linalg.norm(points, axis=1, keepdims=True)
     true_outer, true_thick = _plate(complete.distance_mm, directions)
     outer, thick = _plate(merged, directions)
-    ends = MIDDLE_MM + directions * (true_outer - true_thick / 2)[:, None]
-    depth = _read(seen.distance_mm, ends)
     both = np.isfinite(outer) & np.isfinite(true_outer)
+    ends = MIDDLE_MM + directions[both] * (true_outer - true_thick / 2)[both, None]
+    off, thickness = (outer - true_outer)[both], np.abs(thick - true_thick)[both]
+    rim = _read(seen.distance_mm, ends) < RIM_MM
     out = np.full((2, 3), np.nan)
-    for row, part in enumerate((both & (depth < RIM_MM), both & (depth >= RIM_MM))):
+    for row, part in enumerate((rim, ~rim)):
         if part.any():
-            off = outer[part] - true_outer[part]
-            out[row] = off.mean(), np.abs(off).mean(), np.abs(thick[part] - true_thick[part]).mean()
+            out[row] = off[part].mean(), np.abs(off[part]).mean(), thickness[part].mean()
     return out
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import typer
 
 from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from calvaria.models import ModelInfo
 
 EXAMPLES = """\b
 Examples:
@@ -34,16 +39,16 @@ def models(context: typer.Context, *, as_json: Json = False, quiet: Quiet = Fals
     if verbose:
         for model in found:
             screen.say(f"{model.name}\n\n{model.card}\n")
-    screen.json(
-        [
-            {
-                "name": model.name,
-                "kind": model.kind,
-                "licence": model.licence,
-                "size_bytes": model.size_bytes,
-                "sha256": model.sha256,
-                "file": model.path.name,
-            }
-            for model in found
-        ]
-    )
+    screen.json([described(model) for model in found])
+
+
+def described(model: ModelInfo) -> dict[str, Any]:
+    """A model as JSON."""
+    return {
+        "name": model.name,
+        "kind": model.kind,
+        "licence": model.licence,
+        "size_bytes": model.size_bytes,
+        "sha256": model.sha256,
+        "file": model.path.name,
+    }

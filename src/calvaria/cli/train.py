@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from calvaria.cli.options import Quiet, Verbose
+from calvaria.cli.models import described
+from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -36,6 +37,7 @@ def shape_prior(
     ),
     people: Annotated[str, typer.Option(help="train: the training persons of the split; all: everybody.")] = "train",
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 2,
+    as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -45,6 +47,7 @@ def shape_prior(
     """
     from calvaria.training.shape_prior import Recipe, build
 
-    screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=False)
+    screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     info = build(Recipe(data, work, output, people, jobs), screen.say)
     screen.say(f"{info.path}: {info.size_bytes / 1e6:.1f} MB, sha256 {info.sha256}, licence {info.licence}")
+    screen.json(described(info))
