@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.reconstruction.box import BoxField, box_grid, vault
+from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, vault
 from calvaria.reconstruction.find import real_holes
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
@@ -122,14 +122,11 @@ class ShapePrior:
     @cached_property
     def _depth(self) -> F32:
         """The usual depth of bone on the box grid."""
-        from scipy import ndimage
+        return _on_box(self.model.depth, self.model.spacing_mm)
 
-        fine, coarse = box_grid(), self.model.grid
-        start = (fine.affine[:3, 3] - coarse.affine[:3, 3]) / self.model.spacing_mm
-        step = np.full(3, SPACING_MM / self.model.spacing_mm)
-        return np.asarray(
-            ndimage.affine_transform(self.model.depth, step, start, output_shape=fine.shape, order=1, mode="nearest")
-        )
+    @cached_property
+    def _outside(self) -> BoolArray:
+        return outside(self.model)
 
     @cached_property
     def moves(self) -> list[Jitter]:
@@ -168,8 +165,11 @@ class ShapePrior:
         """A quick completion around a hole."""
         gap_mm = distance_mm(hole, self.settings.rough_grow_mm)
         fitted = self._fit(self._trusted(field, gap_mm), self.moves[:3], min(100, self.settings.modes))
-        values = keep_plates(self._read(fitted, None, gap_mm, READ_MM), field, gap_mm, self._depth, self.settings.plate)
+        values = self._plates(self._read(fitted, None, gap_mm, READ_MM), field, gap_mm)
         return SoftField(values, (gap_mm <= READ_MM) & vault(), fitted.misfit_mm)
+
+    def _plates(self, values: F32, field: BoxField, gap_mm: F32) -> F32:
+        return keep_plates(values, field, gap_mm, self._depth, self.settings.plate)
 
     def _hole(self, field: BoxField, rough: SoftField) -> BoolArray:
         """The hole as a rough completion shows it: bone that is absent, but predicted or there on the other side."""
@@ -204,7 +204,7 @@ class ShapePrior:
         known = self._trusted(field, gap_mm)
         final = self._fit(known, self.moves, self.settings.modes)
         values = self._read(final, self._rim(known, final), gap_mm, read_mm)
-        values = keep_plates(values, field, gap_mm, self._depth, self.settings.plate)
+        values = close_outside(self._plates(values, field, gap_mm), gap_mm, self._outside)
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
 
     def _trusted(self, field: BoxField, gap_mm: F32) -> Trusted:
@@ -326,10 +326,72 @@ def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: fl
     found = bone_depth(merged, SPACING_MM)
     rim = (near < 0) & (gap > 4.0) & (gap < 16.0) & (usual < -1.0)
     ratio = float(np.clip(np.median(found[rim] / usual[rim]), 0.4, 1.2)) if rim.any() else 0.6
-    lack = np.clip(found - share * ratio * usual, 0.0, 4.0)
+    lack = np.where(usual < THINNEST_MM, np.clip(found - share * ratio * usual, 0.0, 4.0), 0.0)
     out = values.copy()
-    out[inside] -= np.where(usual < THINNEST_MM, lack, 0.0)
+    out[inside] -= lack
     return out
+
+
+def close_outside(values: F32, gap_mm: F32, outer: BoolArray) -> F32:
+    """Deepen the valley of a thin completion on the outside of the head, so that no gap is left in it.
+
+    Args:
+        values: completed distances on the box grid.
+        gap_mm: distance to the hole's outline.
+        outer: where the bone is the outside of the head.
+
+    Returns:
+        The distances; lowered by at most `DEEPEST_MM`.
+    """
+    from scipy import ndimage
+
+    inside = bounding_box((gap_mm <= REGION_MM) & outer)
+    if inside is None:
+        return values
+    # Next to bone some neighbour is deep enough, so that only the valley itself and what lies over it are lowered.
+    smallest = ndimage.minimum_filter(values[inside], 3)
+    out = values.copy()
+    out[inside] -= np.where(outer[inside], np.clip(smallest - CLOSED_MM, 0.0, DEEPEST_MM), 0.0)
+    return out
+
+
+CLOSED_MM = -0.9
+"""The outside of the head is at least twice this thick: no gap is left in it."""
+
+DEEPEST_MM = 1.4
+"""A valley that would have to be deepened by more is no plate."""
+
+OUTSIDE_MM = 9.0
+"""Bone so near to the mean head's convex hull is its outside: forehead, brow, vault; not the orbits' roofs."""
+
+
+def outside(model: ShapeModel) -> BoolArray:
+    """Bool on the box grid: the outside of the head, from `OUTSIDE_MM` within the convex hull of the mean vault on."""
+    from scipy.spatial import ConvexHull
+
+    bone = model.grid.to_world(np.argwhere(model.mean.reshape(model.grid.shape) < 0))
+    hull = ConvexHull(bone[bone[:, 2] > FRONT_FLOOR_MM])
+    coarse = box_grid(HULL_MM)
+    points = coarse.centres_mm().reshape(-1, 3).astype(np.float32)
+    within = np.full(len(points), np.inf, np.float32)
+    # Facets that look down close the hull where the vault was cut off.
+    for normal in hull.equations[hull.equations[:, 2] > -0.7].astype(np.float32):
+        np.minimum(within, -(points @ normal[:3] + normal[3]), out=within)
+    return _on_box(within.reshape(coarse.shape), HULL_MM) < OUTSIDE_MM
+
+
+HULL_MM = 4.8
+"""Spacing at which the depth under the hull is computed; it is smooth."""
+
+
+def _on_box(values: F32, spacing_mm: float) -> F32:
+    """A volume on `box_grid(spacing_mm)` read on the box grid, trilinear."""
+    from scipy import ndimage
+
+    fine, coarse = box_grid(), box_grid(spacing_mm)
+    start = (fine.affine[:3, 3] - coarse.affine[:3, 3]) / spacing_mm
+    step = np.full(3, SPACING_MM / spacing_mm)
+    return np.asarray(ndimage.affine_transform(values, step, start, output_shape=fine.shape, order=1, mode="nearest"))
 
 
 def _no_hole() -> SoftField:
