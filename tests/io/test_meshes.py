@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from calvaria.errors import CalvariaError, FormatError, InputError
 from calvaria.io import read_mesh, write_mesh
-from calvaria.io.meshes import count_open_edges
 from calvaria.volume.mesh import Mesh
 
 trimesh = pytest.importorskip("trimesh")
@@ -209,16 +208,6 @@ def test_triangles_that_lose_their_area_by_merging_are_dropped(tmp_path):
     faces = np.vstack([mesh.faces, [[0, 4, 1]]])
     write_mesh(tmp_path / "a.stl", Mesh(vertices, faces))
     assert triangles(read_mesh(tmp_path / "a.stl")) == triangles(mesh)
-
-
-def test_open_edges_are_counted():
-    mesh = tetrahedron()
-    assert count_open_edges(Mesh.empty()) == 0
-    assert count_open_edges(mesh) == 0
-    assert count_open_edges(Mesh(mesh.vertices_mm, mesh.faces[:1])) == 3
-    twice = Mesh(mesh.vertices_mm, np.vstack([mesh.faces, mesh.faces]))
-    assert count_open_edges(twice) == 0  # walked as often there as back
-    assert not twice.is_closed
 
 
 @pytest.mark.parametrize("extension", [".stl", ".ply", ".obj"])

@@ -11,8 +11,8 @@ from tests.heads import Head, family_model
 
 from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.regression import Jitter, _solve, fit, jitters, trilinear
-from calvaria.volume.rotation import rotation_vector
 from calvaria.volume import Grid
+from calvaria.volume.rotation import rotation_vector
 
 
 @given(st.integers(0, 10**6), st.floats(0.3, 4))

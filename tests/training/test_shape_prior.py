@@ -78,7 +78,7 @@ def test_what_a_scan_does_not_show_is_told_by_the_others():
     known = np.ones(truth.shape, bool)
     known[0, :, :, :4] = False
     seen = np.where(known, truth, 99).astype(np.float32)
-    found = impute(seen, known, modes=8)
+    found = impute(seen, known, modes=8, spacing_mm=9.6)
     hidden = ~known[0]
     np.testing.assert_array_equal(found[known], truth[known])
     wrong = np.sqrt(((found[0] - truth[0])[hidden] ** 2).mean())

@@ -54,6 +54,16 @@ def test_open_doubled_and_inconsistent_meshes_are_not_closed() -> None:
     assert not Mesh(CUBE, np.array([[0, 0, 0]])).is_closed
 
 
+def test_open_edges_are_those_that_are_walked_unevenly() -> None:
+    assert Mesh.empty().open_edges == 0
+    assert Mesh(CUBE, CUBE_FACES).open_edges == 0
+    assert Mesh(CUBE, CUBE_FACES[1:]).open_edges == 3
+    one_turned = CUBE_FACES.copy()
+    one_turned[0] = one_turned[0, ::-1]
+    assert Mesh(CUBE, one_turned).open_edges == 3
+    assert Mesh(CUBE, np.vstack([CUBE_FACES, CUBE_FACES])).open_edges == 0  # as often there as back
+
+
 def test_an_empty_mesh_is_closed_and_has_no_volume() -> None:
     empty = Mesh.empty()
     assert empty.is_empty and empty.is_closed

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.strategies import grids, mask_volumes, shapes
 from tests.volume.test_mesh import CUBE, CUBE_FACES
@@ -48,6 +48,7 @@ def test_voxelising_a_mask_s_surface_gives_the_mask_back(volume: Volume) -> None
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(-2, 8), min_size=12, max_size=12), st.permutations(range(12)))
+@example([-1, 5, 6, 5, 4, 0, 1, 0, 4, 0, 0, 5], list(range(12)))  # flat, through a centre but for rounding
 def test_edges_and_vertices_on_voxel_centres_do_no_harm(corners: list[int], order: list[int]) -> None:
     # Corners, edges and whole faces of this tetrahedron lie exactly on lines of voxels.
     points = np.array(corners, float).reshape(4, 3)
@@ -121,10 +122,21 @@ def test_what_lies_outside_the_grid_is_left_out() -> None:
     assert below.data[:, :, :3].all() and not below.data[:, :, 3:].any()
 
 
+def test_two_cubes_that_share_an_edge_are_one_body() -> None:
+    grid = Grid.isotropic((24, 24, 14), 1.0)
+    other = CUBE + np.array([10.0, 10.0, 0.0])
+    vertices, number = np.unique(np.vstack([CUBE, other]), axis=0, return_inverse=True)
+    both = Mesh(vertices, number.reshape(-1)[np.vstack([CUBE_FACES, CUBE_FACES + len(CUBE)])])
+    assert not both.is_closed  # the shared edge joins four triangles
+    apart = voxelise(Mesh(CUBE, CUBE_FACES), grid).data | voxelise(Mesh(other, CUBE_FACES), grid).data
+    np.testing.assert_array_equal(voxelise(both, grid).data, apart)
+    assert apart.sum() == 2 * 10**3
+
+
 def test_an_empty_mesh_has_no_voxels() -> None:
     assert not voxelise(Mesh.empty(), Grid.isotropic((3, 3, 3), 1.0)).data.any()
 
 
 def test_an_open_mesh_is_refused() -> None:
-    with pytest.raises(InputError, match=r"a mesh of 11 triangles is not closed .* repair it first"):
+    with pytest.raises(InputError, match=r"a mesh of 11 triangles is not closed \(3 edges are .*\); repair it first"):
         voxelise(Mesh(CUBE, CUBE_FACES[1:]), Grid.isotropic((3, 3, 3), 1.0))

@@ -67,7 +67,7 @@ def read_mesh(path: PathLike, *, require_closed: bool = True) -> Mesh:
         raise FormatError(f"{path.name}: {error}") from error
     if mesh.is_empty:
         raise InputError(f"{path.name}: the mesh has no triangles")
-    open_edges = count_open_edges(mesh)
+    open_edges = mesh.open_edges
     if require_closed and open_edges:
         raise InputError(
             f"{path.name}: the mesh must be closed; {open_edges} of its edges have no partner (holes, or triangles of "
@@ -94,15 +94,6 @@ def write_mesh(path: PathLike, mesh: Mesh) -> None:
         raise InputError(f"{path.name}: a mesh is written as {', '.join(writers)}; choose one of these extensions")
     with atomic_path(path) as part:
         part.write_bytes(writers[path.suffix.lower()](mesh))
-
-
-def count_open_edges(mesh: Mesh) -> int:
-    """Edges that are not walked as often in one direction as in the other; 0 for a closed and for an empty mesh."""
-    start, end = mesh.faces.ravel(), mesh.faces[:, [1, 2, 0]].ravel()
-    n = np.int64(max(len(mesh.vertices_mm), 1))
-    edges, walked = np.unique(np.minimum(start, end) * n + np.maximum(start, end), return_inverse=True)
-    balance = np.bincount(walked, weights=np.sign(end - start), minlength=len(edges))
-    return int(np.count_nonzero(balance))
 
 
 def _stl_bytes(mesh: Mesh) -> bytes:

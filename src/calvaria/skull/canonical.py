@@ -9,7 +9,7 @@ yaw, roll and the left-right offset. What lies beyond a cut edge of the scan is 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +47,10 @@ LEVELS = ((8.0, 9.0), (5.0, 6.0), (3.0, 5.0))
 
 GOOD_COST = 0.22
 """Mean robust mismatch below which a pose is believed; wrong poses of real skulls lie above 0.3."""
+
+LEAST_LIKENESS = 0.5
+"""Correlation with the mean skull below which something is no skull. Skulls with holes have 0.9, the top quarter
+of one 0.8; a solid cube, a ball and noise 0.1."""
 
 GLANCE_POINTS = 1000
 """Points at which the many starts are compared before the best are registered."""
@@ -136,10 +140,10 @@ def locate(mask: Volume, template: Template | None = None) -> CanonicalFrame:
     faces = cut_planes(bone)
     largest = faces[:1]
     pose = register(bone, largest, template)
-    if pose.cost > 1.6 * GOOD_COST:
+    if pose.likeness < LEAST_LIKENESS:
         raise InputError(
-            f"the bone does not resemble a skull in any pose (mismatch {pose.cost:.2f}, skulls reach {GOOD_COST:.2f}): "
-            "give a head with its calvaria, as a bone mask or a CT"
+            f"the bone does not resemble a skull in any pose (likeness {pose.likeness:.2f}, skulls have more than "
+            f"{LEAST_LIKENESS:.1f}): give a head with its calvaria, as a bone mask or a CT"
         )
     return finish(bone, faces, pose)
 
@@ -175,12 +179,21 @@ def coarse_bone(mask: Volume) -> Volume:
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """A candidate: world = rotation @ (exp(log_scale) * canonical) + shift."""
+    """A candidate: world = rotation @ (exp(log_scale) * canonical) + shift.
+
+    Args:
+        rotation: see above.
+        shift: see above.
+        log_scale: see above.
+        cost: mean robust mismatch, 0 to 1.
+        likeness: correlation with the mean skull where both are known.
+    """
 
     rotation: F64
     shift: F64
     log_scale: F64
     cost: float = 1.0
+    likeness: float = 1.0
 
 
 def register(
@@ -209,7 +222,8 @@ def register(
     rough.sort(key=lambda p: p.cost)
     rivals = spread([pose for pose in rough if pose.cost < rough[0].cost + RIVAL_COST], keep)
     fine = [_refined(pose, levels[1:]) for pose in rivals]
-    return first.with_cost(min(fine, key=lambda p: p.cost + SIZE_COST * float(p.log_scale @ p.log_scale)))
+    best = first.with_cost(min(fine, key=lambda p: p.cost + SIZE_COST * float(p.log_scale @ p.log_scale)))
+    return replace(best, likeness=first.likeness(best))
 
 
 def _refined(pose: Pose, levels: list[Level]) -> Pose:
@@ -264,6 +278,15 @@ class Level:
         square = (values - self.values) ** 2
         cost = float((self.weights * np.where(ok, square / (square + 0.01), 0.5)).sum() / self.weights.sum())
         return Pose(pose.rotation, pose.shift, pose.log_scale, cost)
+
+    def likeness(self, pose: Pose) -> float:
+        """Correlation of skull and template at the points that the scan shows; 0 where one of them is flat."""
+        values, ok = self.sampler.values(self._world(pose))
+        weights = self.weights * ok
+        if weights.sum() <= 0:
+            return 0.0
+        (a, both), (_, b) = np.cov(values, self.values, aweights=weights)
+        return float(both / np.sqrt(a * b)) if a * b > 0 else 0.0
 
     def settle(self, start: Pose) -> Pose:
         """The pose that a start runs to, plain steps first, then robust ones, with its mismatch."""

@@ -59,10 +59,31 @@ def cut_planes(bone: Volume) -> tuple[CutPlane, ...]:
         return ()
     corners = hull.points[hull.simplices]
     areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
-    return tuple(_faces(hull.equations, areas, float(np.mean(bone.grid.spacing_mm))))
+    return tuple(_settled(plane, bone) for plane in _faces(hull.equations, areas))
 
 
-def _faces(equations: F64, areas: F64, spacing_mm: float) -> list[CutPlane]:
+def _settled(plane: CutPlane, bone: Volume) -> CutPlane:
+    """The plane moved to where the bone ends: the hull only passes through the centres of outermost blocks with bone.
+
+    A slab just inside has the cut's cross-section; the bone beyond it, divided by that, is how far the bone goes on.
+    """
+    index = np.argwhere(bone.data > 0)
+    fraction = bone.data[tuple(index.T)].astype(np.float64)
+    depth = bone.grid.to_world(index) @ plane.normal
+    # How far one block reaches along the normal, about.
+    width = float(np.abs(plane.normal @ bone.affine[:3, :3]).sum())
+    start = plane.offset_mm - 1.5 * width
+
+    def beyond(offset_mm: float) -> float:
+        return float(fraction @ np.clip((depth - offset_mm) / width + 0.5, 0.0, 1.0))
+
+    slab = beyond(start - width) - beyond(start)
+    if slab <= 0:
+        return plane
+    return CutPlane(plane.normal, start + width * min(beyond(start) / slab, 3.0))
+
+
+def _faces(equations: F64, areas: F64) -> list[CutPlane]:
     """Group coplanar facets greedily, the largest facet first; keep the large groups."""
     free = np.ones(len(areas), bool)
     planes: list[CutPlane] = []
@@ -79,6 +100,6 @@ def _faces(equations: F64, areas: F64, spacing_mm: float) -> list[CutPlane]:
             normal /= np.linalg.norm(normal)
             offset = float(-(equations[one, 3] * areas[one]).sum() / areas[one].sum())
         if areas[one].sum() > MIN_FACE_MM2:
-            planes.append(CutPlane(normal, offset + spacing_mm / 2))
+            planes.append(CutPlane(normal, offset))
         free &= ~one
     return planes

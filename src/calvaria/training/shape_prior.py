@@ -249,7 +249,9 @@ def _coarse(values: F32) -> F32:
     return np.asarray(ndimage.affine_transform(values, step, start, output_shape=coarse.shape, order=1, mode="nearest"))
 
 
-def impute(examples: F32, known: NDArray[np.bool_], modes: int = 40, rounds: int = 4) -> F32:
+def impute(
+    examples: F32, known: NDArray[np.bool_], modes: int = 40, rounds: int = 4, spacing_mm: float = SPACING_MM
+) -> F32:
     """What a scan does not show, filled by the modes fitted to what it shows (iterated principal components).
 
     Args:
@@ -257,6 +259,7 @@ def impute(examples: F32, known: NDArray[np.bool_], modes: int = 40, rounds: int
         known: the same shape, False where an example means nothing.
         modes: modes used.
         rounds: times that modes and fillings are renewed.
+        spacing_mm: voxel edge of the grid.
     """
     out = examples.copy()
     share = np.maximum(known.sum(axis=0), 1)
@@ -266,7 +269,7 @@ def impute(examples: F32, known: NDArray[np.bool_], modes: int = 40, rounds: int
         out[n][~known[n]] = mean[~known[n]]
     rng = np.random.default_rng(0)
     for _ in range(rounds if cut else 0):
-        model = fit_modes(out, SPACING_MM, modes)
+        model = fit_modes(out, spacing_mm, modes)
         for n in cut:
             seen, hidden = known[n].reshape(-1), ~known[n].reshape(-1)
             used = np.flatnonzero(seen & (rng.random(seen.size) < 0.15))

@@ -73,6 +73,19 @@ class Mesh:
         return bool(np.array_equal(there, back) and (np.diff(there) > 0).all() and (start != end).all())
 
     @cached_property
+    def open_edges(self) -> int:
+        """Edges not walked as often in one direction as in the other; 0 where a surface bounds a volume.
+
+        `is_closed` asks for more: an edge where two parts of a body touch is walked twice each way, which is as good a
+        boundary though no manifold.
+        """
+        start, end = self.faces.ravel(), self.faces[:, [1, 2, 0]].ravel()
+        n = np.int64(max(len(self.vertices_mm), 1))
+        edges, walked = np.unique(np.minimum(start, end) * n + np.maximum(start, end), return_inverse=True)
+        balance = np.bincount(walked, weights=np.sign(end - start), minlength=len(edges))
+        return int(np.count_nonzero(balance))
+
+    @cached_property
     def volume_ml(self) -> float:
         """Enclosed volume of a closed mesh, ml; negative when its normals point inwards, 0 when empty."""
         if self.is_empty:

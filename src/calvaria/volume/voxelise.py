@@ -18,6 +18,10 @@ SLAB_VOXELS = 1 << 22
 CHUNK_FACES = 1 << 18
 """Triangles that are cut into rows at once."""
 
+TIE_VOXELS = 1e-7
+"""A surface that passes a voxel centre by less, along the third axis, passes through it. Triangles of one plane meet a
+line at the same place but for rounding (about 1e-12 voxels), and without this would disagree about centres on it."""
+
 
 def voxelise(mesh: Mesh, grid: Grid) -> Volume:
     """The voxels whose centres lie inside a closed mesh.
@@ -29,7 +33,7 @@ def voxelise(mesh: Mesh, grid: Grid) -> Volume:
     A voxel centre exactly on the surface is inside at the lower end of an index range and outside at the upper.
 
     Args:
-        mesh: closed, world LPS mm; an empty one gives an empty mask.
+        mesh: closed, world LPS mm; parts of it may touch along edges. An empty one gives an empty mask.
         grid: any grid; the mesh may reach beyond it.
 
     Returns:
@@ -38,10 +42,10 @@ def voxelise(mesh: Mesh, grid: Grid) -> Volume:
     Raises:
         InputError: the mesh is open, or its faces do not agree on the outside.
     """
-    if not mesh.is_closed:
+    if mesh.open_edges:
         raise InputError(
-            f"a mesh of {len(mesh.faces)} triangles is not closed (each edge must join exactly two triangles of one "
-            "orientation); repair it first"
+            f"a mesh of {len(mesh.faces)} triangles is not closed ({mesh.open_edges} edges are not walked as often in "
+            "one direction as in the other); repair it first"
         )
     out = np.zeros(grid.shape, np.bool_)
     if mesh.is_empty:
@@ -96,7 +100,7 @@ def _crossings(points: NDArray[np.float64], faces: NDArray[np.int64], shape: tup
     run = down.i[where] - up.i[where]
     share = np.clip((column - up.i[where]) / run, 0.0, 1.0)
     depth = up.k[where] + share * (down.k[where] - up.k[where])
-    k = np.ceil(np.clip(depth, 0, shape[2])).astype(np.int64)
+    k = np.ceil(np.clip(depth - TIE_VOXELS, 0, shape[2])).astype(np.int64)
     return _Crossings(column * shape[1] + row[where], k, np.where(run > 0, 1, -1).astype(np.int16))
 
 

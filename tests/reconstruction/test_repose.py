@@ -1,0 +1,60 @@
+"""Finding the pose again on a roughly filled skull."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calvaria.reconstruction.box import box_grid
+from calvaria.reconstruction.repose import OUTSIDE_MM, displacement_mm, filled, moved
+from calvaria.reconstruction.soft import SoftField
+from calvaria.skull.canonical import CanonicalFrame
+from calvaria.volume import Grid, Volume
+from calvaria.volume.rotation import rotation_matrix
+
+
+def frame(turn=(0.0, 0.0, 0.0), shift=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0)) -> CanonicalFrame:
+    to_world = np.eye(4)
+    to_world[:3, :3], to_world[:3, 3] = rotation_matrix(np.array(turn)), shift
+    return CanonicalFrame(to_world, np.array(scale), 0.05, ())
+
+
+def ramp() -> SoftField:
+    """A field that is linear in x, near the middle of the box."""
+    points = box_grid().centres_mm()
+    region = np.abs(points).max(axis=-1) < 40
+    return SoftField((0.1 * points[..., 0]).astype(np.float32), region, 0.2)
+
+
+def test_the_same_frame_changes_nothing():
+    field = ramp()
+    found = moved(field, frame((0.1, 0.2, 0.3), (5, 6, 7)), frame((0.1, 0.2, 0.3), (5, 6, 7)))
+    np.testing.assert_allclose(found.distance_mm[field.region], field.distance_mm[field.region], atol=1e-3)
+    assert (found.distance_mm[~field.region] > OUTSIDE_MM - 1e-3).all()
+
+
+def test_a_field_stays_where_it_is_in_the_world():
+    before, after = frame(), frame(shift=(10.0, 0.0, 0.0))
+    found = moved(ramp(), before, after)
+    deep = np.abs(box_grid().centres_mm()).max(axis=-1) < 20
+    wanted = 0.1 * (box_grid().centres_mm()[..., 0] + 10)
+    np.testing.assert_allclose(found.distance_mm[deep], wanted[deep], atol=1e-3)
+
+
+def test_displacement_of_a_shift_and_of_a_scale():
+    assert displacement_mm(frame(), frame(shift=(3.0, 0.0, 4.0))) == pytest.approx(5.0)
+    assert displacement_mm(frame(), frame()) == 0
+    assert displacement_mm(frame(), frame(scale=(1.1, 1.1, 1.1))) > 5
+
+
+def test_bone_is_added_only_where_the_sketch_has_it():
+    grid = Grid.isotropic((40, 40, 40), 3.0, (-58.5, -58.5, -58.5))
+    there = np.zeros(grid.shape, np.float32)
+    there[30:] = 0.7
+    found = filled(Volume(there, grid), frame(), ramp()).data
+    points = grid.centres_mm()
+    inside = np.abs(points).max(axis=-1) < 36
+    assert (found[inside & (points[..., 0] < -20)] == 1).all()
+    np.testing.assert_array_equal(found[inside & (points[..., 0] > 20)], there[inside & (points[..., 0] > 20)])
+    far = np.abs(points).max(axis=-1) > 44
+    np.testing.assert_array_equal(found[far], there[far])

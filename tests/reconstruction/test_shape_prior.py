@@ -1,0 +1,71 @@
+"""Rules of the shape prior on fields made for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.heads import SIDE, Head, boxed, family_engine
+
+from calvaria.reconstruction.box import BoxField, box_grid, vault
+from calvaria.reconstruction.shape_prior import AIR_MM, frontal_floor
+from calvaria.reconstruction.soft import SoftField
+
+FLOOR = np.array([35.0, -65.0, 3.0])
+"""A place over the orbit, where lamellae come and go between people."""
+
+ROOF = np.array([35.0, -40.0, 60.0])
+
+MIRROR = np.array([-1.0, 1.0, 1.0])
+
+
+def ball(centre_mm: np.ndarray, radius_mm: float = 11.0) -> np.ndarray:
+    """Signed distance to a ball on the box grid, cut at 12 mm."""
+    distance = np.linalg.norm(box_grid().centres_mm() - centre_mm, axis=-1) - radius_mm
+    return np.minimum(distance, 12.0).astype(np.float32)
+
+
+def kept(bone: np.ndarray, added: np.ndarray) -> np.ndarray:
+    """What is left of added bone (distances) in a skull (distances)."""
+    field = BoxField(bone, np.ones(bone.shape, bool))
+    region = (added < 2) & vault()
+    soft = family_engine()._only_holes(SoftField(np.where(region, added, AIR_MM), region, 0.0), field)
+    return (soft.distance_mm < 0) & soft.region
+
+
+NOTHING = np.full(box_grid().shape, 12.0, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("where", "bone", "stays"),
+    [
+        (FLOOR, NOTHING, False),
+        (FLOOR, ball(FLOOR * MIRROR), True),
+        (ROOF, NOTHING, True),
+    ],
+    ids=["floor, none opposite", "floor, bone opposite", "vault, none opposite"],
+)
+def test_a_lamella_of_the_frontal_floor_stays_only_with_a_counterpart(where, bone, stays):
+    added = ball(where)
+    whole = (added < 0) & vault()
+    assert frontal_floor()[whole].mean() > 0.95 if where is FLOOR else not frontal_floor()[whole].any()
+    found = kept(bone, added)[whole & frontal_floor()] if where is FLOOR else kept(bone, added)[whole]
+    assert found.all() if stays else not found.any()
+
+
+def test_a_lamella_that_both_sides_lack_is_given_back_on_both():
+    both = np.minimum(ball(FLOOR), ball(FLOOR * MIRROR))
+    found = kept(NOTHING, both)
+    np.testing.assert_array_equal(found, (both < 0) & vault())
+
+
+def test_a_sketch_saves_the_search_and_changes_nothing():
+    field, engine = boxed(Head(20, (SIDE,))), family_engine()
+    sketch = engine.sketch(field)
+    assert sketch.region.any()
+    given, own = engine.complete(field, sketch), engine.complete(field)
+    np.testing.assert_array_equal(given.distance_mm, own.distance_mm)
+    np.testing.assert_array_equal(given.region, own.region)
+
+
+def test_a_complete_skull_has_an_empty_sketch():
+    assert not family_engine().sketch(boxed(Head(23))).region.any()
