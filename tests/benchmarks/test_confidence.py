@@ -11,19 +11,22 @@ from calvaria.errors import InputError
 
 
 def rows(count: int = 40, persons: int = 8) -> list[Row]:
-    """DSC = 1 - 0.4 mm - 0.01 ln cm2, exactly."""
+    """DSC = 1 - 0.4 mm - 0.01 ln cm2 - 0.1 frontal share, exactly."""
     rng = np.random.default_rng(0)
     made = []
     for number in range(count):
         misfit, area = float(rng.uniform(0.1, 0.5)), float(rng.uniform(10, 90))
-        dsc = 1 - 0.4 * misfit - 0.01 * float(np.log(area))
-        made.append(Row(f"c{number}", f"p{number % persons}", "k", "m", dsc=dsc, misfit_mm=misfit, area_cm2=area))
+        frontal = float(rng.uniform(0, 1))
+        dsc = 1 - 0.4 * misfit - 0.01 * float(np.log(area)) - 0.1 * frontal
+        doubt = {"misfit_mm": misfit, "area_cm2": area, "frontal_share": frontal}
+        made.append(Row(f"c{number}", f"p{number % persons}", "k", "m", dsc=dsc, **doubt))
     return made
 
 
 def test_an_exact_relation_is_found():
     found = fit_regression(rows())
-    assert (found.intercept, found.per_misfit_mm, found.per_log_area) == pytest.approx((1, -0.4, -0.01), abs=1e-9)
+    coefficients = found.intercept, found.per_misfit_mm, found.per_log_area, found.per_frontal
+    assert coefficients == pytest.approx((1, -0.4, -0.01, -0.1), abs=1e-9)
     assert found.rms < 1e-9
     assert found.correlation == pytest.approx(1)
     assert found.largest_cm2 == max(row.area_cm2 for row in rows())
@@ -50,4 +53,4 @@ def test_too_little_is_said(count, persons):
 def test_the_command_prints_the_constants(tmp_path, capsys):
     write_rows(tmp_path / "v.csv", rows())
     main([str(tmp_path / "v.csv")])
-    assert "expected DSC = 1.000 -0.400 x mm -0.0100 x ln cm2" in capsys.readouterr().out
+    assert "expected DSC = 1.000 -0.400 x mm -0.0100 x ln cm2 -0.100 x frontal share" in capsys.readouterr().out

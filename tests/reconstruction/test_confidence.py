@@ -16,7 +16,7 @@ from calvaria.skull.canonical import GOOD_COST, CanonicalFrame
 SHAPE = box_grid().shape
 FIELD = BoxField(np.zeros(SHAPE, np.float32), np.ones(SHAPE, bool))
 FRAME = CanonicalFrame(np.eye(4), np.ones(3), 0.05, ())
-HOLES = (Hole(40.0, 70.0, (0.0, 0.0, 0.0)), Hole(5.0, 9.0, (0.0, 0.0, 0.0)))
+HOLES = (Hole(40.0, 50.0, (0.0, 0.0, 0.0)), Hole(5.0, 9.0, (0.0, 0.0, 0.0)))
 
 
 def soft(misfit_mm: float = 0.25) -> SoftField:
@@ -33,8 +33,20 @@ def test_a_usual_case_has_an_expectation_between_0_and_1():
 
 
 def test_a_worse_fit_lowers_the_expectation():
-    values = [judge(soft(misfit), FIELD, FRAME, HOLES).expected_dsc for misfit in (0.1, 0.3, 0.5)]
+    values = [judge(soft(misfit), FIELD, FRAME, HOLES).expected_dsc for misfit in (0.1, 0.2, 0.29)]
     assert values == sorted(values, reverse=True)
+
+
+def test_a_patch_in_the_frontal_floor_is_doubted_more():
+    def patch(y: slice) -> SoftField:
+        region = np.zeros(SHAPE, bool)
+        region[40:60, y, 20:40] = True
+        return SoftField(np.where(region, -1, 9).astype(np.float32), region, 0.2)
+
+    field = replace(FIELD, distance_mm=np.full(SHAPE, 9, np.float32))
+    front, back = (judge(patch(y), field, FRAME, HOLES) for y in (slice(5, 25), slice(100, 120)))
+    assert (front.frontal_share, back.frontal_share) == (1, 0)
+    assert front.expected_dsc < back.expected_dsc - 0.05
 
 
 def test_without_a_hole_there_is_nothing_to_expect():
@@ -57,7 +69,7 @@ def test_beyond_what_was_tested_nothing_is_promised():
         assert words in found.reason
 
 
-@pytest.mark.parametrize("misfit", [0.0, 0.6])
+@pytest.mark.parametrize("misfit", [0.0, WORST_MISFIT_MM])
 def test_the_expectation_is_a_figure_of_a_report(misfit):
     value = judge(soft(misfit), FIELD, FRAME, HOLES).expected_dsc
     assert value == round(value, 3)

@@ -103,7 +103,6 @@ def slab(thickness: int, spacing_mm: float = 0.5) -> np.ndarray:
     return out
 
 
-@pytest.mark.xfail(reason="distances are cut at the very limit that they are compared with: every sheet is kept")
 def test_flakes_go_and_the_body_keeps_its_edge():
     mask = slab(8)
     kept = without_flakes(Volume(mask, Grid.isotropic(mask.shape, 0.5)))

@@ -27,12 +27,13 @@ FEWEST_ROWS = 10
 
 @dataclass(frozen=True)
 class Regression:
-    """Expected DSC = intercept + per_misfit_mm * misfit + per_log_area * ln(area in cm2).
+    """Expected DSC: intercept + per_misfit_mm * misfit + per_log_area * ln(area in cm2) + per_frontal * frontal share.
 
     Args:
         intercept: see above.
         per_misfit_mm: see above.
         per_log_area: see above.
+        per_frontal: see above.
         rms: root mean square of what is left over, on persons that the coefficients were not fitted on.
         correlation: of expected and true DSC, likewise.
         worst_misfit_mm: largest misfit among the rows.
@@ -42,6 +43,7 @@ class Regression:
     intercept: float
     per_misfit_mm: float
     per_log_area: float
+    per_frontal: float
     rms: float
     correlation: float
     worst_misfit_mm: float
@@ -58,17 +60,17 @@ def fit_regression(rows: Sequence[Row]) -> Regression:
     persons = np.array([row.person for row in used])
     if len(used) < FEWEST_ROWS or len(set(persons)) < 2:
         raise InputError(f"{len(used)} rows with a hole, {len(set(persons))} persons: too few for a regression")
-    features = np.array([[1.0, row.misfit_mm, np.log(max(row.area_cm2, 1.0))] for row in used])
+    features = np.array([[1.0, row.misfit_mm, np.log(max(row.area_cm2, 1.0)), row.frontal_share] for row in used])
     truth = np.array([row.dsc for row in used])
     expected = np.empty(len(used))
     for person in set(persons):
         out = persons == person
         expected[out] = features[out] @ _solve(features[~out], truth[~out])
-    a, b, c = (float(v) for v in _solve(features, truth))
+    a, b, c, d = (float(v) for v in _solve(features, truth))
     rms = float(np.sqrt(np.mean((expected - truth) ** 2)))
     correlation = float(np.corrcoef(expected, truth)[0, 1])
     worst, largest = max(row.misfit_mm for row in used), max(row.area_cm2 for row in used)
-    return Regression(a, b, c, rms, correlation, worst, largest)
+    return Regression(a, b, c, d, rms, correlation, worst, largest)
 
 
 def _solve(features: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m calvaria.benchmarks.confidence", description="fit the expectation")
     parser.add_argument("rows", type=Path, help="CSV of the benchmark on the validation split")
     found = fit_regression(read_rows(parser.parse_args(arguments).rows))
-    tell(f"expected DSC = {found.intercept:.3f} {found.per_misfit_mm:+.3f} x mm {found.per_log_area:+.4f} x ln cm2")
+    tell(
+        f"expected DSC = {found.intercept:.3f} {found.per_misfit_mm:+.3f} x mm {found.per_log_area:+.4f} x ln cm2 "
+        f"{found.per_frontal:+.3f} x frontal share"
+    )
     tell(f"on persons left out: rms {found.rms:.3f}, correlation {found.correlation:.2f}")
     tell(f"tested up to a misfit of {found.worst_misfit_mm:.2f} mm and an area of {found.largest_cm2:.0f} cm2")
 

@@ -144,6 +144,7 @@ def run_task(task: Task, model: str, solve: Solve) -> Row:
         answer.holes,
         _number(answer, "misfit_mm"),
         _number(answer, "area_cm2"),
+        _number(answer, "frontal_share"),
         _number(answer, "expected_dsc"),
     )
 

@@ -36,6 +36,7 @@ class Row:
         holes: number of holes found; -1 where not known.
         misfit_mm: how far the completed surface is off the known bone near the hole.
         area_cm2: area of the holes found.
+        frontal_share: share of the patch in the frontal floor.
         expected_dsc: what was expected before the truth was known; NaN if nothing was.
         error: why it failed, in one line; empty if it did not. The figures of a failed row are NaN.
     """
@@ -56,6 +57,7 @@ class Row:
     holes: int = -1
     misfit_mm: float = math.nan
     area_cm2: float = math.nan
+    frontal_share: float = math.nan
     expected_dsc: float = math.nan
     error: str = ""
 

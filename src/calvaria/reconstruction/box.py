@@ -60,6 +60,19 @@ def vault(spacing_mm: float = SPACING_MM) -> BoolArray:
     return np.asarray(zone)
 
 
+FLOOR_Y_MM, FLOOR_Z_MM = -20.0, 15.0
+"""The frontal floor lies before and below: orbits' roofs, crista galli, sinus walls."""
+
+
+@lru_cache(maxsize=1)
+def frontal_floor() -> BoolArray:
+    """Bool on the box grid: where thin lamellae are part of a hole in some people, and were never there in others."""
+    points = box_grid().centres_mm()
+    zone = (points[..., 1] < FLOOR_Y_MM) & (points[..., 2] < FLOOR_Z_MM)
+    zone.setflags(write=False)
+    return np.asarray(zone)
+
+
 @dataclass(frozen=True, eq=False)
 class BoxField:
     """A skull in the common box.

@@ -95,7 +95,8 @@ def without_flakes(missing: Volume) -> BoolArray:
     core = part.with_data(air > FLAKE_MM)
     if not core.mask.any():
         return out
-    body = distance_to(core, limit_mm=FLAKE_MM + REACH_MM) <= FLAKE_MM + REACH_MM
+    reach_mm = FLAKE_MM + REACH_MM
+    body = distance_to(core, limit_mm=2 * reach_mm) <= reach_mm  # distances beyond a limit come back as the limit
     kept = part.mask & body
     labels, count = label(kept)
     sizes = np.bincount(labels.ravel(), minlength=count + 1) * missing.grid.voxel_volume_mm3 / 1000

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, vault
+from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, frontal_floor, vault
 from calvaria.reconstruction.find import real_holes
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
@@ -252,17 +252,6 @@ would mean anything."""
 
 ASYMMETRY_MM = 3.0
 """Bone of one side has a counterpart on the other within this distance."""
-
-FLOOR_Y_MM, FLOOR_Z_MM = -20.0, 15.0
-"""The frontal floor lies before and below: orbits' roofs, crista galli, sinus walls."""
-
-
-@lru_cache(maxsize=1)
-def frontal_floor() -> BoolArray:
-    """Bool on the box grid: where thin lamellae are part of a hole in some people, and were never there in others."""
-    points = box_grid().centres_mm()
-    return np.asarray((points[..., 1] < FLOOR_Y_MM) & (points[..., 2] < FLOOR_Z_MM))
-
 
 THINNEST_MM = -0.8
 """Usual depths above this are thin lamellae that may well be absent."""
