@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calvaria.benchmarks.confidence import fit_regression, main
+from calvaria.benchmarks.confidence import check, fit_regression, main
 from calvaria.benchmarks.table import Row, write_rows
 from calvaria.errors import InputError
+from calvaria.reconstruction.confidence import expected_dsc
 
 
 def rows(count: int = 40, persons: int = 8) -> list[Row]:
@@ -48,6 +49,16 @@ def test_failed_rows_and_rows_without_a_hole_do_not_count():
 def test_too_little_is_said(count, persons):
     with pytest.raises(InputError, match="too few for a regression"):
         fit_regression(rows(count, persons))
+
+
+def test_the_constants_in_use_are_checked():
+    def exact(off: float) -> list[Row]:
+        doubt = {"misfit_mm": 0.2, "area_cm2": 40.0, "frontal_share": 0.1}
+        return [Row("c", "p", "k", "m", dsc=expected_dsc(0.2, 40.0, 0.1) + off, **doubt)]
+
+    assert check(exact(0.0) + exact(0.0)) == pytest.approx((2, 0, 0, 1), abs=1e-9)
+    assert check(exact(-0.2) + exact(0.0)) == pytest.approx((2, -0.1, 0.2 / 2**0.5, 0.5), abs=1e-9)
+    assert check([Row("c", "p", "k", "m", dsc=0.5, misfit_mm=9.0, area_cm2=40.0, frontal_share=0.0)])[0] == 0
 
 
 def test_the_command_prints_the_constants(tmp_path, capsys):

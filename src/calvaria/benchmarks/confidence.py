@@ -11,6 +11,7 @@ Prints the constants of :mod:`calvaria.reconstruction.confidence` and how well t
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.benchmarks.table import Row, read_rows
 from calvaria.errors import InputError
+from calvaria.reconstruction.confidence import LARGEST_CM2, SPREAD_DSC, WORST_MISFIT_MM, expected_dsc
 
 FEWEST_ROWS = 10
 
@@ -73,6 +75,21 @@ def fit_regression(rows: Sequence[Row]) -> Regression:
     return Regression(a, b, c, d, rms, correlation, worst, largest)
 
 
+def check(rows: Sequence[Row]) -> tuple[int, float, float, float]:
+    """How the constants in use predict rows that they may not have seen.
+
+    Returns:
+        Number of cases that get an expectation, mean of true minus expected DSC, root mean square of it, and the share
+        that lies within twice the stated spread; NaN without such cases.
+    """
+    used = [row for row in rows if 0 < row.misfit_mm <= WORST_MISFIT_MM and 0 < row.area_cm2 <= LARGEST_CM2]
+    if not used:
+        return 0, math.nan, math.nan, math.nan
+    off = np.array([row.dsc - expected_dsc(row.misfit_mm, row.area_cm2, row.frontal_share) for row in used])
+    within = float((np.abs(off) < 2 * SPREAD_DSC).mean())
+    return len(used), float(off.mean()), float(np.sqrt((off**2).mean())), within
+
+
 def _solve(features: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.lstsq(features, truth, rcond=None)[0])
 
@@ -81,17 +98,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Fit and print."""
     parser = argparse.ArgumentParser(prog="python -m calvaria.benchmarks.confidence", description="fit the expectation")
     parser.add_argument("rows", type=Path, help="CSV of the benchmark on the validation split")
-    found = fit_regression(read_rows(parser.parse_args(arguments).rows))
+    rows = read_rows(parser.parse_args(arguments).rows)
+    found = fit_regression(rows)
     tell(
         f"expected DSC = {found.intercept:.3f} {found.per_misfit_mm:+.3f} x mm {found.per_log_area:+.4f} x ln cm2 "
         f"{found.per_frontal:+.3f} x frontal share"
     )
     tell(f"on persons left out: rms {found.rms:.3f}, correlation {found.correlation:.2f}")
     tell(f"tested up to a misfit of {found.worst_misfit_mm:.2f} mm and an area of {found.largest_cm2:.0f} cm2")
+    count, bias, rms, within = check(rows)
+    tell(
+        f"as it is in use, on {count} of {len(rows)} cases: true minus expected {bias:+.3f}, rms {rms:.3f}, "
+        f"{within:.0%} within twice +-{SPREAD_DSC}"
+    )
 
 
 if __name__ == "__main__":
     main()
 
 
-__all__ = ["Regression", "fit_regression"]
+__all__ = ["Regression", "check", "fit_regression"]
