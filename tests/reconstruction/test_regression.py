@@ -1,4 +1,4 @@
-"""The ridge regression against plain linear algebra."""
+"""The localised regression against plain linear algebra."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 from tests.heads import Head, family_model
 
 from calvaria.reconstruction.box import box_grid
-from calvaria.reconstruction.regression import Jitter, _solve, fit, jitters, trilinear
+from calvaria.reconstruction.regression import ANCHOR_MM, LOCAL_MM, Jitter, fit, jitters, trilinear
 from calvaria.volume import Grid
 from calvaria.volume.rotation import rotation_vector
 
@@ -30,32 +30,6 @@ def test_weights_of_a_read_add_up_to_one():
     read = trilinear(box_grid(4.8), np.random.default_rng(0).uniform(-150, 150, (50, 3)))
     np.testing.assert_allclose(np.asarray(read.sum(axis=1)).ravel(), 1, atol=1e-5)
     assert read.shape == (50, box_grid(4.8).size)
-
-
-def by_hand(design: np.ndarray, right: np.ndarray, ridge: float) -> np.ndarray:
-    """Least squares on the system with the prior's rows below it."""
-    energy = (design.astype(float) ** 2).sum() / design.shape[1]
-    rows = np.sqrt(ridge * energy) * np.eye(design.shape[1])
-    return np.linalg.lstsq(np.vstack([design, rows]), np.concatenate([right, np.zeros(len(rows))]), rcond=None)[0]
-
-
-@given(st.integers(0, 10**6), st.integers(2, 30), st.integers(1, 30), st.sampled_from([0.01, 0.1, 1.0]))
-def test_both_forms_of_the_ridge_give_the_least_squares_solution(seed, points, columns, ridge):
-    rng = np.random.default_rng(seed)
-    design = rng.standard_normal((points, columns)).astype(np.float32)
-    right = rng.standard_normal(points).astype(np.float32)
-    np.testing.assert_allclose(_solve(design, right, ridge), by_hand(design, right, ridge), atol=2e-4)
-
-
-def test_both_forms_agree_where_they_meet():
-    rng = np.random.default_rng(1)
-    design = rng.standard_normal((20, 20)).astype(np.float32)
-    right = rng.standard_normal(20).astype(np.float32)
-    wider = np.column_stack([design, np.zeros(20, np.float32)])
-    # The same system with an idle column takes the other form; the ridge is a share of the mean energy.
-    one, other = _solve(design, right, 0.1), _solve(wider, right, 0.1 * 21 / 20)
-    np.testing.assert_allclose(other[:20], one, atol=1e-4)
-    assert abs(other[20]) < 1e-6
 
 
 def mirrored(move: Jitter) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,31 +65,77 @@ def surface(head: Head, count: int = 1500) -> tuple[np.ndarray, np.ndarray]:
     return points[near], distance[near].astype(np.float32)
 
 
-@pytest.mark.parametrize(("moves", "modes"), [(jitters(1), 10), (jitters(2), 999)])
-def test_a_fit_read_at_its_points_gives_the_values_it_told(moves, modes):
+def by_hand(moves, modes, points, target, noise, where) -> np.ndarray:
+    """The textbook's Gaussian process: mean and covariance matrices written out, observed at points, read elsewhere."""
+    model = family_model()
+    volumes = np.column_stack([model.mean, model.rows(np.arange(model.grid.size), modes)]).astype(float)
+    anchors = box_grid(ANCHOR_MM)
+    places = anchors.centres_mm().reshape(-1, 3)
+    places[:, 0] = np.abs(places[:, 0])  # both sides of the head lie over each other
+    taper = np.exp(-(np.linalg.norm(places[:, None] - places, axis=2) ** 2) / (2 * LOCAL_MM**2))
+
+    def features(places):
+        seen = np.stack([trilinear(model.grid, move(places)) @ volumes for move in moves])
+        mean = seen[:, :, 0].mean(axis=0)
+        seen[:, :, 0] -= mean
+        near = trilinear(anchors, places).toarray()
+        near /= np.sqrt(np.diag(near @ taper @ near.T))[:, None]
+        return mean, np.concatenate(list(seen), axis=1) / np.sqrt(len(moves)), near
+
+    mean_here, here, near_here = features(points)
+    mean_there, there, near_there = features(where)
+    system = (here @ here.T) * (near_here @ taper @ near_here.T) + np.diag(noise.astype(float) ** 2)
+    told = (there @ here.T) * (near_there @ taper @ near_here.T)
+    return mean_there + told @ np.linalg.solve(system, target - mean_here)
+
+
+@pytest.mark.parametrize(("moves", "modes"), [(jitters(0), 10), (jitters(2), 31)])
+def test_a_fit_is_that_of_a_gaussian_process_with_the_localised_covariance(moves, modes):
+    points, target = surface(Head(25), 400)
+    where, _ = surface(Head(26), 100)
+    noise = np.random.default_rng(0).uniform(0.2, 1, len(points)).astype(np.float32)
+    fitted, values = fit(family_model(), moves, points, target, noise, modes=modes)
+    np.testing.assert_allclose(fitted.at(where), by_hand(moves, modes, points, target, noise, where), atol=5e-3)
+    np.testing.assert_allclose(values, by_hand(moves, modes, points, target, noise, points), atol=5e-3)
+    misfit = np.sqrt((((target - values) / noise) ** 2).sum() / (1 / noise**2).sum())
+    assert fitted.misfit_mm == pytest.approx(misfit, rel=2e-3)
+
+
+def test_a_fit_read_at_its_points_gives_the_values_it_told():
     points, target = surface(Head(25))
-    weight = np.random.default_rng(0).uniform(0.1, 1, len(points)).astype(np.float32)
-    fitted, values = fit(family_model(), moves, points, target, weight, ridge=0.01, modes=modes)
+    fitted, values = fit(family_model(), jitters(1), points, target, np.full(len(points), 0.3, np.float32), modes=999)
     np.testing.assert_allclose(fitted.at(points), values, atol=5e-3)
-    assert fitted.weights.shape == (len(moves), 1 + min(modes, family_model().count))
-    misfit = np.sqrt((weight * (target - values) ** 2).sum() / weight.sum())
-    assert fitted.misfit_mm == pytest.approx(misfit, rel=1e-4)
+    assert len(fitted.at(points[:0])) == 0
 
 
-def test_a_stronger_prior_explains_less():
+def test_the_more_noise_is_allowed_the_less_is_explained():
     points, target = surface(Head(25))
-    weight = np.ones(len(points), np.float32)
     misfits = [
-        fit(family_model(), jitters(1), points, target, weight, ridge=r, modes=31)[0].misfit_mm
-        for r in (0.001, 0.1, 10)
+        fit(family_model(), jitters(1), points, target, np.full(len(points), noise, np.float32), modes=31)[0].misfit_mm
+        for noise in (0.1, 1, 10)
     ]
     assert misfits == sorted(misfits)
     assert misfits[0] < 0.6 * misfits[2]
 
 
-def test_an_overwhelming_prior_gives_the_mean_of_the_jittered_means():
+def test_points_that_say_nothing_leave_the_mean_of_the_jittered_means():
     points, target = surface(Head(25), 300)
     model, moves = family_model(), jitters(2)
-    _, values = fit(model, moves, points, target, np.ones(len(points), np.float32), ridge=1e9, modes=31)
+    _, values = fit(model, moves, points, target, np.full(len(points), 1e5, np.float32), modes=31)
     mean = np.mean([trilinear(model.grid, move(points)) @ model.mean for move in moves], axis=0)
     np.testing.assert_allclose(values, mean, atol=1e-3)
+
+
+def test_what_is_observed_far_away_changes_little():
+    points, target = surface(Head(25))
+    front, back = points[:, 1] < -70, points[:, 1] > 60
+    noise = np.full(len(points), 0.3, np.float32)
+
+    def told(bent: np.ndarray) -> np.ndarray:
+        there = np.where(bent, target + 2.0, target).astype(np.float32)
+        used = front | back
+        fitted, _ = fit(family_model(), jitters(1), points[used], there[used], noise[used], modes=31)
+        return fitted.at(points[front])
+
+    as_it_is = told(np.zeros(len(points), bool))
+    assert np.abs(told(back) - as_it_is).mean() < 0.15 * np.abs(told(front) - as_it_is).mean()

@@ -3,8 +3,7 @@
 A global fit of the shape model predicts the whole skull; what it predicts and the scan lacks is the hole. Around the
 hole the model is fitted again, only where the skull's own surface is known: a signed distance near a hole already
 tells where the missing surface lies, so a voxel counts only if its nearest known surface is nearer than the hole.
-What the model leaves unexplained along the rim is carried into the hole by a Gaussian kernel, so that the patch is
-flush with the bone.
+The farther from the hole, the less it counts.
 """
 
 from __future__ import annotations
@@ -48,15 +47,16 @@ class Settings:
     """How the shape prior works; chosen on validation persons, see docs/shape-prior.md.
 
     Args:
-        ridge: strength of the prior in the fit around the hole.
-        modes: modes used there.
+        modes: modes used in the fit around the hole.
         pairs: pairs of jittered boxes used there.
         plate: a plate keeps at least this share of its usual thickness, see `keep_plates`.
-        dense_mm: nearer to the hole than this every point of the lattice is used, farther every fourth.
-        fade_mm: a voxel's weight falls by 1/e for so much distance to the hole.
-        reach_mm: voxels farther from the hole are left out.
-        kernel_mm: length over which the rim's residual is carried into the hole.
-        kernel_noise: share of the residual taken for noise (a standard deviation, mm).
+        dense_mm: nearer to the hole than the first every point of the lattice is used, nearer than the second every
+            fourth, farther every 32nd.
+        rough_dense_mm: the same in quick fits.
+        noise_mm: standard deviation of what the model need not explain at the hole's rim.
+        fade_mm: a point counts less by 1/e for so much distance to the hole.
+        mirror_mm: a point by the hole's mirror image counts as if so far from the hole.
+        reach_mm: points farther from the hole are left out.
         rounds: how often the hole is outlined anew by a quick fit before the final one.
         rough_grow_mm: room given to the hole's outline in quick fits.
         grow_mm: ... and in the final one.
@@ -64,15 +64,15 @@ class Settings:
         seed: which jitters are drawn.
     """
 
-    ridge: float = 0.01
     modes: int = 150
     pairs: int = 8
-    plate: float = 0.55
-    dense_mm: float = 8.0
-    fade_mm: float = 6.0
+    plate: float = 0.5
+    dense_mm: tuple[float, float] = (6.0, 12.0)
+    rough_dense_mm: tuple[float, float] = (2.0, 8.0)
+    noise_mm: float = 0.25
+    fade_mm: float = 3.0
+    mirror_mm: float = 10.0
     reach_mm: float = 24.0
-    kernel_mm: float = 10.0
-    kernel_noise: float = 0.3
     rounds: int = 1
     rough_grow_mm: float = 5.0
     grow_mm: float = 3.3
@@ -87,14 +87,12 @@ class Trusted:
     Args:
         mm: (P, 3) where, in the box.
         distance_mm: (P,) signed distance there.
-        gap_mm: (P,) distance to the hole.
-        weight: (P,) how much each counts in a fit.
+        noise_mm: (P,) how exactly a fit need not reproduce it: a standard deviation.
     """
 
     mm: F32
     distance_mm: F32
-    gap_mm: F32
-    weight: F32
+    noise_mm: F32
 
 
 class ShapePrior:
@@ -164,8 +162,10 @@ class ShapePrior:
     def _rough(self, field: BoxField, hole: BoolArray) -> SoftField:
         """A quick completion around a hole."""
         gap_mm = distance_mm(hole, self.settings.rough_grow_mm)
-        fitted = self._fit(self._trusted(field, gap_mm), self.moves[:3], min(100, self.settings.modes))
-        values = self._plates(self._read(fitted, None, gap_mm, READ_MM), field, gap_mm)
+        fitted = self._fit(
+            self._trusted(field, gap_mm, self.settings.rough_dense_mm), self.moves[:3], min(100, self.settings.modes)
+        )
+        values = self._plates(self._read(fitted, gap_mm, READ_MM), field, gap_mm)
         return SoftField(values, (gap_mm <= READ_MM) & vault(), fitted.misfit_mm)
 
     def _plates(self, values: F32, field: BoxField, gap_mm: F32) -> F32:
@@ -201,50 +201,40 @@ class ShapePrior:
             gap_mm: float32 on the box grid: 0 where missing bone may lie, elsewhere the distance to there, mm.
             read_mm: as for `complete`.
         """
-        known = self._trusted(field, gap_mm)
+        known = self._trusted(field, gap_mm, self.settings.dense_mm)
         final = self._fit(known, self.moves, self.settings.modes)
-        values = self._read(final, self._rim(known, final), gap_mm, read_mm)
+        values = self._read(final, gap_mm, read_mm)
         values = close_outside(self._plates(values, field, gap_mm), gap_mm, self._outside)
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
 
-    def _trusted(self, field: BoxField, gap_mm: F32) -> Trusted:
+    def _trusted(self, field: BoxField, gap_mm: F32, dense_mm: tuple[float, float]) -> Trusted:
         """Points near the hole whose distance says nothing of the hole."""
         points = lattice(self.model.spacing_mm)
         gap = read_box(gap_mm, points.mm)
-        near = (gap > 0) & (gap < np.where(points.sparse, self.settings.reach_mm, self.settings.dense_mm))
-        where, gap = points.mm[near], gap[near]
+        # The other side of the head tells of this one, but less than its own rim does.
+        far = np.minimum(gap, read_box(gap_mm, points.mm * MIRRORED) + self.settings.mirror_mm)
+        share = np.select([far < reach for reach in dense_mm], LEVELS[:2], LEVELS[2])
+        used = (gap > 0) & (far < self.settings.reach_mm) & (points.level >= share)
+        where, gap = points.mm[used], gap[used]
         distance = np.clip(read_box(field.distance_mm, where), -TRUNCATION_MM, TRUNCATION_MM)
         known = read_box(field.known.astype(np.float32), where) > 0.99
         own = (np.abs(distance) <= gap) & known
-        where, distance, gap = where[own], distance[own], gap[own]
-        share = np.where(gap < self.settings.dense_mm, 1.0, SPARSE)
-        weight = share * np.exp(-gap / self.settings.fade_mm)
-        return Trusted(where, distance, gap, weight.astype(np.float32))
+        variance = self.settings.noise_mm**2 * np.exp(far[used][own] / self.settings.fade_mm) / share[used][own]
+        return Trusted(where[own], distance[own], np.sqrt(variance).astype(np.float32))
 
     def _fit(self, known: Trusted, moves: list[Jitter], modes: int) -> Fit:
-        weight = known.weight
-        return fit(self.model, moves, known.mm, known.distance_mm, weight, ridge=self.settings.ridge, modes=modes)[0]
+        return fit(self.model, moves, known.mm, known.distance_mm, known.noise_mm, modes=modes)[0]
 
-    def _rim(self, known: Trusted, final: Fit) -> Kernel | None:
-        """The residual along the rim, ready to be carried into the hole."""
-        rim = np.flatnonzero((known.gap_mm < 10.0) & (np.abs(known.distance_mm) < 4.0))
-        rim = rim[:: max(1, len(rim) // MOST_RIM_POINTS)]
-        if len(rim) < 50:
-            return None
-        residual = known.distance_mm[rim] - final.at(known.mm[rim])
-        return Kernel.fit(known.mm[rim], residual, self.settings.kernel_mm, self.settings.kernel_noise)
-
-    def _read(self, final: Fit, rim: Kernel | None, gap_mm: F32, read_mm: float) -> F32:
+    def _read(self, final: Fit, gap_mm: F32, read_mm: float) -> F32:
         """The completed surface on the box grid, around the hole; air elsewhere."""
         out = np.full(gap_mm.shape, AIR_MM, np.float32)
         near = gap_mm <= read_mm
         points = box_grid().to_world(np.argwhere(near)).astype(np.float32)
-        values = final.at(points)
-        if rim is not None:
-            values += rim.at(points)
-        out[near] = values
+        out[near] = final.at(points)
         return out
 
+
+MIRRORED = np.array([-1.0, 1.0, 1.0], np.float32)
 
 MIRROR_ABSENT_MM = 2.5
 """Bone of the other side is missing here if no bone is within this distance: heads are not so symmetric that less
@@ -255,38 +245,6 @@ ASYMMETRY_MM = 3.0
 
 THINNEST_MM = -0.8
 """Usual depths above this are thin lamellae that may well be absent."""
-
-MOST_RIM_POINTS = 1500
-"""Points of the rim whose residual is carried into the hole."""
-
-
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """Kernel regression of residuals: smooth, and back to zero away from the points."""
-
-    points_mm: F32
-    weights: F32
-    length_mm: float
-
-    @classmethod
-    def fit(cls, points_mm: F32, residual_mm: F32, length_mm: float, noise_mm: float) -> Kernel:
-        """Fit residuals at (P, 3) points, taking ``noise_mm`` of each for noise."""
-        from scipy.linalg import solve
-
-        system = _gaussian(points_mm, points_mm, length_mm).astype(np.float64)
-        system.flat[:: len(system) + 1] += noise_mm**2
-        weights = solve(system, residual_mm.astype(np.float64), assume_a="pos")
-        return cls(points_mm, weights.astype(np.float32), length_mm)
-
-    def at(self, points_mm: F32) -> F32:
-        """Values at (N, 3) points."""
-        chunks = np.array_split(points_mm, max(1, len(points_mm) // 8000))
-        return np.concatenate([_gaussian(chunk, self.points_mm, self.length_mm) @ self.weights for chunk in chunks])
-
-
-def _gaussian(a: F32, b: F32, length_mm: float) -> F32:
-    square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    return np.asarray(np.exp(-np.maximum(square, 0) / (2 * np.float32(length_mm) ** 2)), np.float32)
 
 
 def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: float) -> F32:
@@ -407,15 +365,15 @@ class Lattice:
 
     Args:
         mm: (P, 3) float32: every other voxel centre of the model's grid, as on a chessboard.
-        sparse: (P,) bool: every fourth of them, for places where neighbours say nearly the same.
+        level: (P,) float32: the largest of `LEVELS` to whose thinned lattice each belongs.
     """
 
     mm: F32
-    sparse: BoolArray
+    level: F32
 
 
-SPARSE = 4.0
-"""How many points of the lattice each of its sparse points stands for."""
+LEVELS = (1.0, 4.0, 32.0)
+"""For how many points each stands that is left when the lattice is thinned."""
 
 
 @lru_cache(maxsize=2)
@@ -425,4 +383,5 @@ def lattice(spacing_mm: float) -> Lattice:
     index = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
     offset = np.column_stack([np.abs(index[:, 0] - grid.shape[0] // 2), index[:, 1:]])
     board = offset.sum(axis=1) % 2 == 0
-    return Lattice(grid.to_world(index[board]).astype(np.float32), (offset[board] % 2 == 0).all(axis=1))
+    even = [(offset[board] % step == 0).all(axis=1) for step in (4, 2)]
+    return Lattice(grid.to_world(index[board]).astype(np.float32), np.select(even, LEVELS[:0:-1], LEVELS[0]))
