@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,14 +96,17 @@ def reconstruct(
     """
     clock = _Clock(progress)
     completer = load_engine(engine)
-    with clock.stage("bone"):
-        defective = bone_of(volume, kind)
-        box = bounding_box(defective.mask)
-        if box is None:
-            raise InputError("the mask is empty: no voxel is bone")
-        skull = defective.crop(box)
-    with clock.stage("pose"):
-        frame = locate(skull, completer.template)
+    with ThreadPoolExecutor(1) as beside:
+        ready = beside.submit(completer.prepare)
+        with clock.stage("bone"):
+            defective = bone_of(volume, kind)
+            box = bounding_box(defective.mask)
+            if box is None:
+                raise InputError("the mask is empty: no voxel is bone")
+            skull = defective.crop(box)
+        with clock.stage("pose"):
+            frame = locate(skull, completer.template)
+            ready.result()
     with clock.stage("hole"):
         frame, boxed, sketch = settle(skull, frame, completer)
     with clock.stage("completion"):

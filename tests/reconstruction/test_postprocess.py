@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_dilation
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 from tests.heads import EDGE, FLOOR_MM, SIDE, Ball, Head, dice, grid_around, rigid, scan, true_frame, truth_of
+from tests.strategies import grids, rotations, shapes, spacings
 
 from calvaria.reconstruction.box import box_grid
-from calvaria.reconstruction.postprocess import MIN_PIECE_ML, to_patch, without_flakes
+from calvaria.reconstruction.postprocess import MIN_PIECE_ML, below_zero, to_patch, without_flakes
 from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume import Grid, Volume
@@ -101,6 +104,23 @@ def slab(thickness: int, spacing_mm: float = 0.5) -> np.ndarray:
     out[2:-2, 2:-2, 10] = True
     out[q:-q, q:-q, 10 : 10 + thickness] = True
     return out
+
+
+@given(st.integers(0, 10**6), rotations(), grids(shapes(9, 40), spacings(0.4, 2.5)))
+def test_a_field_is_negative_where_its_trilinear_values_are(seed, turn, grid):
+    rng = np.random.default_rng(seed)
+    shape = (21, 24, 18)
+    to_world = np.eye(4)
+    to_world[:3, :3], to_world[:3, 3] = turn, grid.to_world((np.array(grid.shape) - 1) / 2)
+    place = Grid.isotropic(shape, 1.6, -0.8 * (np.array(shape) - 1)).moved(to_world)
+    values = gaussian_filter(rng.standard_normal(shape), 1.5).astype(np.float32) + np.float32(rng.uniform(-0.05, 0.2))
+    index = np.moveaxis(place.to_index(grid.centres_mm()), -1, 0)
+    inside = ((index >= 0) & (index <= np.array(shape).reshape(3, 1, 1, 1) - 1)).all(axis=0)
+    expected = map_coordinates(values, index, order=1, mode="nearest")
+    found = below_zero(Volume(values, place), grid)
+    assert not found[~inside].any()
+    clear = inside & (np.abs(expected) > 1e-5)
+    np.testing.assert_array_equal(found[clear], expected[clear] < 0)
 
 
 def test_flakes_go_and_the_body_keeps_its_edge():

@@ -60,7 +60,7 @@ def test_a_lamella_that_both_sides_lack_is_given_back_on_both():
 
 def test_a_sketch_saves_the_search_and_changes_nothing():
     field, engine = boxed(Head(20, (SIDE,))), family_engine()
-    sketch = engine.sketch(field)
+    sketch = engine.sketch(field, engine.sketch(field))
     assert sketch.region.any()
     given, own = engine.complete(field, sketch), engine.complete(field)
     np.testing.assert_array_equal(given.distance_mm, own.distance_mm)

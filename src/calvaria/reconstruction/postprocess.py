@@ -10,8 +10,8 @@ from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume.components import label
 from calvaria.volume.distance import distance_to
+from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Box, Grid
-from calvaria.volume.resample import resample
 from calvaria.volume.sampler import known_mask
 from calvaria.volume.volume import Volume, bounding_box
 
@@ -28,6 +28,9 @@ FLAKE_MM = 0.6
 
 REACH_MM = 1.2
 """How far beyond the body a thin edge may run: the rim tapers, it does not spread."""
+
+BLOCK = 16
+"""Voxels along the edge of the blocks in which a field is read."""
 
 MIN_PIECE_ML = 0.5
 """Loose pieces smaller than this are dropped; a hole that matters needs more bone."""
@@ -56,7 +59,7 @@ def to_patch(soft: SoftField, frame: CanonicalFrame, defective: Volume) -> Volum
         return patch
     part = defective.crop(box)
     place = box_grid().moved(box_to_world(frame))
-    missing = (resample(Volume(distance, place), part.grid, fill=1.0).data < 0) & ~part.mask
+    missing = below_zero(Volume(distance, place), part.grid) & ~part.mask
     if frame.cuts:
         missing &= known_mask(part, [cut.moved(frame.to_world) for cut in frame.cuts])
     out[box] = without_flakes(Volume(missing, part.grid))
@@ -77,6 +80,30 @@ def _reach(bone: BoolArray, frame: CanonicalFrame, grid: Grid) -> Box | None:
         return None
     a, b, c = (slice(int(i), int(j)) for i, j in zip(low, high, strict=True))
     return a, b, c
+
+
+def below_zero(field: Volume, grid: Grid) -> BoolArray:
+    """Where a field, read trilinear at a grid's voxel centres, is negative; outside the field it is not.
+
+    Only blocks of voxels that some negative value can reach are read: a patch is a thin, curved plate in a large box.
+    """
+    from scipy import ndimage
+
+    to_field = field.grid.inverse @ grid.affine
+    half = np.abs(to_field[:3, :3]).sum(axis=1) * (BLOCK - 1) / 2
+    reach = [2 * int(np.ceil(h + 1)) + 1 for h in half]
+    near = ndimage.minimum_filter(field.data, reach, mode="nearest") < 0
+    starts = np.stack(np.meshgrid(*(np.arange(0, n, BLOCK) for n in grid.shape), indexing="ij")).reshape(3, -1)
+    middle = np.rint(to_field[:3, :3] @ (starts + (BLOCK - 1) / 2) + to_field[:3, 3:]).astype(int)
+    starts = starts[:, near[tuple(np.clip(middle, 0, np.array(near.shape)[:, None] - 1))]]
+    steps = np.indices((BLOCK, BLOCK, BLOCK)).reshape(3, -1)
+    out = np.zeros(grid.shape, bool)
+    for some in np.array_split(starts, max(1, starts.shape[1] // 64), axis=1):
+        index = (some[:, :, None] + steps[:, None]).reshape(3, -1)
+        index = index[:, (index < np.array(grid.shape)[:, None]).all(axis=0)]
+        values = trilinear_at(field.data.reshape(-1), field.shape, to_field[:3, :3] @ index + to_field[:3, 3:])
+        out[tuple(index)] = values < 0
+    return out
 
 
 def without_flakes(missing: Volume) -> BoolArray:

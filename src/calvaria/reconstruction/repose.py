@@ -7,11 +7,22 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.reconstruction.box import FINE_MM, HALF_X_MM, HALF_Y_MM, TOP_MM, BoxField, box_grid, box_to_world, to_box
+from calvaria.reconstruction.box import (
+    FINE_MM,
+    HALF_X_MM,
+    HALF_Y_MM,
+    TOP_MM,
+    TRUNCATION_MM,
+    BoxField,
+    box_grid,
+    box_to_world,
+    to_box,
+)
 from calvaria.reconstruction.soft import Engine, SoftField
 from calvaria.skull.canonical import CanonicalFrame, coarse_bone, relocate
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.resample import coarsen
+from calvaria.volume.sampler import known_mask
 from calvaria.volume.volume import Volume
 
 SETTLED_MM = 1.5
@@ -38,16 +49,20 @@ def settle(skull: Volume, frame: CanonicalFrame, engine: Engine) -> tuple[Canoni
     """
     fine, coarse = coarsen(skull, FINE_MM), coarse_bone(skull)
     field = to_box(fine, frame)
-    for _ in range(MOST_TURNS):
-        sketch = engine.sketch(field)
+    sketch = engine.sketch(field)
+    for turn in range(MOST_TURNS):
         if not sketch.region.any():
             break
         before, frame = frame, relocate(filled(coarse, frame, sketch), frame, engine.template)
-        field = to_box(fine, frame)
-        if displacement_mm(before, frame) < SETTLED_MM:
-            return frame, field, moved(sketch, before, frame)
-    else:
-        sketch = engine.sketch(field)
+        stays = displacement_mm(before, frame) < SETTLED_MM
+        last = stays or turn == MOST_TURNS - 1
+        # The thin walls that are lost on the way by interpolation do not show in a sketch.
+        field = to_box(fine, frame) if last else _moved_field(field, before, frame)
+        sketch = moved(sketch, before, frame)
+        if turn == 0 or not stays:
+            sketch = engine.sketch(field, sketch)
+        if last:
+            break
     return frame, field, sketch
 
 
@@ -80,15 +95,29 @@ def moved(sketch: SoftField, before: CanonicalFrame, after: CanonicalFrame) -> S
     return SoftField(distance, distance < OUTSIDE_MM, sketch.misfit_mm)
 
 
+def _moved_field(field: BoxField, before: CanonicalFrame, after: CanonicalFrame) -> BoxField:
+    """A skull carried over into another frame by interpolation."""
+    grid = box_grid().moved(box_to_world(after))
+    distance = _read(field.distance_mm, grid.centres_mm().reshape(-1, 3), before, TRUNCATION_MM).reshape(grid.shape)
+    return BoxField(distance, known_mask(Volume(distance, grid), [cut.moved(after.to_world) for cut in after.cuts]))
+
+
 def _at(
     distance_mm: NDArray[np.float32],
     region: NDArray[np.bool_],
     points_mm: NDArray[np.float64],
     frame: CanonicalFrame,
 ) -> NDArray[np.float32]:
-    """Distance at (N, 3) world points; `OUTSIDE_MM` beyond the region."""
+    """Distance of a sketch at (N, 3) world points; `OUTSIDE_MM` beyond the region."""
+    values = np.where(region, np.minimum(distance_mm, OUTSIDE_MM), np.float32(OUTSIDE_MM))
+    return _read(values, points_mm, frame, OUTSIDE_MM)
+
+
+def _read(
+    values: NDArray[np.float32], points_mm: NDArray[np.float64], frame: CanonicalFrame, outside: float
+) -> NDArray[np.float32]:
+    """Values on the box grid of a frame at (N, 3) world points, trilinear; ``outside`` beyond the grid."""
     to_index = np.linalg.inv(box_grid().moved(box_to_world(frame)).affine)
     index = to_index[:3, :3] @ points_mm.T + to_index[:3, 3:]
-    # Shifted, so that what `trilinear_at` gives outside the grid, zero, means far away.
-    values = np.where(region, np.minimum(distance_mm, OUTSIDE_MM), OUTSIDE_MM) - OUTSIDE_MM
-    return trilinear_at(values.reshape(-1).astype(np.float32), box_grid().shape, index) + np.float32(OUTSIDE_MM)
+    # Shifted, since `trilinear_at` gives zero outside the grid.
+    return trilinear_at((values - np.float32(outside)).reshape(-1), box_grid().shape, index) + np.float32(outside)

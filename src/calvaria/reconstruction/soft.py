@@ -41,8 +41,11 @@ class Engine(Protocol):
     def template(self) -> Template:
         """The mean skull that defines the poses which the engine was made with."""
 
-    def sketch(self, field: BoxField) -> SoftField:
-        """Complete a skull roughly and quickly, well enough to see its pose."""
+    def prepare(self) -> None:
+        """Make what needs no skull; may run beside other work, before the first skull is given."""
+
+    def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
+        """Complete a skull roughly and quickly, well enough to see its pose; anew from an earlier sketch, if given."""
 
     def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
-        """Complete a skull, from a sketch if there is one already."""
+        """Complete a skull, from a sketch that was renewed once or oftener, if there is one already."""

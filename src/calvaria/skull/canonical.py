@@ -42,7 +42,7 @@ COARSE_MM = 3.0
 REGION_MM = ((-84.0, 84.0), (-104.0, 104.0), (-16.0, 86.0))
 """Where skulls are compared: the calvaria, which every head scan shows; the face differs and is often cut."""
 
-LEVELS = ((8.0, 9.0), (5.0, 6.0), (3.0, 5.0))
+LEVELS = ((8.0, 9.0), (5.0, 8.0), (3.0, 7.0))
 """Smoothing of the bone and spacing of the compared points, mm, coarse to fine."""
 
 GOOD_COST = 0.22

@@ -1,9 +1,8 @@
 """The recipe of the shape prior: from a folder of skulls to one file of weights.
 
 1. The mean skull, from the complete skulls (`training.template`).
-2. Complete skulls, brought into the common box, are examples as they are.
-3. A first model of these finds the pose of the skulls whose truth is not public and fills their holes, as it would for
-   a patient; they become examples too.
+2. Every skull is brought into the common box; complete ones are examples as they are.
+3. A first model of these fills the holes of the skulls whose truth is not public; they become examples too.
 4. Principal modes of all examples and their mirror images.
 
 Steps 2 and 3 keep a file a skull in a work folder and go on where they were interrupted.
@@ -26,10 +25,8 @@ from calvaria.data.split import load_split
 from calvaria.errors import InputError
 from calvaria.models import ModelInfo, register
 from calvaria.reconstruction.box import BoxField, box_grid, to_box
-from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM, ShapeModel, bone_depth, fit_modes
 from calvaria.reconstruction.shape_prior import ShapePrior, distance_mm
-from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import coarse_bone, locate
 from calvaria.skull.template import Template, template_from
@@ -87,7 +84,7 @@ def build(recipe: Recipe, note: Note) -> ModelInfo:
     note(f"{len(whole)} complete skulls, {len(holed)} with a hole, for training")
     with ProcessPoolExecutor(recipe.jobs) as executor:
         template = _template(whole, work, executor, note)
-        _fields(_by_truth(cases)[0], work, template, executor, note)
+        _fields(cases, work, template, executor, note)
         weights = work / "first.npz"
         if not weights.exists():
             note("first model")
@@ -95,7 +92,7 @@ def build(recipe: Recipe, note: Note) -> ModelInfo:
             _save(weights, **first.to_arrays(), **template_arrays(template))
         _fill(holed, work, weights, executor, note)
     whole, holed = _by_truth(cases)
-    files = [work / f"{case.id}.npz" for case in [*whole, *holed]]
+    files = [work / f"{case.id}.npz" for case in whole] + [work / f"{case.id}.filled.npz" for case in holed]
     model = _model([file for file in files if file.exists()])
     note(f"{model.people} people, {model.count} modes")
     return _write(recipe, model, template)
@@ -192,7 +189,7 @@ def _field(job: tuple[SkullCase, Path, Template]) -> str:
 
 
 def _fill(cases: Sequence[SkullCase], work: Path, weights: Path, executor: Executor, note: Note) -> None:
-    jobs = [(case, work / f"{case.id}.npz", weights) for case in cases if not (work / f"{case.id}.npz").exists()]
+    jobs = [(case.id, work, weights) for case in cases if not (work / f"{case.id}.filled.npz").exists()]
     _report(executor.map(_fill_one, jobs), len(jobs), "holes filled", note)
 
 
@@ -200,27 +197,25 @@ _ENGINES: dict[Path, ShapePrior] = {}
 """The first model, loaded once in each worker process."""
 
 
-def _fill_one(job: tuple[SkullCase, Path, Path]) -> str:
-    case, path, weights = job
+def _fill_one(job: tuple[str, Path, Path]) -> str:
+    name, work, weights = job
     if weights not in _ENGINES:
         arrays = dict(np.load(weights))
         _ENGINES[weights] = ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays))
-    engine = _ENGINES[weights]
-    skull = _source(case)
-    _, field, sketch = settle(skull, locate(skull, engine.template), engine)
-    filled = fill(field, engine, sketch)
+    field = load_field(work / f"{name}.npz")
+    filled = fill(field, _ENGINES[weights])
     if filled is not None:
-        _save_field(path, filled)
-    return case.id
+        _save_field(work / f"{name}.filled.npz", filled)
+    return name
 
 
-def fill(field: BoxField, engine: ShapePrior, sketch: SoftField | None = None) -> BoxField | None:
+def fill(field: BoxField, engine: ShapePrior) -> BoxField | None:
     """A skull with its holes filled by the prior, as an example for the next model; None if no hole is found.
 
     Where the hole could be felt (the nearest known surface is farther than the hole), the completed surface's distance
     replaces the measured one.
     """
-    soft = engine.complete(field, sketch, FILL_MM)
+    soft = engine.complete(field, read_mm=FILL_MM)
     if not soft.region.any():
         return None
     gap_mm = distance_mm(soft.region, 0.0)
