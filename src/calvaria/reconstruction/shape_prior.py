@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, frontal_floor, vault
+from calvaria.reconstruction.cover import without_covered
 from calvaria.reconstruction.find import real_holes
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
@@ -176,19 +177,21 @@ class ShapePrior:
         predicted = (rough.distance_mm < 0) & rough.region
         mirrored = (field.distance_mm[::-1] < 0) & (field.distance_mm > MIRROR_ABSENT_MM)
         missing = ndimage.binary_opening(predicted & absent) | (mirrored & absent)
-        return real_holes(missing, predicted & absent, field, self.settings.smallest_ml * 0.67)
+        missing = without_covered(missing, field.distance_mm < 0)
+        return real_holes(missing, missing & predicted, field, self.settings.smallest_ml * 0.67)
 
     def _only_holes(self, soft: SoftField, field: BoxField) -> SoftField:
         """The completion without what turned out to be no hole.
 
         In the frontal floor a lamella stays only if the other side has one, or lacks one too.
         """
-        added = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
+        filled = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
+        added = without_covered(filled, field.distance_mm < 0)
         missing = added & (~frontal_floor() | (field.distance_mm[::-1] < ASYMMETRY_MM) | added[::-1])
         real = real_holes(missing, missing, field, self.settings.smallest_ml * 0.6)
         if not real.any():
             return _no_hole()
-        return SoftField(np.where(added & ~real, AIR_MM, soft.distance_mm), soft.region, soft.misfit_mm)
+        return SoftField(np.where(filled & ~real, AIR_MM, soft.distance_mm), soft.region, soft.misfit_mm)
 
     def complete_known(self, field: BoxField, gap_mm: F32, read_mm: float = READ_MM) -> SoftField:
         """Complete a skull whose hole is known.
