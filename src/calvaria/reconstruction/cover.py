@@ -28,16 +28,14 @@ UNDERCUT_MM = 3.0
 """So far beyond what is openly missing, bone may be missing under cover."""
 
 
-def without_covered(missing: BoolArray, bone: BoolArray) -> BoolArray:
-    """Missing bone, without what would fill a frontal sinus whose outer wall is there.
+def behind_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
+    """Those places of the sinuses' zone that have a wall before them.
 
     Args:
-        missing: bool on the box grid.
+        places: bool on the box grid: where to look.
         bone: what is there, on the same grid.
     """
-    from scipy import ndimage
-
-    voxels = np.argwhere(missing)
+    voxels = np.argwhere(places)
     points = box_grid().to_world(voxels)
     front = (points[:, 1] < BACK_MM) & (points[:, 2] < TOP_MM)
     voxels, out = voxels[front], points[front] - HEAD_CENTRE_MM
@@ -47,11 +45,24 @@ def without_covered(missing: BoolArray, bone: BoolArray) -> BoolArray:
         there = np.rint(voxels + step_mm * out).astype(int)
         inside = ((there >= 0) & (there < bone.shape)).all(axis=1)
         covered[inside] |= bone[tuple(there[inside].T)]
-    open_ = missing.copy()
-    open_[tuple(voxels[covered].T)] = False
-    box = bounding_box(open_, (2, 2, 2))
+    behind = np.zeros_like(places)
+    behind[tuple(voxels[covered].T)] = True
+    return behind
+
+
+def without_covered(missing: BoolArray, bone: BoolArray) -> BoolArray:
+    """Missing bone, without what would fill a frontal sinus whose outer wall is there.
+
+    Args:
+        missing: bool on the box grid.
+        bone: what is there, on the same grid.
+    """
+    from scipy import ndimage
+
+    openly = missing & ~behind_wall(missing, bone)
+    box = bounding_box(openly, (2, 2, 2))
     if box is None:
-        return open_
+        return openly
     kept = np.zeros_like(missing)
-    kept[box] = missing[box] & (ndimage.distance_transform_edt(~open_[box], sampling=SPACING_MM) <= UNDERCUT_MM)
+    kept[box] = missing[box] & (ndimage.distance_transform_edt(~openly[box], sampling=SPACING_MM) <= UNDERCUT_MM)
     return kept

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, frontal_floor, vault
-from calvaria.reconstruction.cover import without_covered
+from calvaria.reconstruction.cover import behind_wall, without_covered
 from calvaria.reconstruction.find import real_holes
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
@@ -204,8 +204,13 @@ class ShapePrior:
         known = self._trusted(field, gap_mm, self.settings.dense_mm)
         final = self._fit(known, self.moves, self.settings.modes)
         values = self._read(final, gap_mm, read_mm)
-        values = close_outside(self._plates(values, field, gap_mm), gap_mm, self._outside)
+        values = close_outside(self._plates(values, field, gap_mm), self._outer(field, gap_mm))
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
+
+    def _outer(self, field: BoxField, gap_mm: F32) -> BoolArray:
+        """Where the outside of the head may be missing: not behind a wall that stands."""
+        near = self._outside & (gap_mm <= REGION_MM)
+        return near & ~behind_wall(near, field.distance_mm < 0)
 
     def _trusted(self, field: BoxField, gap_mm: F32, dense_mm: tuple[float, float]) -> Trusted:
         """Points near the hole whose distance says nothing of the hole."""
@@ -279,20 +284,19 @@ def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: fl
     return out
 
 
-def close_outside(values: F32, gap_mm: F32, outer: BoolArray) -> F32:
+def close_outside(values: F32, outer: BoolArray) -> F32:
     """Deepen the valley of a thin completion on the outside of the head, so that no gap is left in it.
 
     Args:
         values: completed distances on the box grid.
-        gap_mm: distance to the hole's outline.
-        outer: where the bone is the outside of the head.
+        outer: where the missing bone is the outside of the head.
 
     Returns:
         The distances; lowered by at most `DEEPEST_MM`.
     """
     from scipy import ndimage
 
-    inside = bounding_box((gap_mm <= REGION_MM) & outer)
+    inside = bounding_box(outer)
     if inside is None:
         return values
     # Next to bone some neighbour is deep enough, so that only the valley itself and what lies over it are lowered.
