@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calvaria.reconstruction.box import box_grid
-from calvaria.reconstruction.repose import OUTSIDE_MM, displacement_mm, filled, moved
+from calvaria.reconstruction.box import TRUNCATION_MM, BoxField, box_grid, box_to_world
+from calvaria.reconstruction.repose import OUTSIDE_MM, displacement_mm, filled, moved, moved_field
 from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import CanonicalFrame
+from calvaria.skull.edges import CutPlane
 from calvaria.volume import Grid, Volume
 from calvaria.volume.rotation import rotation_matrix
 
@@ -39,6 +40,23 @@ def test_a_field_stays_where_it_is_in_the_world():
     deep = np.abs(box_grid().centres_mm()).max(axis=-1) < 20
     wanted = 0.1 * (box_grid().centres_mm()[..., 0] + 10)
     np.testing.assert_allclose(found.distance_mm[deep], wanted[deep], atol=1e-3)
+
+
+def test_a_skull_stays_where_it_is_in_the_world_and_is_known_where_it_was_scanned():
+    cut = CutPlane(np.array([0.0, 0.0, -1.0]), 30.0)
+    before = frame((0.1, 0.0, 0.05), (3.0, -2.0, 1.0), (1.0, 1.02, 0.98))
+    place = frame((0.05, 0.1, 0.0), (5.0, 1.0, -3.0), (1.03, 1.0, 1.0))
+    after = CanonicalFrame(place.to_world, place.scale, 0.05, (cut,))
+    far = np.linalg.norm(box_grid().moved(box_to_world(before)).centres_mm(), axis=-1) - 40
+    ball = np.clip(far, -TRUNCATION_MM, TRUNCATION_MM).astype(np.float32)
+    found = moved_field(BoxField(ball, np.ones(ball.shape, bool)), before, after)
+    points = box_grid().moved(box_to_world(after)).centres_mm()
+    wanted = np.clip(np.linalg.norm(points, axis=-1) - 40, -TRUNCATION_MM, TRUNCATION_MM)
+    near = np.abs(wanted) < 8
+    np.testing.assert_allclose(found.distance_mm[near], wanted[near], atol=0.1)
+    assert (np.abs(found.distance_mm[np.abs(wanted) == TRUNCATION_MM]) > TRUNCATION_MM - 1.5).all()
+    at_cut = points @ cut.moved(after.to_world).normal - cut.moved(after.to_world).offset_mm
+    np.testing.assert_array_equal(found.known, at_cut < 0)
 
 
 def test_displacement_of_a_shift_and_of_a_scale():

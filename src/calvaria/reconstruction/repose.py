@@ -57,7 +57,7 @@ def settle(skull: Volume, frame: CanonicalFrame, engine: Engine) -> tuple[Canoni
         stays = displacement_mm(before, frame) < SETTLED_MM
         last = stays or turn == MOST_TURNS - 1
         # The thin walls that are lost on the way by interpolation do not show in a sketch.
-        field = to_box(fine, frame) if last else _moved_field(field, before, frame)
+        field = to_box(fine, frame) if last else moved_field(field, before, frame)
         sketch = moved(sketch, before, frame)
         if turn == 0 or not stays:
             sketch = engine.sketch(field, sketch)
@@ -95,7 +95,7 @@ def moved(sketch: SoftField, before: CanonicalFrame, after: CanonicalFrame) -> S
     return SoftField(distance, distance < OUTSIDE_MM, sketch.misfit_mm)
 
 
-def _moved_field(field: BoxField, before: CanonicalFrame, after: CanonicalFrame) -> BoxField:
+def moved_field(field: BoxField, before: CanonicalFrame, after: CanonicalFrame) -> BoxField:
     """A skull carried over into another frame by interpolation."""
     grid = box_grid().moved(box_to_world(after))
     distance = _read(field.distance_mm, grid.centres_mm().reshape(-1, 3), before, TRUNCATION_MM).reshape(grid.shape)
