@@ -138,10 +138,11 @@ def subvoxel_distance(fraction: F32, spacing_mm: tuple[float, ...], limit_mm: fl
     step = (here - foot) * spacing
     length = np.linalg.norm(step, axis=1)
     blurred = ndimage.gaussian_filter(fraction, 0.7)
-    normal = np.stack([g.reshape(-1)[seed] for g in np.gradient(blurred)], axis=1) / spacing
+    next_to = np.flatnonzero(distance[close] < 1.2 * float(spacing.max()))
+    normal = np.stack([g.reshape(-1)[seed[next_to]] for g in np.gradient(blurred)], axis=1) / spacing
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-6
-    along = np.abs((step * normal).sum(axis=1))
-    length = np.where(distance[close] < 1.2 * float(spacing.max()), np.minimum(along, length), length)
+    along = np.abs((step[next_to] * normal).sum(axis=1))
+    length[next_to] = np.minimum(along, length[next_to])
     out[close] = np.minimum(length, limit_mm)
     return np.where(inside, -out, out)
 

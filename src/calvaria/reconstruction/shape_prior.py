@@ -23,8 +23,9 @@ from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_
 from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import SPACING_MM
 from calvaria.skull.template import Template
+from calvaria.volume.distance import distance_to
 from calvaria.volume.gather import trilinear_at
-from calvaria.volume.volume import bounding_box
+from calvaria.volume.volume import Volume, bounding_box
 
 if TYPE_CHECKING:
     from calvaria.reconstruction.find import HoleFinder
@@ -351,11 +352,13 @@ def _no_hole() -> SoftField:
 
 
 def distance_mm(hole: BoolArray, grow_mm: float) -> F32:
-    """Distance to a hole grown by ``grow_mm``, on the box grid; 0 inside."""
-    from scipy import ndimage
+    """Distance to a hole grown by ``grow_mm``, on the box grid; 0 inside, `FAR_MM` from there on."""
+    distance = distance_to(Volume(hole, box_grid()), limit_mm=FAR_MM + grow_mm) - np.float32(grow_mm)
+    return np.maximum(distance, np.float32(0))
 
-    distance = ndimage.distance_transform_edt(~hole, sampling=SPACING_MM) - grow_mm
-    return np.asarray(np.maximum(distance, 0), np.float32)
+
+FAR_MM = 40.0
+"""What is farther from a hole than this is not looked at."""
 
 
 def read_box(values: F32, points_mm: NDArray[np.floating]) -> F32:
