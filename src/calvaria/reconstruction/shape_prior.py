@@ -354,7 +354,7 @@ def _no_hole() -> SoftField:
 def distance_mm(hole: BoolArray, grow_mm: float) -> F32:
     """Distance to a hole grown by ``grow_mm``, on the box grid; 0 inside, `FAR_MM` from there on."""
     distance = distance_to(Volume(hole, box_grid()), limit_mm=FAR_MM + grow_mm) - np.float32(grow_mm)
-    return np.maximum(distance, np.float32(0))
+    return np.asarray(np.maximum(distance, 0), np.float32)
 
 
 FAR_MM = 40.0
