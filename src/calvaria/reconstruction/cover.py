@@ -1,5 +1,6 @@
-"""Frontal sinuses opened by a hole: air behind a wall that stands is no missing bone.
+"""What the rays out of the head say: where its wall is missing, and where it stands.
 
+Frontal sinuses may be opened by a hole, and air behind a wall that stands is no missing bone.
 The model fills the sinuses of a person who has larger ones than most. But what was cut out was cut from outside, so
 where the forehead's outer wall stands nothing is missing behind it, save that a hole's edge may be undercut.
 """
@@ -24,6 +25,9 @@ HEAD_CENTRE_MM = np.array([0.0, 0.0, 10.0])
 DEEPEST_MM = 12.0
 """A wall covers what lies up to so far behind it; farther back the orbits' roofs begin, which a hole above may take."""
 
+STEP_MM = SPACING_MM / 2
+"""Rays are followed in steps of this."""
+
 UNDERCUT_MM = 3.0
 """So far beyond what is openly missing, bone may be missing under cover."""
 
@@ -35,19 +39,34 @@ def behind_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
         places: bool on the box grid: where to look.
         bone: what is there, on the same grid.
     """
+    points = box_grid().centres_mm()
+    front = places & (points[..., 1] < BACK_MM) & (points[..., 2] < TOP_MM)
+    return meets_bone(front, bone, np.arange(STEP_MM, DEEPEST_MM, STEP_MM))
+
+
+def lies_open(places: BoolArray, bone: BoolArray) -> BoolArray:
+    """Those places with no bone before or behind them: the head's wall is missing there.
+
+    Args:
+        places: bool on the box grid: where to look.
+        bone: what is there, on the same grid.
+    """
+    return places & ~meets_bone(places, bone, np.arange(-DEEPEST_MM, DEEPEST_MM, STEP_MM))
+
+
+def meets_bone(places: BoolArray, bone: BoolArray, steps_mm: NDArray[np.float64]) -> BoolArray:
+    """Those places from which some step along the ray out of the head's middle ends in bone; bool on the box grid."""
     voxels = np.argwhere(places)
-    points = box_grid().to_world(voxels)
-    front = (points[:, 1] < BACK_MM) & (points[:, 2] < TOP_MM)
-    voxels, out = voxels[front], points[front] - HEAD_CENTRE_MM
-    out /= SPACING_MM * np.linalg.norm(out, axis=1, keepdims=True)
-    covered = np.zeros(len(voxels), bool)
-    for step_mm in np.arange(SPACING_MM / 2, DEEPEST_MM, SPACING_MM / 2):
+    out = box_grid().to_world(voxels) - HEAD_CENTRE_MM
+    out /= SPACING_MM * np.maximum(np.linalg.norm(out, axis=1, keepdims=True), SPACING_MM)
+    met = np.zeros(len(voxels), bool)
+    for step_mm in steps_mm:
         there = np.rint(voxels + step_mm * out).astype(int)
         inside = ((there >= 0) & (there < bone.shape)).all(axis=1)
-        covered[inside] |= bone[tuple(there[inside].T)]
-    behind = np.zeros_like(places)
-    behind[tuple(voxels[covered].T)] = True
-    return behind
+        met[inside] |= bone[tuple(there[inside].T)]
+    meets = np.zeros_like(places)
+    meets[tuple(voxels[met].T)] = True
+    return meets
 
 
 def without_covered(missing: BoolArray, bone: BoolArray) -> BoolArray:

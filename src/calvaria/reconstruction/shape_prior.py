@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, frontal_floor, vault
-from calvaria.reconstruction.cover import behind_wall, without_covered
+from calvaria.reconstruction.cover import behind_wall, lies_open, without_covered
 from calvaria.reconstruction.find import real_holes
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
@@ -177,8 +177,12 @@ class ShapePrior:
         absent = (field.distance_mm > 0.3) & field.known & vault()
         predicted = (rough.distance_mm < 0) & rough.region
         mirrored = (field.distance_mm[::-1] < 0) & (field.distance_mm > MIRROR_ABSENT_MM)
-        missing = ndimage.binary_opening(predicted & absent) | (mirrored & absent)
-        missing = without_covered(missing, field.distance_mm < 0)
+        lacking, bone = predicted & absent, field.distance_mm < 0
+        # A surface that merely lies elsewhere leaves slivers; so does a thin plate, but with no bone before or behind.
+        missing = ndimage.binary_opening(lacking) | (mirrored & absent)
+        if VO:
+            missing |= lies_open(lacking & (field.distance_mm > 4.0) & self._outside & ~frontal_floor(), bone)
+        missing = without_covered(missing, bone)
         return real_holes(missing, missing & predicted, field, self.settings.smallest_ml * 0.67)
 
     def _only_holes(self, soft: SoftField, field: BoxField) -> SoftField:
@@ -240,6 +244,7 @@ class ShapePrior:
         return out
 
 
+VO = True
 MIRRORED = np.array([-1.0, 1.0, 1.0], np.float32)
 
 MIRROR_ABSENT_MM = 2.5
