@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from calvaria.reconstruction.box import box_grid
-from calvaria.reconstruction.cover import BACK_MM, DEEPEST_MM, TOP_MM, UNDERCUT_MM, without_covered
+from calvaria.reconstruction.cover import BACK_MM, DEEPEST_MM, TOP_MM, UNDERCUT_MM, lies_open, without_covered
 
 POINTS = box_grid().centres_mm()
 X, Y, Z = np.moveaxis(POINTS, -1, 0)
@@ -56,6 +56,16 @@ def test_the_orbits_roof_far_behind_the_brow_stays():
 
 def test_nothing_missing_stays_nothing():
     assert not without_covered(np.zeros(box_grid().shape, bool), WALL).any()
+
+
+def test_a_place_lies_open_where_no_bone_is_before_or_behind_it():
+    window = LOW & (np.abs(X) < 10) & (np.abs(Z) < 5)
+    wall = WALL & ~LOW
+    assert lies_open(WALL & window, wall)[WALL & window].all()
+    assert not lies_open(behind(0, 8) & window, WALL).any()  # the wall stands before it
+    before = window & (Y < -83) & (Y > -88)
+    assert not lies_open(before, WALL).any()  # ... behind it
+    np.testing.assert_array_equal(lies_open(before, wall), before)
 
 
 @settings(max_examples=8)

@@ -178,10 +178,9 @@ class ShapePrior:
         predicted = (rough.distance_mm < 0) & rough.region
         mirrored = (field.distance_mm[::-1] < 0) & (field.distance_mm > MIRROR_ABSENT_MM)
         lacking, bone = predicted & absent, field.distance_mm < 0
-        # A surface that merely lies elsewhere leaves slivers; so does a thin plate, but with no bone before or behind.
-        missing = ndimage.binary_opening(lacking) | (mirrored & absent)
-        if VO:
-            missing |= lies_open(lacking & (field.distance_mm > 4.0) & self._outside & ~frontal_floor(), bone)
+        # Slivers go: a surface that merely lies elsewhere. A thin plate looks alike, but far from bone it is no sliver.
+        plate = lies_open(lacking & (field.distance_mm > SLIVER_MM) & self._outside & ~frontal_floor(), bone)
+        missing = ndimage.binary_opening(lacking) | (mirrored & absent) | plate
         missing = without_covered(missing, bone)
         return real_holes(missing, missing & predicted, field, self.settings.smallest_ml * 0.67)
 
@@ -244,12 +243,14 @@ class ShapePrior:
         return out
 
 
-VO = True
 MIRRORED = np.array([-1.0, 1.0, 1.0], np.float32)
 
 MIRROR_ABSENT_MM = 2.5
 """Bone of the other side is missing here if no bone is within this distance: heads are not so symmetric that less
 would mean anything."""
+
+SLIVER_MM = 4.0
+"""Surfaces are predicted this exactly at least."""
 
 ASYMMETRY_MM = 3.0
 """Bone of one side has a counterpart on the other within this distance."""
