@@ -1,0 +1,157 @@
+"""Every metric by name: what it is, its unit, which way is better, where it was defined.
+
+The names are the keys of `measure`, the columns of every table and file, and what `compare` and rankings look up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["higher", "lower", "zero"]
+"""Which value is good; "zero": the nearer to zero, from either side."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Args:
+        name: key in Python and heading in files; ends in its unit.
+        title: heading on a terminal.
+        form: format of its values.
+        better: which way is better.
+        definition: in one or two sentences, with the choices made where a source leaves some open.
+        source: where it was defined.
+    """
+
+    name: str
+    title: str
+    form: str
+    better: Better
+    definition: str
+    source: str
+
+
+CHALLENGE = "AutoImplant 2021, official evaluation code"
+NIKOLOV = "Nikolov et al. 2018, arXiv:1809.04430 (surface-distance)"
+KODYM = "Kodym et al. 2021, doi:10.1016/j.cmpb.2021.106173"
+MEDPY = "MedPy, medpy.metric.binary"
+
+SURFACE_DICE = "Surface Dice: share of both surfaces' area that lies within {} mm of the other, measured at surfels."
+
+_ALL = (
+    Metric("dsc", "DSC", ".4f", "higher", "Dice overlap: 2 |P & T| / (|P| + |T|). 1 when both are empty.", CHALLENGE),
+    Metric(
+        "bdsc",
+        "bDSC",
+        ".4f",
+        "higher",
+        "Dice over the voxels whose centre is at most 10 mm from a voxel of the defective skull.",
+        CHALLENGE,
+    ),
+    Metric(
+        "hd_mm",
+        "HD mm",
+        ".2f",
+        "lower",
+        "Hausdorff distance between surface voxels (those that a 6-neighbour erosion takes away).",
+        CHALLENGE,
+    ),
+    Metric(
+        "hd95_mm",
+        "HD95 mm",
+        ".2f",
+        "lower",
+        "95th percentile of both directed distance sets between surface voxels, pooled.",
+        CHALLENGE,
+    ),
+    Metric(
+        "hd95_max_mm",
+        "HD95 max mm",
+        ".2f",
+        "lower",
+        "The larger of the 95th percentiles of the two directed distance sets between surface voxels.",
+        "as MONAI and most others compute it",
+    ),
+    Metric(
+        "hd95_area_mm",
+        "HD95 area mm",
+        ".2f",
+        "lower",
+        "The same with surfels, each counting by its area.",
+        NIKOLOV,
+    ),
+    Metric(
+        "sdsc_0.5mm", "SDSC 0.5", ".4f", "higher", "Share of both surfaces' area within 0.5 mm of the other.", NIKOLOV
+    ),
+    Metric("sdsc_1mm", "SDSC 1", ".4f", "higher", "Share of both surfaces' area within 1 mm of the other.", NIKOLOV),
+    Metric(
+        "msd_mm",
+        "MSD mm",
+        ".3f",
+        "lower",
+        "Mean surface distance: the mean of the two directed means over surfels, each counting by its area.",
+        NIKOLOV,
+    ),
+    Metric(
+        "assd_mm",
+        "ASSD mm",
+        ".3f",
+        "lower",
+        "Average symmetric surface distance: the mean of the two directed means over surface voxels.",
+        MEDPY,
+    ),
+    Metric(
+        "volume_error_percent",
+        "volume error %",
+        "+.1f",
+        "zero",
+        "Predicted less true volume, in percent of the true one.",
+        "-",
+    ),
+    Metric(
+        "outer_mm",
+        "outer mm",
+        ".3f",
+        "lower",
+        "Mean distance between the outer surfaces of the two patches, all outer voxels of both pooled. Outer: a face "
+        "on air once patch and skull are joined, and the surface blurred by 2 mm looks away from the head's middle.",
+        KODYM,
+    ),
+    Metric(
+        "border_mm",
+        "border mm",
+        ".3f",
+        "lower",
+        "Mean distance to the true outer surface from the outer voxels of the prediction that have bone of the skull "
+        "among their 26 neighbours. NaN where none has.",
+        KODYM,
+    ),
+    Metric(
+        "border_curvature_mse_mm4",
+        "border curvature MSE mm^-4",
+        ".2e",
+        "lower",
+        "Mean squared difference of the Gaussian curvature (eq. 7-8, blur of 2 mm) over the same voxels, mm^-4; times "
+        "0.0256 it is per voxel^4 at 0.4 mm, as published.",
+        KODYM,
+    ),
+    Metric(
+        "gap_mm",
+        "gap mm",
+        ".3f",
+        "lower",
+        "Mean over the skull's cut face (bone with a face on the true patch) of how much farther the prediction is "
+        "than the true patch; 0 for a patch that touches wherever the true one does.",
+        "ours",
+    ),
+    Metric(
+        "overlap_ml", "overlap ml", ".3f", "lower", "Volume of the prediction that lies in the defective skull.", "ours"
+    ),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+"""All metrics in the order in which tables show them."""
+
+__all__ = ["METRICS", "Better", "Metric"]

@@ -1,0 +1,135 @@
+"""All metrics of one case in one call."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.metrics.border import BorderErrors, border_errors, outer_surface
+from calvaria.metrics.score import Comparison
+from calvaria.metrics.surface import hausdorff_mm, nearest_mm
+from calvaria.metrics.surfels import surface_dice, surfels, weighted_mean, weighted_percentile
+from calvaria.volume.volume import BoolArray, Volume
+
+F64 = NDArray[np.float64]
+
+CENTROID_STRIDE = 4
+"""Every so many voxels along each axis of the skull are looked at for its centroid."""
+
+
+def measure(prediction: Volume, truth: Volume, defective: Volume) -> dict[str, float]:
+    """Compare a predicted patch with the true one by every metric.
+
+    Args:
+        prediction: mask of the predicted patch. May be empty.
+        truth: mask of the true patch, on the same grid. May be empty.
+        defective: mask of the defective skull, on the same grid; a complete skull may stand in for it.
+
+    Returns:
+        A value for every name in `METRICS`, in that order. Distances are 0 when both patches are empty and infinite
+        when one is; border figures are NaN where the prediction has no border.
+
+    Raises:
+        GeometryError: the three do not lie on one grid, or the grid is sheared (curvature is not defined there).
+        InputError: one of them is no mask.
+    """
+    case = Comparison(prediction, truth, defective)
+    head_mm = _centroid(defective)
+    # What follows lies in numpy and scipy, which let other threads run.
+    with ThreadPoolExecutor(2) as pool:
+        border = pool.submit(_border, case, head_mm)
+        values = {**_voxels(case), **_surfels(case)}
+        return {**values, **_named(border.result()), "gap_mm": gap_mm(case), "overlap_ml": _overlap_ml(case)}
+
+
+def _voxels(case: Comparison) -> dict[str, float]:
+    scores, there, back = case.scores, case.to_truth_mm, case.to_prediction_mm
+    return {
+        "dsc": scores.dsc,
+        "bdsc": scores.bdsc,
+        "hd_mm": hausdorff_mm(there, back, 100.0),
+        "hd95_mm": scores.hd95_mm,
+        "hd95_max_mm": _larger_percentile(there, back),
+    }
+
+
+def _larger_percentile(there: F64, back: F64) -> float:
+    if len(there) == 0 or len(back) == 0:
+        return hausdorff_mm(there, back)
+    return float(max(np.percentile(there, 95.0), np.percentile(back, 95.0)))
+
+
+def _surfels(case: Comparison) -> dict[str, float]:
+    ours, true = surfels(case.prediction, case.grid), surfels(case.truth, case.grid)
+    there, back = nearest_mm(ours.points_mm, true.points_mm), nearest_mm(true.points_mm, ours.points_mm)
+    areas = ours.area_mm2, true.area_mm2
+    return {
+        "hd95_area_mm": max(weighted_percentile(there, areas[0], 95.0), weighted_percentile(back, areas[1], 95.0)),
+        "sdsc_0.5mm": surface_dice(there, back, *areas, 0.5),
+        "sdsc_1mm": surface_dice(there, back, *areas, 1.0),
+        "msd_mm": _symmetric(weighted_mean(there, areas[0]), weighted_mean(back, areas[1])),
+        "assd_mm": _symmetric(_mean(case.to_truth_mm), _mean(case.to_prediction_mm)),
+        "volume_error_percent": case.scores.volume_error_percent,
+    }
+
+
+def _border(case: Comparison, head_mm: F64) -> BorderErrors:
+    prediction, truth = (Volume(mask, case.grid) for mask in (case.prediction, case.truth))
+    return border_errors(outer_surface(prediction, case.bone, head_mm), outer_surface(truth, case.bone, head_mm))
+
+
+def _named(border: BorderErrors) -> dict[str, float]:
+    return {
+        "outer_mm": border.outer_mm,
+        "border_mm": border.border_mm,
+        "border_curvature_mse_mm4": border.curvature_mse,
+    }
+
+
+def gap_mm(case: Comparison) -> float:
+    """How far the prediction stays from the skull's cut face, mean over the face, mm.
+
+    The face is the bone with a face on the true patch; from each of its voxels the distance to the prediction counts,
+    less that to the true patch. 0 without a face, infinite for an empty prediction.
+    """
+    face = np.argwhere(case.bone & _beside(case.truth))
+    if not len(face):
+        return 0.0
+    at = case.grid.to_world(face)
+    to_truth, to_ours = (nearest_mm(at, surface) for surface in (case.truth_surface_mm, case.prediction_surface_mm))
+    return float(np.maximum(to_ours - to_truth, 0.0).mean())
+
+
+def _beside(mask: BoolArray) -> BoolArray:
+    """Voxels with a face on the mask."""
+    from scipy.ndimage import binary_dilation
+
+    return np.asarray(binary_dilation(mask) & ~mask)
+
+
+def _overlap_ml(case: Comparison) -> float:
+    return case.scores.overlap_voxels * case.grid.voxel_volume_mm3 / 1000.0
+
+
+def _centroid(skull: Volume) -> F64:
+    """(3,) world mm, of a thinned skull; the middle of the grid for an empty one."""
+    thin = tuple(slice(None, None, CENTROID_STRIDE) for _ in range(3))
+    index = np.argwhere(skull.mask[thin]) * CENTROID_STRIDE
+    middle = index.mean(axis=0) if len(index) else (np.array(skull.shape) - 1) / 2
+    return np.asarray(skull.grid.to_world(middle))
+
+
+def _mean(distance_mm: F64) -> float:
+    return float(distance_mm.mean()) if len(distance_mm) else float("nan")
+
+
+def _symmetric(there: float, back: float) -> float:
+    """Mean of two directed means: of an empty surface there is none."""
+    if np.isnan(there) and np.isnan(back):
+        return 0.0
+    return float("inf") if np.isnan(there) or np.isnan(back) else (there + back) / 2
+
+
+__all__ = ["gap_mm", "measure"]

@@ -1,0 +1,117 @@
+"""All metrics together: their names, the cases that are known by heart, and that they agree with one another."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from tests.metrics.test_border import shells
+
+from calvaria.errors import GeometryError, InputError
+from calvaria.metrics import METRICS, measure, score
+from calvaria.volume import Grid, Volume
+
+
+def volumes(*masks: np.ndarray, grid: Grid | None = None) -> list[Volume]:
+    return [Volume(mask, grid or Grid.isotropic(masks[0].shape, 0.5)) for mask in masks]
+
+
+def blobs(seed: int, shape=(16, 15, 14)) -> list[np.ndarray]:
+    """A prediction and a truth that are alike, and a skull around them."""
+    rng = np.random.default_rng(seed)
+    first, second, third = (ndimage.gaussian_filter(rng.standard_normal(shape), 1.5) for _ in range(3))
+    truth = first > 0.05
+    return [first + 0.3 * second > 0.05, truth, (third > 0.05) & ~truth]
+
+
+def test_every_metric_of_the_catalogue_is_measured_and_no_other():
+    patch, bone = shells()
+    assert list(measure(patch, patch, patch.with_data(bone))) == list(METRICS)
+
+
+def test_every_metric_says_what_it_is_and_has_a_form():
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.definition.endswith(".")
+        assert metric.source
+        assert format(1.0, metric.form).startswith(("1", "+1"))
+
+
+def test_the_true_patch_is_perfect_by_every_metric():
+    patch, bone = shells()
+    found = measure(patch, patch, patch.with_data(bone))
+    for name, metric in METRICS.items():
+        assert found[name] == (1 if metric.better == "higher" else 0), name
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10**6))
+def test_the_figures_of_the_challenge_are_those_of_score_and_definitions_keep_their_order(seed):
+    case = volumes(*blobs(seed))
+    if not (case[0].mask.any() and case[1].mask.any()):
+        return
+    found, scores = measure(*case), score(*case)
+    assert (found["dsc"], found["bdsc"], found["hd95_mm"]) == (scores.dsc, scores.bdsc, scores.hd95_mm)
+    assert found["hd95_max_mm"] >= found["hd95_mm"] - 1e-9
+    assert found["hd_mm"] >= found["hd95_max_mm"]
+    assert found["sdsc_1mm"] >= found["sdsc_0.5mm"]
+    assert found["overlap_ml"] == pytest.approx(scores.overlap_voxels * 0.5**3 / 1000)
+
+
+def test_a_surface_moved_by_a_millimetre_is_a_millimetre_off():
+    grid = Grid.isotropic((40, 40, 30), 0.5)
+    z = np.indices(grid.shape)[2]
+    slab, moved = (z >= 8) & (z < 18), (z >= 8) & (z < 20)
+    inner = (slice(4, -4), slice(4, -4), slice(None))
+    masks = [np.zeros(grid.shape, bool) for _ in range(2)]
+    masks[0][inner], masks[1][inner] = moved[inner], slab[inner]
+    found = measure(*volumes(*masks, np.zeros(grid.shape, bool), grid=grid))
+    assert found["hd_mm"] == pytest.approx(1.0)
+    assert found["hd95_mm"] == found["hd95_max_mm"] == found["hd95_area_mm"] == pytest.approx(1.0)
+    assert found["sdsc_1mm"] == 1
+    assert found["volume_error_percent"] == pytest.approx(20)
+    # One of two faces is off by 1 mm, and parts of the sides.
+    assert 0.2 < found["msd_mm"] < 0.6
+
+
+def test_a_thinner_patch_leaves_a_gap_and_a_larger_one_overlaps():
+    patch, bone = shells(spacing=0.5)
+    small, _ = shells(spacing=0.5, gap_mm=1.0)
+    skull = patch.with_data(bone)
+    assert measure(small, patch, skull)["gap_mm"] == pytest.approx(1.0, abs=0.35)
+    large = patch.with_data(ndimage.binary_dilation(patch.mask, iterations=2))
+    found = measure(large, patch, skull)
+    assert found["gap_mm"] == 0
+    assert found["overlap_ml"] > 0.1
+
+
+def test_empty_patches():
+    patch, bone = shells()
+    nothing, skull = patch.with_data(np.zeros_like(patch.mask)), patch.with_data(bone)
+    both = measure(nothing, nothing, skull)
+    assert both["dsc"] == both["sdsc_1mm"] == 1
+    assert {both[name] for name in ("hd_mm", "hd95_area_mm", "msd_mm", "assd_mm", "outer_mm", "gap_mm")} == {0}
+    for case in ((nothing, patch), (patch, nothing)):
+        one = measure(*case, skull)
+        assert one["dsc"] == one["sdsc_1mm"] == 0
+        for name in ("hd_mm", "hd95_mm", "hd95_max_mm", "hd95_area_mm", "msd_mm", "assd_mm", "outer_mm"):
+            assert one[name] == math.inf, name
+    assert measure(nothing, patch, skull)["gap_mm"] == math.inf
+    assert math.isnan(measure(nothing, patch, skull)["border_mm"])
+
+
+def test_bad_input_is_refused():
+    patch, bone = shells()
+    skull = patch.with_data(bone)
+    with pytest.raises(GeometryError, match="grid"):
+        measure(patch.crop((slice(1, None), slice(None), slice(None))), patch, skull)
+    with pytest.raises(InputError, match="mask"):
+        measure(patch.with_data(np.arange(patch.mask.size, dtype=np.float32).reshape(patch.shape)), patch, skull)
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.3
+    with pytest.raises(GeometryError, match="right angles"):
+        measure(*volumes(*blobs(0), grid=Grid((16, 15, 14), sheared)))
