@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from calvaria.cli.evaluate import summarise
 from calvaria.io import read_mask, write_mesh, write_volume
+from calvaria.io.scores import read_scores
+from calvaria.metrics import METRICS
 from calvaria.volume import extract_surface
 
 
@@ -40,7 +42,11 @@ def folders(tmp_path, skull, truth, shifted):
 def test_the_truth_itself_is_perfect(run, engine, skull, truth):
     result = run("evaluate", truth, truth, "--defective", skull)
     assert (result.code, result.err) == (0, "")
-    assert result.out.split()[-6:] == ["truth", "1.000", "1.000", "0.00", "+0.0", "0"]
+    shown = {" ".join(words[:-1]): words[-1] for words in map(str.split, result.out.splitlines()) if len(words) > 1}
+    assert (shown["DSC"], shown["bDSC"], shown["HD95 mm"], shown["SDSC 1"]) == ("1.000", "1.000", "0.00", "1.000")
+    assert len(shown) == len(METRICS) + 1  # and the heading
+    assert "Dice overlap" not in result.out
+    assert "Dice overlap" in run("evaluate", truth, truth, "--defective", skull, "-v").out
 
 
 def test_a_shifted_patch_has_the_overlap_of_two_shifted_boxes(run, engine, skull, truth, shifted):
@@ -48,7 +54,8 @@ def test_a_shifted_patch_has_the_overlap_of_two_shifted_boxes(run, engine, skull
     scores = json.loads(result.out)["cases"][0]["scores"]
     assert scores["dsc"] == pytest.approx(5 / 6)  # six voxels wide, moved by one
     assert scores["volume_error_percent"] == 0
-    assert scores["overlap_voxels"] == 12  # one layer of 6 x 2 lies in the skull
+    assert scores["overlap_ml"] == pytest.approx(12 * 2 * 2 * 2.5 / 1000)  # one layer of 6 x 2 lies in the skull
+    assert list(scores) == list(METRICS)
 
 
 def test_an_empty_patch_is_scored_and_not_left_out(run, engine, skull, truth, tmp_path):
@@ -81,6 +88,16 @@ def test_folders_are_matched_and_what_fails_is_named(run, engine, folders):
     assert rows["b"][0] == "0.833"
     assert rows["mean"][0] == "0.917"
     assert rows["worst"][0] == "0.833"
+
+
+def test_all_metrics_go_into_a_csv_file(run, engine, folders, tmp_path):
+    path = tmp_path / "scores.csv"
+    record = json.loads(run("evaluate", *folders, "--csv", path, "--json").out)
+    scores = read_scores(path)
+    assert list(scores) == ["a", "b"]
+    assert list(scores["b"]) == list(METRICS)
+    assert scores["b"]["dsc"] == record["cases"][1]["scores"]["dsc"]
+    assert run("evaluate", *folders, "--csv", tmp_path / "none" / "scores.csv").code == 2
 
 
 def test_folders_as_json(run, engine, folders):
@@ -122,6 +139,14 @@ def test_the_worst_dice_is_the_lowest_and_the_mean_lies_between(values):
 def test_the_worst_volume_error_may_be_negative():
     rows = summarise({"a": {"volume_error_percent": 5.0}, "b": {"volume_error_percent": -20.0}})
     assert rows["worst"]["volume_error_percent"] == -20.0
+
+
+def test_the_median_of_some_empty_patches():
+    cases = {str(number): {"hd95_mm": value} for number, value in enumerate((1.0, math.inf, 3.0, math.inf, 2.0))}
+    assert summarise(cases)["median"]["hd95_mm"] == 3.0
+    del cases["0"]
+    assert summarise(cases)["median"]["hd95_mm"] == math.inf
+    assert math.isnan(summarise({**cases, "nan": {"hd95_mm": math.nan}})["median"]["hd95_mm"])
 
 
 def test_an_infinite_distance_is_not_hidden_in_the_mean():

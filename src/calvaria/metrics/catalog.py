@@ -41,11 +41,11 @@ MEDPY = "MedPy, medpy.metric.binary"
 SURFACE_DICE = "Surface Dice: share of both surfaces' area that lies within {} mm of the other, measured at surfels."
 
 _ALL = (
-    Metric("dsc", "DSC", ".4f", "higher", "Dice overlap: 2 |P & T| / (|P| + |T|). 1 when both are empty.", CHALLENGE),
+    Metric("dsc", "DSC", ".3f", "higher", "Dice overlap: 2 |P & T| / (|P| + |T|). 1 when both are empty.", CHALLENGE),
     Metric(
         "bdsc",
         "bDSC",
-        ".4f",
+        ".3f",
         "higher",
         "Dice over the voxels whose centre is at most 10 mm from a voxel of the defective skull.",
         CHALLENGE,
@@ -83,9 +83,9 @@ _ALL = (
         NIKOLOV,
     ),
     Metric(
-        "sdsc_0.5mm", "SDSC 0.5", ".4f", "higher", "Share of both surfaces' area within 0.5 mm of the other.", NIKOLOV
+        "sdsc_0.5mm", "SDSC 0.5", ".3f", "higher", "Share of both surfaces' area within 0.5 mm of the other.", NIKOLOV
     ),
-    Metric("sdsc_1mm", "SDSC 1", ".4f", "higher", "Share of both surfaces' area within 1 mm of the other.", NIKOLOV),
+    Metric("sdsc_1mm", "SDSC 1", ".3f", "higher", "Share of both surfaces' area within 1 mm of the other.", NIKOLOV),
     Metric(
         "msd_mm",
         "MSD mm",

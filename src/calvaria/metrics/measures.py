@@ -29,10 +29,11 @@ def measure(prediction: Volume, truth: Volume, defective: Volume) -> dict[str, f
 
     Returns:
         A value for every name in `METRICS`, in that order. Distances are 0 when both patches are empty and infinite
-        when one is; border figures are NaN where the prediction has no border.
+        when one is; border figures are NaN where the prediction has no border, and with the outer surface on a sheared
+        grid, where a blur along the axes is none in space.
 
     Raises:
-        GeometryError: the three do not lie on one grid, or the grid is sheared (curvature is not defined there).
+        GeometryError: the three do not lie on one grid.
         InputError: one of them is no mask.
     """
     case = Comparison(prediction, truth, defective)
@@ -76,6 +77,8 @@ def _surfels(case: Comparison) -> dict[str, float]:
 
 
 def _border(case: Comparison, head_mm: F64) -> BorderErrors:
+    if not case.grid.is_orthogonal:
+        return BorderErrors(np.nan, np.nan, np.nan, 0)
     prediction, truth = (Volume(mask, case.grid) for mask in (case.prediction, case.truth))
     return border_errors(outer_surface(prediction, case.bone, head_mm), outer_surface(truth, case.bone, head_mm))
 
