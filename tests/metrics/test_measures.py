@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,3 +120,9 @@ def test_bad_input_is_refused_and_a_sheared_grid_has_no_border():
         "border_mm",
         "border_curvature_mse_mm4",
     }
+
+
+def test_the_page_on_metrics_defines_every_one_as_the_catalogue_does():
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8").replace("&#124;", "|")
+    for metric in METRICS.values():
+        assert f"| `{metric.name}` | {metric.better} | {metric.definition} | {metric.source} |" in page
