@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import box_grid
 from calvaria.skull.canonical import SPACING_MM
-from calvaria.volume.volume import bounding_box
+from calvaria.volume.distance import distance_to
+from calvaria.volume.volume import Volume
 
 BoolArray = NDArray[np.bool_]
 
@@ -76,12 +77,6 @@ def without_covered(missing: BoolArray, bone: BoolArray) -> BoolArray:
         missing: bool on the box grid.
         bone: what is there, on the same grid.
     """
-    from scipy import ndimage
-
-    openly = missing & ~behind_wall(missing, bone)
-    box = bounding_box(openly, (2, 2, 2))
-    if box is None:
-        return openly
-    kept = np.zeros_like(missing)
-    kept[box] = missing[box] & (ndimage.distance_transform_edt(~openly[box], sampling=SPACING_MM) <= UNDERCUT_MM)
-    return kept
+    openly = Volume(missing & ~behind_wall(missing, bone), box_grid())
+    # Distances beyond a limit come back as the limit.
+    return missing & (distance_to(openly, limit_mm=2 * UNDERCUT_MM) <= UNDERCUT_MM)

@@ -127,9 +127,7 @@ class Fit:
         return total
 
 
-def fit(
-    model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, noise_mm: F32, *, modes: int
-) -> tuple[Fit, F32]:
+def fit(model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, noise_mm: F32, *, modes: int) -> Fit:
     """Fit the model to distances at points.
 
     Args:
@@ -139,9 +137,6 @@ def fit(
         target_mm: (P,) signed distances there.
         noise_mm: (P,) standard deviation of what the model need not explain there.
         modes: so many modes are used, or all if the model has fewer.
-
-    Returns:
-        The fit, and its values at the points.
     """
     from scipy.linalg import cho_factor, cho_solve
 
@@ -153,16 +148,15 @@ def fit(
     features /= np.float32(np.sqrt(count))
     share, anchors = _shares(points_mm)
     flat = features.reshape(len(points_mm), -1)
-    covariance = (flat @ flat.T) * (share @ _taper(anchors, anchors) @ share.T)
+    system = (flat @ flat.T) * (share @ _taper(anchors, anchors) @ share.T)
     variance = noise_mm**2
-    system = covariance.copy()
     system.flat[:: len(system) + 1] += variance
     # Single precision takes half the time; what it costs a prediction is below 0.001 mm.
     factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
     asked = cho_solve(factor, target_mm - mean, check_finite=False)
     misfit = float(np.sqrt((asked**2 * variance).sum() / (1 / variance).sum()))
     weights = (share * asked[:, None]).T @ flat / np.float32(np.sqrt(count))
-    return Fit(model, moves, anchors, weights.reshape(len(anchors), count, -1), misfit), mean + covariance @ asked
+    return Fit(model, moves, anchors, weights.reshape(len(anchors), count, -1), misfit)
 
 
 def _reads(

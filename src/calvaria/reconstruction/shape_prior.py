@@ -232,7 +232,7 @@ class ShapePrior:
         return Trusted(where[own], distance[own], np.sqrt(variance).astype(np.float32))
 
     def _fit(self, known: Trusted, moves: list[Jitter], modes: int) -> Fit:
-        return fit(self.model, moves, known.mm, known.distance_mm, known.noise_mm, modes=modes)[0]
+        return fit(self.model, moves, known.mm, known.distance_mm, known.noise_mm, modes=modes)
 
     def _read(self, final: Fit, gap_mm: F32, read_mm: float) -> F32:
         """The completed surface on the box grid, around the hole; air elsewhere."""
