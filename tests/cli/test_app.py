@@ -11,7 +11,7 @@ import pytest
 import calvaria
 from calvaria import errors
 
-COMMANDS = ("reconstruct", "evaluate", "compare", "demo", "models", "train")
+COMMANDS = ("reconstruct", "evaluate", "compare", "correlate", "rank", "demo", "models", "train")
 
 
 def test_the_version_is_the_packages(run):

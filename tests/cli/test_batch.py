@@ -45,7 +45,7 @@ def test_workers_share_the_cores_unless_the_user_decided(monkeypatch):
     for name in batch.THREAD_LIMITS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    batch._limit_threads(2)
+    batch.limit_threads(2)
     try:
         assert [os.environ[name] for name in batch.THREAD_LIMITS] == ["7", "2", "2"]
     finally:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from calvaria.cli.evaluate import summarise
 from calvaria.io import read_mask, write_mesh, write_volume
 from calvaria.io.scores import read_scores
 from calvaria.metrics import METRICS
+from calvaria.symmetry.plane import Plane
 from calvaria.volume import extract_surface
+
+PLAIN = [name for name, metric in METRICS.items() if metric.scope != "symmetry"]
+"""What is measured without being asked for."""
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def test_the_truth_itself_is_perfect(run, engine, skull, truth):
     assert (result.code, result.err) == (0, "")
     shown = {" ".join(words[:-1]): words[-1] for words in map(str.split, result.out.splitlines()) if len(words) > 1}
     assert (shown["DSC"], shown["bDSC"], shown["HD95 mm"], shown["SDSC 1"]) == ("1.000", "1.000", "0.00", "1.000")
-    assert len(shown) == len(METRICS) + 1  # and the heading
+    assert len(shown) == len(PLAIN) + 1  # and the heading
     assert "Dice overlap" not in result.out
     assert "Dice overlap" in run("evaluate", truth, truth, "--defective", skull, "-v").out
 
@@ -55,7 +58,7 @@ def test_a_shifted_patch_has_the_overlap_of_two_shifted_boxes(run, engine, skull
     assert scores["dsc"] == pytest.approx(5 / 6)  # six voxels wide, moved by one
     assert scores["volume_error_percent"] == 0
     assert scores["overlap_ml"] == pytest.approx(12 * 2 * 2 * 2.5 / 1000)  # one layer of 6 x 2 lies in the skull
-    assert list(scores) == list(METRICS)
+    assert list(scores) == PLAIN
 
 
 def test_an_empty_patch_is_scored_and_not_left_out(run, engine, skull, truth, tmp_path):
@@ -83,7 +86,7 @@ def test_folders_are_matched_and_what_fails_is_named(run, engine, folders):
         "calvaria: c: no file of that name in truths",
         "calvaria: 1 of 3 cases failed: c",
     ]
-    rows = {words[0]: words[1:] for words in map(str.split, result.out.splitlines()) if words}
+    rows = {words[0]: words[1:] for words in map(str.split, reversed(result.out.splitlines())) if words}
     assert rows["a"][0] == "1.000"
     assert rows["b"][0] == "0.833"
     assert rows["mean"][0] == "0.917"
@@ -95,7 +98,7 @@ def test_all_metrics_go_into_a_csv_file(run, engine, folders, tmp_path):
     record = json.loads(run("evaluate", *folders, "--csv", path, "--json").out)
     scores = read_scores(path)
     assert list(scores) == ["a", "b"]
-    assert list(scores["b"]) == list(METRICS)
+    assert list(scores["b"]) == PLAIN
     assert scores["b"]["dsc"] == record["cases"][1]["scores"]["dsc"]
     assert run("evaluate", *folders, "--csv", tmp_path / "none" / "scores.csv").code == 2
 
@@ -129,27 +132,78 @@ def test_grids_that_differ_are_refused(run, engine, skull, truth, tmp_path):
     assert "must lie on one grid" in result.err
 
 
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
-def test_the_worst_dice_is_the_lowest_and_the_mean_lies_between(values):
-    rows = summarise({str(number): {"dsc": value} for number, value in enumerate(values)})
-    assert rows["worst"]["dsc"] == min(values)
-    assert min(values) - 1e-12 <= rows["mean"]["dsc"] <= max(values) + 1e-12
+def test_a_folder_of_results_has_tables_figures_and_a_page(run, engine, folders, tmp_path):
+    out = tmp_path / "out"
+    result = run("evaluate", *folders, "-o", out, "--mesh", "--draw", "1")
+    assert result.code == 2  # c has no truth
+    assert result.out.rstrip().endswith(str(out / "report.html"))
+    assert {path.name for path in out.iterdir()} == {
+        "scores.csv",
+        "scores.json",
+        "distributions.png",
+        "errors-b.png",
+        "errors-b.ply",
+        "report.html",
+    }
+    record = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    assert record["summary"]["dsc"]["worst_case"] == "b"
+    assert record["failed"] == {"c": "no file of that name in truths"}
+    assert record["definitions"]["dsc"] == METRICS["dsc"].definition
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "b: DSC 0.833" in page
+    assert page.count("<img") == 2
+    assert list(read_scores(out / "scores.csv")) == ["a", "b"]
 
 
-def test_the_worst_volume_error_may_be_negative():
-    rows = summarise({"a": {"volume_error_percent": 5.0}, "b": {"volume_error_percent": -20.0}})
-    assert rows["worst"]["volume_error_percent"] == -20.0
+def test_one_case_is_drawn_and_an_empty_truth_is_not(run, engine, skull, truth, shifted, tmp_path):
+    assert run("evaluate", shifted, truth, "--defective", skull, "-o", tmp_path / "one").code == 0
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {
+        "scores.csv",
+        "scores.json",
+        "errors-shifted.png",
+        "report.html",
+    }
+    empty = tmp_path / "empty.nrrd"
+    volume = read_mask(truth)
+    write_volume(empty, volume.with_data(np.zeros(volume.shape, bool)))
+    result = run("evaluate", shifted, empty, "--defective", skull, "-o", tmp_path / "two")
+    assert result.code == 0
+    assert "shifted: the true patch is empty; there are no errors to draw" in result.err
+    assert not list((tmp_path / "two").glob("errors*"))
 
 
-def test_the_median_of_some_empty_patches():
-    cases = {str(number): {"hd95_mm": value} for number, value in enumerate((1.0, math.inf, 3.0, math.inf, 2.0))}
-    assert summarise(cases)["median"]["hd95_mm"] == 3.0
-    del cases["0"]
-    assert summarise(cases)["median"]["hd95_mm"] == math.inf
-    assert math.isnan(summarise({**cases, "nan": {"hd95_mm": math.nan}})["median"]["hd95_mm"])
+def test_without_matplotlib_the_page_is_plainer(run, engine, folders, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run("evaluate", *folders, "-o", tmp_path / "out", "--draw", "0")
+    assert "warning: no distributions.png: figures are drawn by matplotlib: pip install" in result.err
+    assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_an_infinite_distance_is_not_hidden_in_the_mean():
-    rows = summarise({"a": {"hd95_mm": 1.0}, "b": {"hd95_mm": math.inf}})
-    assert rows["mean"]["hd95_mm"] == math.inf
-    assert math.isnan(rows["sd"]["hd95_mm"])
+def test_cases_scored_side_by_side_have_the_same_figures(run, engine, folders, tmp_path):
+    shutil.copy(tmp_path / "patches" / "a.patches.nrrd", tmp_path / "truths" / "c.truths.nrrd")
+    (tmp_path / "patches" / "c.patches.nrrd").write_bytes(b"NRRD0004\nbroken")
+    results = [run("evaluate", *folders, "--json", "--jobs", jobs) for jobs in (1, 2)]
+    one, two = (json.loads(result.out) for result in results)
+    assert one == two
+    assert [case["case"] for case in one["cases"]] == ["a", "b"]
+    assert list(one["failed"]) == ["c"]
+
+
+def test_files_need_a_folder(run, engine, skull, truth, tmp_path):
+    result = run("evaluate", truth, truth, "--defective", skull, "--mesh")
+    assert result.code == 2
+    assert "name a folder for them with -o" in result.err
+    (tmp_path / "file").write_text("")
+    result = run("evaluate", truth, truth, "--defective", skull, "-o", tmp_path / "file" / "out")
+    assert result.code == 2
+    assert "cannot be made" in result.err
+
+
+def test_symmetry_is_measured_where_it_is_asked_for(run, engine, skull, truth, monkeypatch):
+    plane = Plane([1.0, 0.0, 0.0], 23.0)
+    monkeypatch.setattr("calvaria.skull.canonical.locate", lambda mask: SimpleNamespace(plane=plane))
+    record = json.loads(run("evaluate", truth, truth, "--defective", skull, "--symmetry", "--json").out)
+    found = record["cases"][0]["scores"]
+    assert list(found) == list(METRICS)
+    assert found["asymmetry_excess_mm"] == 0
+    assert found["asymmetry_mm"] >= 0

@@ -271,3 +271,36 @@ def test_faces_of_vertices_that_do_not_exist_are_refused(tmp_path):
     (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n")
     with pytest.raises(FormatError, match=r"^a\.obj: "):
         read_mesh(tmp_path / "a.obj")
+
+
+def test_values_and_colours_stand_at_the_vertices_of_a_ply(tmp_path):
+    mesh, path = sphere(), tmp_path / "a.ply"
+    values = mesh.vertices_mm[:, 2]
+    colours = np.clip(mesh.vertices_mm * 10, 0, 255)
+    write_mesh(path, mesh, values=values, colours=colours)
+    assert triangles(read_mesh(path)) == triangles(Mesh(mesh.vertices_mm.astype(np.float32).astype(float), mesh.faces))
+    loaded = trimesh.load_mesh(path, process=False)
+    assert (loaded.visual.vertex_colors[:, :3] == colours.astype(np.uint8)).all()
+    data = loaded.metadata["_ply_raw"]["vertex"]["data"]
+    np.testing.assert_allclose(data["quality"], values, rtol=1e-6)
+    # The normals of a sphere point from its middle.
+    outward = (mesh.vertices_mm - [5, 6, 7]) / 20
+    normals = np.stack([data[name] for name in ("nx", "ny", "nz")], axis=1)
+    assert np.einsum("ni,ni->n", normals, outward).min() > 0.99
+
+
+def test_values_are_for_ply_and_one_a_vertex(tmp_path):
+    mesh = tetrahedron()
+    with pytest.raises(InputError, match="only PLY holds values"):
+        write_mesh(tmp_path / "a.stl", mesh, values=[0, 1, 2, 3])
+    with pytest.raises(InputError, match=r"values of a mesh of 4 vertices are \(4,\); got \(3,\)"):
+        write_mesh(tmp_path / "a.ply", mesh, values=[0, 1, 2])
+    with pytest.raises(InputError, match=r"colours of a mesh of 4 vertices are \(4, 3\)"):
+        write_mesh(tmp_path / "a.ply", mesh, colours=[0, 1, 2])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_vertex_of_no_triangle_has_no_normal():
+    lone = Mesh(np.vstack([tetrahedron().vertices_mm, [0, 0, 0]]), TETRAHEDRON_FACES)
+    assert (lone.vertex_normals[4] == 0).all()
+    np.testing.assert_allclose(np.linalg.norm(lone.vertex_normals[:4], axis=1), 1)

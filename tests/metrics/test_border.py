@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from tests.strategies import rotations
 
-from calvaria.metrics.border import border_errors, outer_surface
+from calvaria.metrics.border import border_errors, outer_surface, outer_surfaces
 from calvaria.volume import Grid, Volume
 
 RADIUS_MM, THICK_MM = 60.0, 6.0
@@ -34,7 +36,7 @@ def shells(proud_mm: float = 0.0, thick_mm: float = THICK_MM, turn=None, spacing
 def errors(proud_mm: float, **kind):
     truth, bone = shells(**{k: v for k, v in kind.items() if k in {"turn", "spacing"}})
     patch, _ = shells(proud_mm, **kind)
-    return border_errors(outer_surface(patch, bone, HEAD_MM), outer_surface(truth, bone, HEAD_MM))
+    return border_errors(*outer_surfaces(patch, truth, bone, HEAD_MM))
 
 
 @settings(max_examples=6)
@@ -88,10 +90,17 @@ def test_a_patch_that_touches_nothing_has_no_border():
 
 def test_empty_patches():
     patch, bone = shells()
-    empty = outer_surface(patch.with_data(np.zeros_like(patch.mask)), bone, HEAD_MM)
-    full = outer_surface(patch, bone, HEAD_MM)
-    assert border_errors(empty, empty).outer_mm == 0
-    assert border_errors(empty, full).outer_mm == np.inf
-    lost = border_errors(full, empty)
+    empty = patch.with_data(np.zeros_like(patch.mask))
+    assert border_errors(*outer_surfaces(empty, empty, bone, HEAD_MM)).outer_mm == 0
+    assert border_errors(*outer_surfaces(empty, patch, bone, HEAD_MM)).outer_mm == np.inf
+    lost = border_errors(*outer_surfaces(patch, empty, bone, HEAD_MM))
     assert lost.outer_mm == np.inf
     assert lost.border_mm == np.inf
+
+
+def test_where_the_blurred_surface_is_flat_there_is_no_curvature():
+    patch, bone = shells()
+    ours, true = outer_surfaces(shells(0.8)[0], patch, bone, HEAD_MM)
+    flat = replace(ours, joined=ours.joined.with_data(0.01 * ours.joined.data))
+    assert np.isnan(border_errors(flat, true).curvature_mse)
+    assert border_errors(flat, true).border_mm == border_errors(ours, true).border_mm

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.strategies import rotations
+from scipy import ndimage
+from tests.strategies import rotations, shapes, spacings
 
 from calvaria.errors import GeometryError
 from calvaria.metrics.curvature import PAPER_SPACING_MM, blurred, gaussian_curvature, gradient_at
@@ -25,7 +28,7 @@ def grid(half_mm: float, spacing=(0.8, 0.8, 0.8), turn=None) -> Grid:
 
 def outside(mask: Volume) -> tuple[np.ndarray, np.ndarray]:
     """Surface voxels off the array's edge, and where they are in mm."""
-    voxels = np.argwhere(surface_voxels(mask.mask))
+    voxels = surface_voxels(mask.mask)
     inner = ((voxels > 12) & (voxels < np.array(mask.shape) - 13)).all(axis=1)
     return voxels[inner], mask.grid.to_world(voxels[inner])
 
@@ -113,3 +116,36 @@ def test_a_sheared_grid_is_refused():
     affine[0, 1] = 0.3
     with pytest.raises(GeometryError, match="right angles"):
         blurred(Volume(np.ones((4, 4, 4), bool), Grid((4, 4, 4), affine)))
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10**6), shapes(4, 40), spacings(0.3, 3.0), st.integers(1, 6))
+def test_the_field_at_a_few_voxels_is_that_of_the_whole_and_scipys(seed, shape, spacing, count):
+    rng = np.random.default_rng(seed)
+    mask = Volume(rng.random(shape) > 0.5, Grid(shape, np.diag([*spacing, 1.0])))
+    voxels = np.stack([rng.integers(0, n, count) for n in shape], axis=1)
+    whole, part = blurred(mask), blurred(mask, at=voxels)
+    sigma = [2.0 / s for s in spacing]
+    plain = ndimage.gaussian_filter(mask.mask.astype(float), sigma, mode="nearest", truncate=4.0)
+    np.testing.assert_allclose(whole.data, plain, atol=2e-6)
+    for step in product((-1, 0, 1), repeat=3):  # derivatives look at the neighbours
+        near = tuple(np.clip(voxels + step, 0, np.array(shape) - 1).T)
+        np.testing.assert_allclose(part.data[near], plain[near], atol=2e-6)
+
+
+def test_voxels_far_apart_do_not_cost_what_lies_between():
+    mask = np.zeros((300, 20, 20), bool)
+    mask[5:10, 5:10, 5:10] = mask[290:295, 5:10, 5:10] = True
+    volume = Volume(mask, Grid.isotropic(mask.shape, 1.0))
+    field = blurred(volume, at=np.argwhere(mask)).data
+    assert field[7, 7, 7] > 0.1
+    assert not field[100:200].any()
+
+
+def test_where_the_field_is_flat_the_curvature_has_a_bound():
+    # In the middle of a corner between eight blocks, every other one of bone, there is no slope but a curve.
+    signs = np.sign(np.arange(41) - 20)
+    mask = (signs[:, None, None] * signs[:, None] * signs) > 0
+    volume = Volume(mask, Grid.isotropic(mask.shape, 0.8))
+    found = gaussian_curvature(blurred(volume), np.array([[20, 20, 20], [21, 20, 20], [21, 21, 21]]))
+    assert np.abs(found).max() < 1.0

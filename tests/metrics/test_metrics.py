@@ -185,7 +185,10 @@ def test_an_image_is_no_mask() -> None:
 def test_surface_voxels_are_what_one_erosion_removes(case: tuple[BoolArray, ...]) -> None:
     mask = case[0]
     eroded = ndimage.binary_erosion(mask, ndimage.generate_binary_structure(3, 1))
-    assert np.array_equal(surface_voxels(mask), mask & ~eroded)
+    assert np.array_equal(surface_voxels(mask), np.argwhere(mask & ~eroded))
+    solid = mask | case[1]
+    wider = ndimage.binary_erosion(solid, ndimage.generate_binary_structure(3, 1))
+    assert np.array_equal(surface_voxels(mask, solid), np.argwhere(mask & ~wider))
 
 
 @given(st.integers(0, 2**32), st.integers(0, 400), st.integers(0, 400), st.floats(0.1, 30.0))

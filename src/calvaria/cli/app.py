@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from calvaria import __version__
-from calvaria.cli import compare, demo, evaluate, models, reconstruct, train
+from calvaria.cli import compare, correlate, demo, evaluate, models, rank, reconstruct, train
 from calvaria.cli.screen import Screen, one_line
 from calvaria.errors import CalvariaError
 
@@ -28,6 +28,8 @@ app = typer.Typer(
 app.command(epilog=reconstruct.EXAMPLES)(reconstruct.reconstruct)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLES)(compare.compare)
+app.command(epilog=correlate.EXAMPLES)(correlate.correlate)
+app.command(epilog=rank.EXAMPLES)(rank.rank)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=models.EXAMPLES)(models.models)
 app.add_typer(train.app, name="train")

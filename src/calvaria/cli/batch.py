@@ -71,7 +71,7 @@ def _run_beside(
 ) -> Iterator[Outcome]:
     threads = max(1, (os.cpu_count() or 1) // jobs)
     # spawn: a fork copies locks held by numpy's threads; a fresh process also reads its thread limits.
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_limit_threads, initargs=(threads,))
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=limit_threads, initargs=(threads,))
     try:
         running = {pool.submit(_attempt, case, output / case.name, settings): case for case in cases}
         progress(f"0 of {len(cases)} cases", 0.0)
@@ -85,7 +85,8 @@ def _run_beside(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _limit_threads(threads: int) -> None:
+def limit_threads(threads: int) -> None:
+    """What a worker process does first."""
     for name in THREAD_LIMITS:
         os.environ.setdefault(name, str(threads))
 

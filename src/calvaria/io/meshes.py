@@ -7,12 +7,11 @@ LPS mm is meant. Reading is trimesh's, after the file's size has been held again
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import FormatError, InputError
 from calvaria.io.files import PathLike, atomic_path, require_file
@@ -24,6 +23,7 @@ STL_HEADER = b"calvaria output. SPACE=LPS".ljust(80)
 
 _STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _PLY_FACE = np.dtype([("count", "u1"), ("vertices", "<i4", 3)])
+_PLY_TYPES = {"float": "<f4", "uchar": "u1"}
 _STL_START = 84  # header and the number of triangles
 _HEAD = 1 << 16
 
@@ -76,7 +76,9 @@ def read_mesh(path: PathLike, *, require_closed: bool = True) -> Mesh:
     return mesh.flipped() if not open_edges and mesh.volume_ml < 0 else mesh
 
 
-def write_mesh(path: PathLike, mesh: Mesh) -> None:
+def write_mesh(
+    path: PathLike, mesh: Mesh, *, values: ArrayLike | None = None, colours: ArrayLike | None = None
+) -> None:
     """Write a mesh in LPS mm as binary STL or PLY; the file appears whole or not at all.
 
     Coordinates are float32 (1e-5 mm for a head). PLY keeps vertices shared; STL repeats them with every triangle.
@@ -84,16 +86,41 @@ def write_mesh(path: PathLike, mesh: Mesh) -> None:
     Args:
         path: ends with ``.stl`` or ``.ply``; replaced if it is there.
         mesh: may be empty; the file then has no triangle.
+        values: (V,) a number at each vertex; PLY only, as the property ``quality``, with the vertices' normals.
+        colours: (V, 3) of each vertex, 0-255; PLY only, with the vertices' normals.
 
     Raises:
-        InputError: another extension, no such folder, or the disk refuses.
+        InputError: another extension, values or colours that are not one a vertex or not for PLY, no such folder, or
+            the disk refuses.
     """
     path = Path(path)
-    writers: dict[str, Callable[[Mesh], bytes]] = {".stl": _stl_bytes, ".ply": _ply_bytes}
-    if path.suffix.lower() not in writers:
-        raise InputError(f"{path.name}: a mesh is written as {', '.join(writers)}; choose one of these extensions")
+    extension = path.suffix.lower()
+    if extension not in (".stl", ".ply"):
+        raise InputError(f"{path.name}: a mesh is written as .stl, .ply; choose one of these extensions")
+    extra = _vertex_properties(path, mesh, values, colours)
     with atomic_path(path) as part:
-        part.write_bytes(writers[path.suffix.lower()](mesh))
+        part.write_bytes(_stl_bytes(mesh) if extension == ".stl" else _ply_bytes(mesh, extra))
+
+
+def _vertex_properties(
+    path: Path, mesh: Mesh, values: ArrayLike | None, colours: ArrayLike | None
+) -> list[tuple[str, str, NDArray[Any]]]:
+    """Name, PLY type and (V,) data of each further property of the vertices."""
+    if values is None and colours is None:
+        return []
+    if path.suffix.lower() != ".ply":
+        raise InputError(f"{path.name}: only PLY holds values and colours; let the name end in .ply")
+    extra = [(name, "float", column) for name, column in zip(("nx", "ny", "nz"), mesh.vertex_normals.T, strict=True)]
+    count = len(mesh.vertices_mm)
+    for what, given, shape in (("values", values, (count,)), ("colours", colours, (count, 3))):
+        if given is not None and np.shape(given) != shape:
+            raise InputError(f"{path.name}: {what} of a mesh of {count} vertices are {shape}; got {np.shape(given)}")
+    if colours is not None:
+        shades = np.clip(np.asarray(colours), 0, 255).astype(np.uint8)
+        extra += [(name, "uchar", column) for name, column in zip(("red", "green", "blue"), shades.T, strict=True)]
+    if values is not None:
+        extra.append(("quality", "float", np.asarray(values)))
+    return extra
 
 
 def _stl_bytes(mesh: Mesh) -> bytes:
@@ -106,16 +133,21 @@ def _stl_bytes(mesh: Mesh) -> bytes:
     return STL_HEADER + len(triangles).to_bytes(4, "little") + triangles.tobytes()
 
 
-def _ply_bytes(mesh: Mesh) -> bytes:
+def _ply_bytes(mesh: Mesh, extra: list[tuple[str, str, NDArray[Any]]]) -> bytes:
+    columns = [(name, "float", column) for name, column in zip("xyz", mesh.vertices_mm.T, strict=True)] + extra
+    vertices = np.zeros(len(mesh.vertices_mm), [(name, _PLY_TYPES[kind]) for name, kind, _ in columns])
+    for name, _, column in columns:
+        vertices[name] = column
+    properties = "".join(f"property {kind} {name}\n" for name, kind, _ in columns)
     faces = np.zeros(len(mesh.faces), _PLY_FACE)
     faces["count"] = 3
     faces["vertices"] = mesh.faces
     header = (
         "ply\nformat binary_little_endian 1.0\ncomment calvaria output. SPACE=LPS\n"
-        f"element vertex {len(mesh.vertices_mm)}\nproperty float x\nproperty float y\nproperty float z\n"
+        f"element vertex {len(vertices)}\n{properties}"
         f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
-    return header.encode("ascii") + mesh.vertices_mm.astype("<f4").tobytes() + faces.tobytes()
+    return header.encode("ascii") + vertices.tobytes() + faces.tobytes()
 
 
 def _load(path: Path, extension: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -16,12 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.metrics.curvature import blurred, gaussian_curvature, gradient_at
-from calvaria.metrics.surface import nearest_mm, surface_voxels
+from calvaria.metrics.curvature import WALL_SLOPE, blurred, gaussian_curvature, gradient_at
+from calvaria.metrics.surface import AROUND, Voxels, any_beside, nearest_mm, surface_voxels
 from calvaria.volume.volume import BoolArray, Volume
 
 F64 = NDArray[np.float64]
-Voxels = NDArray[np.intp]
+
+STEEP = 0.25 * WALL_SLOPE
+"""Border voxels where the blurred surface is flatter (per mm) have no curvature: narrow gaps between thin walls, as in
+a sinus, which the blur closes. On the vault there are none."""
 
 MIDDLE_MM = 75.0
 """The middle of the head lies this far under a patch, about a head's radius of curvature."""
@@ -32,7 +35,7 @@ class OuterSurface:
     """The outside of a patch that lies in its skull.
 
     Args:
-        joined: patch and skull, blurred.
+        joined: patch and skull, blurred; known near the voxels only.
         voxels: (N, 3) indices of the patch's outer voxels.
         border: (N,) bool, those that touch the skull.
     """
@@ -55,7 +58,8 @@ class BorderErrors:
         outer_mm: mean distance between the two outer surfaces, all voxels of both pooled; 0 if both are empty,
             infinite if one is.
         border_mm: mean distance from the prediction's border voxels to the true outer surface; NaN without a border.
-        curvature_mse: mean squared difference of Gaussian curvature over them, mm^-4; NaN without a border.
+        curvature_mse: mean squared difference of Gaussian curvature over those where the blurred surface is steep
+            enough to have one, mm^-4; NaN without.
         border_voxels: how many there are.
     """
 
@@ -65,22 +69,21 @@ class BorderErrors:
     border_voxels: int
 
 
-def outer_surface(patch: Volume, bone: BoolArray, head_mm: F64) -> OuterSurface:
+def outer_surface(patch: Volume, bone: BoolArray, head_mm: F64, other: Voxels | None = None) -> OuterSurface:
     """The outer voxels of a patch, and which of them touch the skull.
 
     Args:
         patch: (I, J, K) bool; may be empty.
         bone: (I, J, K) bool, the defective skull near the patch: 10 mm around it and more.
         head_mm: (3,) any point inside the head, such as the centroid of the skull.
+        other: (N, 3) further voxels where the blurred field is wanted.
 
     Raises:
         GeometryError: the grid is sheared.
     """
-    from scipy.ndimage import binary_dilation
-
     joined = patch.mask | bone
-    field = blurred(patch.with_data(joined))
-    voxels = np.argwhere(surface_voxels(joined) & patch.mask)
+    voxels = surface_voxels(patch.mask, joined)
+    field = blurred(patch.with_data(joined), at=voxels if other is None else np.concatenate([voxels, other]))
     if not len(voxels):
         return OuterSurface(field, voxels, np.zeros(0, bool))
     points = patch.grid.to_world(voxels)
@@ -89,25 +92,32 @@ def outer_surface(patch: Volume, bone: BoolArray, head_mm: F64) -> OuterSurface:
     middle = centre + MIDDLE_MM * down / max(float(np.linalg.norm(down)), 1e-6)
     outwards = -np.einsum("ni,ni->n", gradient_at(field, voxels), points - middle)
     voxels = voxels[outwards > 0]
-    beside = binary_dilation(bone, np.ones((3, 3, 3), bool))
-    return OuterSurface(field, voxels, beside[tuple(voxels.T)])
+    return OuterSurface(field, voxels, any_beside(voxels, bone, AROUND))
 
 
-def border_errors(prediction: OuterSurface, truth: OuterSurface) -> BorderErrors:
-    """Compare the outsides of two patches in the same skull and on the same grid."""
-    ours, true = prediction.points_mm, truth.points_mm
-    there, back = nearest_mm(ours, true), nearest_mm(true, ours)
+def outer_surfaces(
+    prediction: Volume, truth: Volume, bone: BoolArray, head_mm: F64
+) -> tuple[OuterSurface, OuterSurface]:
+    """The outsides of two patches in the same skull and on the same grid; arguments as for `outer_surface`."""
+    ours = outer_surface(prediction, bone, head_mm)
+    return ours, outer_surface(truth, bone, head_mm, ours.voxels[ours.border])
+
+
+def border_errors(ours: OuterSurface, true: OuterSurface) -> BorderErrors:
+    """Compare how a predicted and the true patch lie in their skull, from `outer_surfaces`."""
+    border = ours.voxels[ours.border]
+    there, back = nearest_mm(ours.points_mm, true.points_mm), nearest_mm(true.points_mm, ours.points_mm)
     both = np.concatenate([there, back])
-    border = prediction.voxels[prediction.border]
     if not len(border):
         return BorderErrors(float(both.mean()) if len(both) else 0.0, np.nan, np.nan, 0)
-    bend = gaussian_curvature(prediction.joined, border) - gaussian_curvature(truth.joined, border)
+    steep = np.linalg.norm(gradient_at(ours.joined, border), axis=1) >= STEEP
+    bend = gaussian_curvature(ours.joined, border[steep]) - gaussian_curvature(true.joined, border[steep])
     return BorderErrors(
         outer_mm=float(both.mean()),
-        border_mm=float(there[prediction.border].mean()),
-        curvature_mse=float((bend**2).mean()),
+        border_mm=float(there[ours.border].mean()),
+        curvature_mse=float((bend**2).mean()) if len(bend) else np.nan,
         border_voxels=len(border),
     )
 
 
-__all__ = ["BorderErrors", "OuterSurface", "border_errors", "outer_surface"]
+__all__ = ["BorderErrors", "OuterSurface", "border_errors", "outer_surface", "outer_surfaces"]

@@ -11,6 +11,9 @@ from typing import Literal
 Better = Literal["higher", "lower", "zero"]
 """Which value is good; "zero": the nearer to zero, from either side."""
 
+Scope = Literal["whole", "border", "symmetry"]
+"""What a metric looks at: all of the patch, where it meets the skull, or the two sides of the head."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -21,6 +24,7 @@ class Metric:
         title: heading on a terminal.
         form: format of its values.
         better: which way is better.
+        scope: what it looks at.
         definition: in one or two sentences, with the choices made where a source leaves some open.
         source: where it was defined.
     """
@@ -29,24 +33,32 @@ class Metric:
     title: str
     form: str
     better: Better
+    scope: Scope
     definition: str
     source: str
 
 
 CHALLENGE = "AutoImplant 2021, official evaluation code"
 NIKOLOV = "Nikolov et al. 2018, arXiv:1809.04430 (surface-distance)"
-KODYM = "Kodym et al. 2021, doi:10.1016/j.cmpb.2021.106173"
+KODYM = "Kodym et al. 2021, doi:10.1016/j.compbiomed.2021.104766"
 MEDPY = "MedPy, medpy.metric.binary"
 
-SURFACE_DICE = "Surface Dice: share of both surfaces' area that lies within {} mm of the other, measured at surfels."
-
 _ALL = (
-    Metric("dsc", "DSC", ".3f", "higher", "Dice overlap: 2 |P & T| / (|P| + |T|). 1 when both are empty.", CHALLENGE),
+    Metric(
+        "dsc",
+        "DSC",
+        ".3f",
+        "higher",
+        "whole",
+        "Dice overlap: 2 |P & T| / (|P| + |T|). 1 when both are empty.",
+        CHALLENGE,
+    ),
     Metric(
         "bdsc",
         "bDSC",
         ".3f",
         "higher",
+        "border",
         "Dice over the voxels whose centre is at most 10 mm from a voxel of the defective skull.",
         CHALLENGE,
     ),
@@ -55,6 +67,7 @@ _ALL = (
         "HD mm",
         ".2f",
         "lower",
+        "whole",
         "Hausdorff distance between surface voxels (those that a 6-neighbour erosion takes away).",
         CHALLENGE,
     ),
@@ -63,6 +76,7 @@ _ALL = (
         "HD95 mm",
         ".2f",
         "lower",
+        "whole",
         "95th percentile of both directed distance sets between surface voxels, pooled.",
         CHALLENGE,
     ),
@@ -71,6 +85,7 @@ _ALL = (
         "HD95 max mm",
         ".2f",
         "lower",
+        "whole",
         "The larger of the 95th percentiles of the two directed distance sets between surface voxels.",
         "as MONAI and most others compute it",
     ),
@@ -79,18 +94,34 @@ _ALL = (
         "HD95 area mm",
         ".2f",
         "lower",
+        "whole",
         "The same with surfels, each counting by its area.",
         NIKOLOV,
     ),
     Metric(
-        "sdsc_0.5mm", "SDSC 0.5", ".3f", "higher", "Share of both surfaces' area within 0.5 mm of the other.", NIKOLOV
+        "sdsc_0.5mm",
+        "SDSC 0.5",
+        ".3f",
+        "higher",
+        "whole",
+        "Share of both surfaces' area within 0.5 mm of the other.",
+        NIKOLOV,
     ),
-    Metric("sdsc_1mm", "SDSC 1", ".3f", "higher", "Share of both surfaces' area within 1 mm of the other.", NIKOLOV),
+    Metric(
+        "sdsc_1mm",
+        "SDSC 1",
+        ".3f",
+        "higher",
+        "whole",
+        "Share of both surfaces' area within 1 mm of the other.",
+        NIKOLOV,
+    ),
     Metric(
         "msd_mm",
         "MSD mm",
         ".3f",
         "lower",
+        "whole",
         "Mean surface distance: the mean of the two directed means over surfels, each counting by its area.",
         NIKOLOV,
     ),
@@ -99,6 +130,7 @@ _ALL = (
         "ASSD mm",
         ".3f",
         "lower",
+        "whole",
         "Average symmetric surface distance: the mean of the two directed means over surface voxels.",
         MEDPY,
     ),
@@ -107,6 +139,7 @@ _ALL = (
         "volume error %",
         "+.1f",
         "zero",
+        "whole",
         "Predicted less true volume, in percent of the true one.",
         "-",
     ),
@@ -115,6 +148,7 @@ _ALL = (
         "outer mm",
         ".3f",
         "lower",
+        "whole",
         "Mean distance between the outer surfaces of the two patches, all outer voxels of both pooled. Outer: a face "
         "on air once patch and skull are joined, and the surface blurred by 2 mm looks away from the head's middle.",
         KODYM,
@@ -124,6 +158,7 @@ _ALL = (
         "border mm",
         ".3f",
         "lower",
+        "border",
         "Mean distance to the true outer surface from the outer voxels of the prediction that have bone of the skull "
         "among their 26 neighbours. NaN where none has.",
         KODYM,
@@ -133,8 +168,9 @@ _ALL = (
         "border curvature MSE mm^-4",
         ".2e",
         "lower",
-        "Mean squared difference of the Gaussian curvature (eq. 7-8, blur of 2 mm) over the same voxels, mm^-4; times "
-        "0.0256 it is per voxel^4 at 0.4 mm, as published.",
+        "border",
+        "Mean squared difference of the Gaussian curvature (eq. 7-8, blur of 2 mm) over the same voxels, mm^-4, less "
+        "those where the blur is flatter than a quarter of a wall's slope; times 0.0256 it is per voxel^4 at 0.4 mm.",
         KODYM,
     ),
     Metric(
@@ -142,16 +178,42 @@ _ALL = (
         "gap mm",
         ".3f",
         "lower",
+        "border",
         "Mean over the skull's cut face (bone with a face on the true patch) of how much farther the prediction is "
         "than the true patch; 0 for a patch that touches wherever the true one does.",
         "ours",
     ),
     Metric(
-        "overlap_ml", "overlap ml", ".3f", "lower", "Volume of the prediction that lies in the defective skull.", "ours"
+        "overlap_ml",
+        "overlap ml",
+        ".3f",
+        "lower",
+        "whole",
+        "Volume of the prediction that lies in the defective skull.",
+        "ours",
+    ),
+    Metric(
+        "asymmetry_mm",
+        "asymmetry mm",
+        ".3f",
+        "lower",
+        "symmetry",
+        "Mean distance from the prediction's outer voxels, reflected about the mid-sagittal plane, to the outside of "
+        "the skull with the prediction in it. Only where a plane is given.",
+        "ours, after Wodzinski et al. 2024, arXiv:2411.17342",
+    ),
+    Metric(
+        "asymmetry_excess_mm",
+        "asymmetry excess mm",
+        "+.3f",
+        "zero",
+        "symmetry",
+        "The same less that of the true patch: no head is quite symmetric.",
+        "ours",
     ),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """All metrics in the order in which tables show them."""
 
-__all__ = ["METRICS", "Better", "Metric"]
+__all__ = ["METRICS", "Better", "Metric", "Scope"]

@@ -8,10 +8,13 @@ axes, brought to mm by its affine; the paper's per-voxel values are K times the 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import GeometryError
+from calvaria.volume.grid import Box
 from calvaria.volume.volume import Volume
 
 F32 = NDArray[np.float32]
@@ -26,30 +29,78 @@ TRUNCATE = 4.0
 PAPER_SPACING_MM = 0.4
 """Voxels of the paper, in whose units its figures are: per voxel^2 is per mm^2 times this squared."""
 
-LEAST_SLOPE_MM = 1e-6
-"""Squared gradients (per mm^2) are not taken to be less: where the field is flat the curvature is not defined."""
+WALL_SLOPE = 1.0 / (SIGMA_MM * math.sqrt(2.0 * math.pi))
+"""Slope of the blurred mask, per mm, on the surface of a thick plane wall."""
+
+LEAST_SLOPE = 0.1 * WALL_SLOPE
+"""Slopes are not taken to be less: where the field is flat there is no surface, and the formula has no bound."""
 
 
-def blurred(mask: Volume, sigma_mm: float = SIGMA_MM) -> Volume:
+def blurred(mask: Volume, sigma_mm: float = SIGMA_MM, *, at: NDArray[np.integer] | None = None) -> Volume:
     """The mask as a smooth field.
 
     Args:
         mask: (I, J, K) bool.
         sigma_mm: standard deviation of the Gaussian.
+        at: (N, 3) voxels in whose blocks the field is wanted, so that derivatives can be taken there: much is saved
+            where they lie in clusters far apart; None: everywhere.
 
     Returns:
-        float32, 0 outside the bone to 1 deep inside; beyond the array the mask goes on as at its edge.
+        float32, 0 outside the bone to 1 deep inside; beyond the array the mask goes on as at its edge. Far from the
+        voxels that were asked for it is 0.
 
     Raises:
         GeometryError: the grid is sheared, so that a Gaussian along its axes is none in space.
     """
-    from scipy.ndimage import gaussian_filter
-
     if not mask.grid.is_orthogonal:
         raise GeometryError("curvature wants a grid whose axes are at right angles; resample the masks first")
     sigma = [sigma_mm / spacing for spacing in mask.grid.spacing_mm]
-    field = gaussian_filter(mask.mask.astype(np.float32), sigma, mode="nearest", truncate=TRUNCATE)
+    reach = [max(int(TRUNCATE * s + 0.5), 1) for s in sigma]
+    field = np.zeros(mask.shape, np.float32)
+    for box in _boxes(at, mask.shape, reach):
+        wide = tuple(slice(max(s.start - r, 0), s.stop + r) for s, r in zip(box, reach, strict=True))
+        part = _gaussian(mask.mask[wide].astype(np.float32), sigma)
+        field[box] = part[tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))]
     return mask.with_data(field)
+
+
+def _gaussian(data: F32, sigma: list[float]) -> F32:
+    """What ``scipy.ndimage.gaussian_filter(data, sigma, mode="nearest")`` gives, as three products with matrices.
+
+    A matrix multiplies each voxel by zeros, too, and is four times as fast all the same.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    weights = [
+        gaussian_filter1d(np.eye(n), s, axis=0, mode="nearest", truncate=TRUNCATE).astype(np.float32)
+        for n, s in zip(data.shape, sigma, strict=True)
+    ]
+    data = weights[1] @ (data @ weights[2].T)
+    return np.asarray((weights[0] @ data.reshape(len(data), -1)).reshape(data.shape))
+
+
+def _boxes(at: NDArray[np.integer] | None, shape: tuple[int, int, int], reach: list[int]) -> list[Box]:
+    """Boxes that hold the voxels and their neighbours, one for each cluster; together no more work than one box.
+
+    Clusters are told apart on blocks of the Gaussian's reach: nearer ones would share most of their margins.
+    """
+    from scipy.ndimage import find_objects, label
+
+    whole: Box = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+    if at is None:
+        return [whole]
+    blocks = np.zeros([-(-n // r) for n, r in zip(shape, reach, strict=True)], bool)
+    blocks[tuple((at // reach).T)] = True
+    boxes, work = [], 0
+    for cluster in find_objects(label(blocks, np.ones((3, 3, 3)))[0]):
+        # One voxel more on each side: derivatives look at the neighbours.
+        i, j, k = (
+            slice(max(s.start * r - 1, 0), min(s.stop * r + 1, n))
+            for s, r, n in zip(cluster, reach, shape, strict=True)
+        )
+        boxes.append((i, j, k))
+        work += math.prod(s.stop - s.start + 2 * r for s, r in zip(boxes[-1], reach, strict=True))
+    return boxes if work < math.prod(shape) else [whole]
 
 
 def gradient_at(field: Volume, voxels: NDArray[np.integer]) -> F64:
@@ -74,7 +125,8 @@ def gaussian_curvature(field: Volume, voxels: NDArray[np.integer]) -> F64:
         voxels: (N, 3) indices.
 
     Returns:
-        (N,) per mm^2: 1/r^2 on a ball of radius r, 0 on a plane or a cylinder, negative on a saddle.
+        (N,) per mm^2: 1/r^2 on a ball of radius r, 0 on a plane or a cylinder, negative on a saddle. Nearer to 0
+        than it is where the slope is under a tenth of a plane wall's.
     """
     here = _at(field, voxels)
     hessian = np.empty((len(voxels), 3, 3))
@@ -86,7 +138,7 @@ def gaussian_curvature(field: Volume, voxels: NDArray[np.integer]) -> F64:
     inverse = field.grid.inverse[:3, :3]
     hessian = inverse.T @ hessian @ inverse
     slope = gradient_at(field, voxels)
-    square = np.maximum((slope**2).sum(axis=1), LEAST_SLOPE_MM)
+    square = np.maximum((slope**2).sum(axis=1), LEAST_SLOPE**2)
     return np.asarray(np.einsum("ni,nij,nj->n", slope, _adjugate(hessian), slope) / square**2)
 
 
@@ -105,4 +157,4 @@ def _at(field: Volume, voxels: NDArray[np.integer], *steps: int) -> F64:
     return np.asarray(field.data[tuple(index.T)], np.float64)
 
 
-__all__ = ["PAPER_SPACING_MM", "SIGMA_MM", "blurred", "gaussian_curvature", "gradient_at"]
+__all__ = ["PAPER_SPACING_MM", "SIGMA_MM", "WALL_SLOPE", "blurred", "gaussian_curvature", "gradient_at"]

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.metrics.border import BorderErrors, border_errors, outer_surface
+from calvaria.metrics.asymmetry import Mirror, asymmetry_mm
+from calvaria.metrics.border import BorderErrors, OuterSurface, border_errors, outer_surfaces
 from calvaria.metrics.score import Comparison
-from calvaria.metrics.surface import hausdorff_mm, nearest_mm
+from calvaria.metrics.surface import FACES, beside, hausdorff_mm, nearest_mm
 from calvaria.metrics.surfels import surface_dice, surfels, weighted_mean, weighted_percentile
-from calvaria.volume.volume import BoolArray, Volume
+from calvaria.volume.volume import Volume, indices_of
 
 F64 = NDArray[np.float64]
+Outsides = tuple[OuterSurface, OuterSurface]
+"""Of the prediction and of the truth."""
 
 CENTROID_STRIDE = 4
 """Every so many voxels along each axis of the skull are looked at for its centroid."""
 
 
-def measure(prediction: Volume, truth: Volume, defective: Volume) -> dict[str, float]:
+def measure(prediction: Volume, truth: Volume, defective: Volume, mirror: Mirror | None = None) -> dict[str, float]:
     """Compare a predicted patch with the true one by every metric.
 
     Args:
         prediction: mask of the predicted patch. May be empty.
         truth: mask of the true patch, on the same grid. May be empty.
         defective: mask of the defective skull, on the same grid; a complete skull may stand in for it.
+        mirror: (N, 3) world mm -> the points reflected about the mid-sagittal plane (``Plane.reflect``); None: the
+            metrics of symmetry are left out.
 
     Returns:
         A value for every name in `METRICS`, in that order. Distances are 0 when both patches are empty and infinite
@@ -38,11 +43,14 @@ def measure(prediction: Volume, truth: Volume, defective: Volume) -> dict[str, f
     """
     case = Comparison(prediction, truth, defective)
     head_mm = _centroid(defective)
-    # What follows lies in numpy and scipy, which let other threads run.
-    with ThreadPoolExecutor(2) as pool:
-        border = pool.submit(_border, case, head_mm)
-        values = {**_voxels(case), **_surfels(case)}
-        return {**values, **_named(border.result()), "gap_mm": gap_mm(case), "overlap_ml": _overlap_ml(case)}
+    outsides = _outsides(case, head_mm)
+    values = {**_voxels(case), **_surfels(case), **_border(outsides)}
+    values |= {"gap_mm": gap_mm(case), "overlap_ml": _overlap_ml(case)}
+    if mirror is not None:
+        bone = defective.mask & ~truth.mask
+        completed = [patch.with_data(bone | patch.mask) for patch in (prediction, truth)]
+        values |= _symmetry(outsides, completed, head_mm, mirror)
+    return values
 
 
 def _voxels(case: Comparison) -> dict[str, float]:
@@ -63,7 +71,8 @@ def _larger_percentile(there: F64, back: F64) -> float:
 
 
 def _surfels(case: Comparison) -> dict[str, float]:
-    ours, true = surfels(case.prediction, case.grid), surfels(case.truth, case.grid)
+    ours = surfels(case.prediction, case.grid, case.prediction_surface)
+    true = surfels(case.truth, case.grid, case.truth_surface)
     there, back = nearest_mm(ours.points_mm, true.points_mm), nearest_mm(true.points_mm, ours.points_mm)
     areas = ours.area_mm2, true.area_mm2
     return {
@@ -76,19 +85,31 @@ def _surfels(case: Comparison) -> dict[str, float]:
     }
 
 
-def _border(case: Comparison, head_mm: F64) -> BorderErrors:
+def _outsides(case: Comparison, head_mm: F64) -> Outsides | None:
+    """Outer surfaces of prediction and truth; None on a sheared grid."""
     if not case.grid.is_orthogonal:
-        return BorderErrors(np.nan, np.nan, np.nan, 0)
+        return None
     prediction, truth = (Volume(mask, case.grid) for mask in (case.prediction, case.truth))
-    return border_errors(outer_surface(prediction, case.bone, head_mm), outer_surface(truth, case.bone, head_mm))
+    return outer_surfaces(prediction, truth, case.bone, head_mm)
 
 
-def _named(border: BorderErrors) -> dict[str, float]:
+def _border(outsides: Outsides | None) -> dict[str, float]:
+    found = BorderErrors(np.nan, np.nan, np.nan, 0) if outsides is None else border_errors(*outsides)
     return {
-        "outer_mm": border.outer_mm,
-        "border_mm": border.border_mm,
-        "border_curvature_mse_mm4": border.curvature_mse,
+        "outer_mm": found.outer_mm,
+        "border_mm": found.border_mm,
+        "border_curvature_mse_mm4": found.curvature_mse,
     }
+
+
+def _symmetry(outsides: Outsides | None, completed: Sequence[Volume], head_mm: F64, mirror: Mirror) -> dict[str, float]:
+    if outsides is None:
+        return {"asymmetry_mm": np.nan, "asymmetry_excess_mm": np.nan}
+    ours, true = (
+        asymmetry_mm(outside.points_mm, skull, head_mm, mirror)
+        for outside, skull in zip(outsides, completed, strict=True)
+    )
+    return {"asymmetry_mm": ours, "asymmetry_excess_mm": ours - true}
 
 
 def gap_mm(case: Comparison) -> float:
@@ -97,19 +118,12 @@ def gap_mm(case: Comparison) -> float:
     The face is the bone with a face on the true patch; from each of its voxels the distance to the prediction counts,
     less that to the true patch. 0 without a face, infinite for an empty prediction.
     """
-    face = np.argwhere(case.bone & _beside(case.truth))
+    face = beside(case.truth_surface, case.bone, FACES)
     if not len(face):
         return 0.0
     at = case.grid.to_world(face)
     to_truth, to_ours = (nearest_mm(at, surface) for surface in (case.truth_surface_mm, case.prediction_surface_mm))
     return float(np.maximum(to_ours - to_truth, 0.0).mean())
-
-
-def _beside(mask: BoolArray) -> BoolArray:
-    """Voxels with a face on the mask."""
-    from scipy.ndimage import binary_dilation
-
-    return np.asarray(binary_dilation(mask) & ~mask)
 
 
 def _overlap_ml(case: Comparison) -> float:
@@ -119,7 +133,7 @@ def _overlap_ml(case: Comparison) -> float:
 def _centroid(skull: Volume) -> F64:
     """(3,) world mm, of a thinned skull; the middle of the grid for an empty one."""
     thin = tuple(slice(None, None, CENTROID_STRIDE) for _ in range(3))
-    index = np.argwhere(skull.mask[thin]) * CENTROID_STRIDE
+    index = indices_of(skull.mask[thin]) * CENTROID_STRIDE
     middle = index.mean(axis=0) if len(index) else (np.array(skull.shape) - 1) / 2
     return np.asarray(skull.grid.to_world(middle))
 

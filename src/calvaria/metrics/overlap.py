@@ -7,7 +7,7 @@ import numpy as np
 from calvaria.errors import GeometryError
 from calvaria.metrics.surface import surface_voxels, within_mm
 from calvaria.volume.grid import Grid
-from calvaria.volume.volume import BoolArray, bounding_box
+from calvaria.volume.volume import BoolArray, bounding_box, indices_of
 
 BORDER_REACH_MM = 10.0
 """The border Dice counts voxels up to this far from the defective skull (the challenge's definition)."""
@@ -58,8 +58,8 @@ def near_bone(mask: BoolArray, bone: BoolArray, grid: Grid, reach_mm: float = BO
     around = bounding_box(mask, (int(margin[0]), int(margin[1]), int(margin[2])))
     if around is None or not bone[around].any():
         return near
-    rim = grid.crop(around).to_world(np.argwhere(surface_voxels(bone[around])))
-    far = np.argwhere((mask & ~bone)[box]) + [s.start for s in box]
+    rim = grid.crop(around).to_world(surface_voxels(bone[around]))
+    far = indices_of((mask & ~bone)[box]) + [s.start for s in box]
     kept = far[within_mm(grid.to_world(far), rim, reach_mm + REACH_ATOL_MM)]
     near[tuple(kept.T)] = True
     return near

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.metrics.overlap import BORDER_REACH_MM, dice, near_bone
-from calvaria.metrics.surface import hausdorff_mm, nearest_mm, surface_voxels
+from calvaria.metrics.surface import Voxels, hausdorff_mm, nearest_mm, surface_voxels
 from calvaria.volume.grid import Box, Grid
 from calvaria.volume.volume import BoolArray, Volume, bounding_box
 
@@ -68,14 +68,24 @@ class Comparison:
         return near_bone(self.prediction | self.truth, self.bone, self.grid, BORDER_REACH_MM)
 
     @cached_property
+    def prediction_surface(self) -> Voxels:
+        """(N, 3) indices: surface voxels of the predicted patch."""
+        return surface_voxels(self.prediction)
+
+    @cached_property
+    def truth_surface(self) -> Voxels:
+        """(M, 3) indices: surface voxels of the true patch."""
+        return surface_voxels(self.truth)
+
+    @cached_property
     def prediction_surface_mm(self) -> NDArray[np.float64]:
-        """(N, 3) world mm: surface voxels of the predicted patch."""
-        return self.grid.to_world(np.argwhere(surface_voxels(self.prediction)))
+        """(N, 3) world mm of them."""
+        return self.grid.to_world(self.prediction_surface)
 
     @cached_property
     def truth_surface_mm(self) -> NDArray[np.float64]:
-        """(M, 3) world mm: surface voxels of the true patch."""
-        return self.grid.to_world(np.argwhere(surface_voxels(self.truth)))
+        """(M, 3) world mm of them."""
+        return self.grid.to_world(self.truth_surface)
 
     @cached_property
     def to_truth_mm(self) -> NDArray[np.float64]:
@@ -135,7 +145,7 @@ def _box(prediction: BoolArray, truth: BoolArray, grid: Grid) -> Box:
 
 
 def _own(part: BoolArray) -> BoolArray:
-    """A compact copy of a crop, so that the large array is read once (in C order: argwhere is fastest on it)."""
+    """A compact copy of a crop, so that the large array is read once (in C order, in which voxels are walked)."""
     return np.ascontiguousarray(part)
 
 

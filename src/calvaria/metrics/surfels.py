@@ -11,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calvaria.metrics.surface import Voxels, surface_voxels
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import BoolArray, bounding_box
 
@@ -34,27 +36,34 @@ class Surfels:
     area_mm2: F64
 
 
-def surfels(mask: BoolArray, grid: Grid) -> Surfels:
+def surfels(mask: BoolArray, grid: Grid, surface: Voxels | None = None) -> Surfels:
     """The surface elements of a mask.
 
     Args:
         mask: (I, J, K) bool; outside of the array there is background. May be empty.
         grid: its grid.
+        surface: (N, 3) its surface voxels, where they are known already.
     """
     box = bounding_box(mask)
     if box is None:
         return Surfels(np.zeros((0, 3)), np.zeros(0))
+    start = np.array([s.start for s in box])
     inner = np.pad(mask[box], 1)
-    codes = np.zeros(tuple(n - 1 for n in inner.shape), np.uint8)
-    for bit in range(8):
-        # The first of the eight is the highest bit, as in the table.
-        i, j, k = (bit >> 2 & 1, bit >> 1 & 1, bit & 1)
-        part = inner[i : inner.shape[0] - 1 + i, j : inner.shape[1] - 1 + j, k : inner.shape[2] - 1 + k]
-        codes |= part.astype(np.uint8) << np.uint8(7 - bit)
-    at = np.argwhere((codes != 0) & (codes != 255))
-    area = _areas(grid)[codes[tuple(at.T)]]
-    corner = at + np.array([s.start for s in box]) - 0.5
-    return Surfels(grid.to_world(corner), area)
+    # Eight voxels that are not all alike have a surface voxel among them, so no others are looked at.
+    edge = (surface_voxels(mask) if surface is None else surface) - start + 1
+    flat = np.ravel_multi_index(tuple(edge.T), inner.shape)
+    row, layer = inner.shape[2], inner.shape[1] * inner.shape[2]
+    steps = [i * layer + j * row + k for i, j, k in product((0, 1), repeat=3)]
+    mixed = np.zeros(inner.size, bool)
+    for step in steps:
+        mixed[flat - step] = True
+    cells, body = np.flatnonzero(mixed), inner.ravel().view(np.uint8)
+    codes = np.zeros(len(cells), np.uint8)
+    for bit, step in enumerate(steps):
+        codes |= body[cells + step] << np.uint8(7 - bit)  # the first of the eight is the highest bit, as in the table
+    part = codes != 255
+    corner = np.stack(np.unravel_index(cells[part], inner.shape), axis=1) + start - 0.5
+    return Surfels(grid.to_world(corner), _areas(grid)[codes[part]])
 
 
 def _areas(grid: Grid) -> F64:

@@ -1,8 +1,25 @@
 """Pictures of a case: surfaces of masks drawn without a graphics card, and the sheet that shows a result."""
 
+from calvaria.report.errors import colour_range, error_colours, error_mesh, render_errors
+from calvaria.report.figures import distributions, scatter
+from calvaria.report.page import evaluation_page
 from calvaria.report.render import render_surfaces
 from calvaria.report.scene import Layer
 from calvaria.report.sheet import render_case, save_png
 from calvaria.report.views import VIEWS, View
 
-__all__ = ["VIEWS", "Layer", "View", "render_case", "render_surfaces", "save_png"]
+__all__ = [
+    "VIEWS",
+    "Layer",
+    "View",
+    "colour_range",
+    "distributions",
+    "error_colours",
+    "error_mesh",
+    "evaluation_page",
+    "render_case",
+    "render_errors",
+    "render_surfaces",
+    "save_png",
+    "scatter",
+]

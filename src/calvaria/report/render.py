@@ -110,7 +110,15 @@ def camera_for(directions: NDArray[np.float64], centre_mm: NDArray[np.float64], 
     return Camera(centre_mm, directions, span_mm / fine, (fine, fine))
 
 
-def shade(scene: Scene, hits: Hits, camera: Camera, size_px: int, background: Colour = BACKGROUND) -> Picture:
+def shade(
+    scene: Scene,
+    hits: Hits,
+    camera: Camera,
+    size_px: int,
+    background: Colour = BACKGROUND,
+    *,
+    colours: FloatArray | None = None,
+) -> Picture:
     """Light and colour what rays have met.
 
     Args:
@@ -119,6 +127,7 @@ def shade(scene: Scene, hits: Hits, camera: Camera, size_px: int, background: Co
         camera: that the hits were cast with.
         size_px: side of the picture, at most the camera's.
         background: colour where nothing is hit.
+        colours: (N, 3) the surface's own colour at each hit, 0-255; None: those of the layers.
 
     Returns:
         (size_px, size_px, 3) uint8.
@@ -130,7 +139,8 @@ def shade(scene: Scene, hits: Hits, camera: Camera, size_px: int, background: Co
     picture[:] = background
     if hits.flat.size:
         diffuse, mirrored = _light(scene, hits, camera)
-        picture[hits.flat] = _colours(scene, hits, camera) * diffuse[:, None] + 255.0 * mirrored[:, None]
+        own = _colours(scene, hits, camera) if colours is None else colours
+        picture[hits.flat] = own * diffuse[:, None] + 255.0 * mirrored[:, None]
     pixels = np.clip(picture, 0, 255).astype(np.uint8).reshape(height, width, 3)
     return np.asarray(Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling.BOX))
 
@@ -213,10 +223,16 @@ def _surroundings(hits: Hits, camera: Camera) -> FloatArray:
 
 def _colours(scene: Scene, hits: Hits, camera: Camera) -> FloatArray:
     """(N, 3) the layers' own colours, mixed over about a step where two meet."""
+    colours = np.array([colour for _, colour in scene.layers], np.float32)
+    return layer_shares(scene, hits, camera) @ colours
+
+
+def layer_shares(scene: Scene, hits: Hits, camera: Camera) -> FloatArray:
+    """(N, layers) how much each layer has of the surface at each hit; mixed over about a step where two meet."""
     if len(scene.layers) == 1:
-        return np.broadcast_to(np.array(scene.layers[0][1], np.float32), (hits.flat.size, 3))
+        return np.ones((hits.flat.size, 1), np.float32)
     turn = (scene.grid.inverse[:3, :3] @ camera.axes.T) * (0.7 * min(scene.grid.spacing_mm))
     inside = hits.index - turn.astype(np.float32) @ hits.normal
     weights = np.stack([field.at(inside) for field, _ in scene.layers]) ** 3
     weights /= np.maximum(weights.sum(axis=0), 1e-9)
-    return weights.T @ np.array([colour for _, colour in scene.layers], np.float32)
+    return np.asarray(weights.T, np.float32)

@@ -86,7 +86,7 @@ def render_case(
         raise InputError("the defective skull is empty: there is nothing to draw")
     found = patch if patch is not None and patch.mask.any() else None
     known = reference if reference is not None and reference.mask.any() else None
-    views = _choose_views(defective, known if found is None else found, axes)
+    views = choose_views(defective, known if found is None else found, axes)
     rows = _rows(found, known, reference is not None)
     scenes = [with_layer(base, row.added) if row.added else base for row in rows]
     pictures = _pictures(base, [scene or base for scene in scenes], [view.axes() @ axes.T for view in views])
@@ -126,7 +126,7 @@ def save_png(path: str | Path, image: Image | NDArray[np.uint8]) -> Path:
     return path
 
 
-def _choose_views(defective: Volume, aim: Volume | None, axes: NDArray[np.float64]) -> list[View]:
+def choose_views(defective: Volume, aim: Volume | None, axes: NDArray[np.float64]) -> list[View]:
     """Onto the patch; then front or back, the side, and the top, whichever face it and show something else."""
     if aim is None:
         return [VIEWS[name] for name in ("front", "left", "top", "oblique")]
@@ -192,16 +192,16 @@ def _sheet(
     draw = ImageDraw.Draw(sheet)
     for column, view in enumerate(views):
         left = GAP_PX + column * step
-        draw.text((left + CELL_PX / 2, HEADER_PX / 2 + 4), view.name, INK, _font(18), anchor="mm")
+        draw.text((left + CELL_PX / 2, HEADER_PX / 2 + 4), view.name, INK, font(18), anchor="mm")
         for row, cells in enumerate(pictures):
             top = HEADER_PX + row * step
             sheet.paste(Pillow.fromarray(cells[column]), (left, top))
             for letter, x in zip(view.letters(), (left + 10, left + CELL_PX - 10), strict=True):
-                draw.text((x, top + CELL_PX / 2), letter, FAINT, _font(14), anchor="mm")
+                draw.text((x, top + CELL_PX / 2), letter, FAINT, font(14), anchor="mm")
     for number, row_ in enumerate(rows):
         top = HEADER_PX + number * step
-        draw.text((GAP_PX + 8, top + 4), row_.title, INK, _font(17))
-        draw.text((GAP_PX + 8, top + 26), row_.note, _note_colour(row_), _font(14))
+        draw.text((GAP_PX + 8, top + 4), row_.title, INK, font(17))
+        draw.text((GAP_PX + 8, top + 26), row_.note, _note_colour(row_), font(14))
     _footer(draw, rows, size, CELL_PX / span_mm)
     return sheet
 
@@ -217,17 +217,18 @@ def _footer(draw: ImageDraw, rows: Sequence[_Row], size: tuple[int, int], pixels
     entries = [(BONE, "defective skull"), *((row.added.colour, row.added.name) for row in rows if row.added)]
     for colour, name in entries:
         draw.rounded_rectangle((x, middle - 7, x + 14, middle + 7), 3, fill=colour)
-        draw.text((x + 22, middle), name, INK, _font(14), anchor="lm")
-        x += 46 + draw.textlength(name, _font(14))
+        draw.text((x + 22, middle), name, INK, font(14), anchor="lm")
+        x += 46 + draw.textlength(name, font(14))
     length = RULER_MM * pixels_per_mm
     right = size[0] - GAP_PX - 12
     draw.line((right - length, middle + 6, right, middle + 6), INK, 2)
     for end in (right - length, right):
         draw.line((end, middle + 2, end, middle + 10), INK, 2)
-    draw.text((right - length / 2, middle - 6), f"{RULER_MM} mm", INK, _font(13), anchor="mm")
+    draw.text((right - length / 2, middle - 6), f"{RULER_MM} mm", INK, font(13), anchor="mm")
 
 
-def _font(size: int) -> FreeTypeFont:
+def font(size: int) -> FreeTypeFont:
+    """The font of all sheets, in pixels."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)  # type: ignore[return-value]  # With a size it is a FreeType font.

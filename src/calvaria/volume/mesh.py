@@ -99,6 +99,18 @@ class Mesh:
         a, b, c = self._corners()
         return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2.0
 
+    @cached_property
+    def vertex_normals(self) -> NDArray[np.float64]:
+        """(V, 3) unit normals: means over the triangles at each vertex, weighted by area; 0 at a vertex of none."""
+        a, b, c = self._corners()
+        face = np.cross(b - a, c - a)  # as long as twice the area
+        normals = np.zeros((len(self.vertices_mm), 3))
+        for corner in self.faces.T:
+            for axis in range(3):
+                normals[:, axis] += np.bincount(corner, face[:, axis], len(normals))
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return np.asarray(np.divide(normals, length, out=np.zeros_like(normals), where=length > 0))
+
     def flipped(self) -> Mesh:
         """The same surface with its normals the other way."""
         return Mesh(self.vertices_mm, self.faces[:, ::-1])
