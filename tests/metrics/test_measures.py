@@ -13,7 +13,7 @@ from scipy import ndimage
 from tests.metrics.test_border import shells
 
 from calvaria.errors import GeometryError, InputError
-from calvaria.metrics import METRICS, measure, score
+from calvaria.metrics import METRICS, measure, score, surface_dice_at
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Grid, Volume
 
@@ -92,6 +92,20 @@ def test_a_thinner_patch_leaves_a_gap_and_a_larger_one_overlaps():
     found = measure(large, patch, skull)
     assert found["gap_mm"] == 0
     assert found["overlap_ml"] > 0.1
+
+
+def test_the_surface_dice_has_any_tolerance():
+    masks = blobs(3)[:2]
+    case = volumes(*masks)
+    found = measure(*case, case[0].with_data(np.zeros_like(masks[0])))
+    assert surface_dice_at(*case, 0.5) == found["sdsc_0.5mm"]
+    assert surface_dice_at(*case, 1.0) == found["sdsc_1mm"]
+    steps = [surface_dice_at(*case, mm) for mm in (0.0, 0.3, 0.9, 2.0, 50.0)]
+    assert steps == sorted(steps)
+    assert steps[-1] == 1
+    for bad in (-1.0, math.nan, math.inf):
+        with pytest.raises(InputError, match="0 or more"):
+            surface_dice_at(*case, bad)
 
 
 def test_empty_patches():

@@ -3,7 +3,7 @@
 from calvaria.metrics.catalog import METRICS, Metric
 from calvaria.metrics.correlation import Correlation, correlate
 from calvaria.metrics.maps import ErrorMap, ErrorMaps, error_maps
-from calvaria.metrics.measures import measure
+from calvaria.metrics.measures import measure, surface_dice_at
 from calvaria.metrics.ranking import Standing, rank_methods
 from calvaria.metrics.score import Comparison, Scores, score
 from calvaria.metrics.statistics import PairedTest, compare_all, compare_pairs
@@ -28,5 +28,6 @@ __all__ = [
     "rank_methods",
     "score",
     "summarise",
+    "surface_dice_at",
     "worst_cases",
 ]
