@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from calvaria.reconstruction.box import box_grid
-from calvaria.reconstruction.cover import BACK_MM, DEEPEST_MM, TOP_MM, UNDERCUT_MM, lies_open, without_covered
+from calvaria.reconstruction.cover import (
+    BACK_MM,
+    DEEPEST_MM,
+    TOP_MM,
+    UNDERCUT_MM,
+    lies_open,
+    over_wall,
+    without_covered,
+)
 
 POINTS = box_grid().centres_mm()
 X, Y, Z = np.moveaxis(POINTS, -1, 0)
@@ -78,3 +86,14 @@ def test_a_mirrored_head_is_treated_alike_and_nothing_is_added(seed):
     kept = without_covered(missing, bone)
     np.testing.assert_array_equal(without_covered(missing[::-1], bone[::-1])[::-1], kept)
     assert not (kept & ~missing).any()
+
+
+def test_a_place_over_a_wall_has_it_behind_but_a_sinus_has_two_walls():
+    wall = (Y > 78) & (Y < 82)  # at the back of the head
+    over = LOW & (Y > 85) & (Y < 89) & (np.abs(X) < 10) & (np.abs(Z) < 5)
+    np.testing.assert_array_equal(over_wall(over, wall), over)
+    assert not over_wall(over, wall & ~LOW).any()
+    assert not over_wall(LOW & (Y > 70) & (Y < 78), wall).any()
+    thin = LOW & (Y > 80.4) & (Y < 82)
+    assert not over_wall(thin, thin).any()  # a plate does not lie over itself
+    assert not over_wall(LOW & (Y < -85) & (Y > -89), WALL).any()

@@ -9,6 +9,7 @@ from tests.heads import SIDE, Head, boxed, family_engine
 from calvaria.reconstruction.box import BoxField, box_grid, vault
 from calvaria.reconstruction.shape_prior import AIR_MM, frontal_floor
 from calvaria.reconstruction.soft import SoftField
+from calvaria.skull.canonical import SPACING_MM
 
 FLOOR = np.array([35.0, -65.0, 3.0])
 """A place over the orbit, where lamellae come and go between people."""
@@ -69,3 +70,18 @@ def test_a_sketch_saves_the_search_and_changes_nothing():
 
 def test_a_complete_skull_has_an_empty_sketch():
     assert not family_engine().sketch(boxed(Head(23))).region.any()
+
+
+def test_a_thin_plate_of_the_brow_that_lies_open_stays_in_the_outline():
+    points = box_grid().centres_mm()
+    x, y, z = np.moveaxis(points, -1, 0)
+    engine = family_engine()
+    brow = engine._outside & vault() & (np.abs(x) < 25)
+    front = y - np.where(brow, y, np.inf).min(axis=1, keepdims=True)  # how far behind the most forward voxel
+    plate = brow & (front > 1.0) & (front < 1.0 + SPACING_MM) & (z < 12) & frontal_floor()
+    wall = brow & (front < 8) & (z >= 10) & (z < 45) & (y < 0)
+    assert plate.sum() > 100
+    distance = np.where(plate | wall, np.float32(-0.5), np.float32(2.0))
+    rough = SoftField(distance, np.ones(distance.shape, bool), 0.0)
+    outline = engine._hole(BoxField(NOTHING, np.ones(NOTHING.shape, bool)), rough)
+    assert outline[plate].mean() > 0.6  # steps of the sheet that hang on by a corner alone go

@@ -7,6 +7,8 @@ where the forehead's outer wall stands nothing is missing behind it, save that a
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,9 @@ HEAD_CENTRE_MM = np.array([0.0, 0.0, 10.0])
 DEEPEST_MM = 12.0
 """A wall covers what lies up to so far behind it; farther back the orbits' roofs begin, which a hole above may take."""
 
+OVER_MM, OWN_MM = 8.0, 2.4
+"""A place lies over a wall that is so far behind it; a nearer one may be its own plate's."""
+
 STEP_MM = SPACING_MM / 2
 """Rays are followed in steps of this."""
 
@@ -40,9 +45,26 @@ def behind_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
         places: bool on the box grid: where to look.
         bone: what is there, on the same grid.
     """
+    return meets_bone(places & sinuses(), bone, np.arange(STEP_MM, DEEPEST_MM, STEP_MM))
+
+
+@lru_cache(maxsize=1)
+def sinuses() -> BoolArray:
+    """Where frontal sinuses may lie, bool on the box grid."""
     points = box_grid().centres_mm()
-    front = places & (points[..., 1] < BACK_MM) & (points[..., 2] < TOP_MM)
-    return meets_bone(front, bone, np.arange(STEP_MM, DEEPEST_MM, STEP_MM))
+    zone: BoolArray = (points[..., 1] < BACK_MM) & (points[..., 2] < TOP_MM)
+    zone.setflags(write=False)
+    return zone
+
+
+def over_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
+    """Those places that have a wall behind them: nothing stands before the head's outside but a sinus's front wall.
+
+    Args:
+        places: bool on the box grid: where to look.
+        bone: what is there or was completed, on the same grid.
+    """
+    return meets_bone(places & ~sinuses(), bone, np.arange(-OVER_MM, -OWN_MM, STEP_MM))
 
 
 def lies_open(places: BoolArray, bone: BoolArray) -> BoolArray:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, frontal_floor, vault
-from calvaria.reconstruction.cover import behind_wall, lies_open, without_covered
+from calvaria.reconstruction.cover import behind_wall, lies_open, over_wall, without_covered
 from calvaria.reconstruction.find import real_holes
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
@@ -179,7 +179,7 @@ class ShapePrior:
         mirrored = (field.distance_mm[::-1] < 0) & (field.distance_mm > MIRROR_ABSENT_MM)
         lacking, bone = predicted & absent, field.distance_mm < 0
         # Slivers go: a surface that merely lies elsewhere. A thin plate looks alike, but far from bone it is no sliver.
-        plate = lies_open(lacking & (field.distance_mm > SLIVER_MM) & self._outside & ~frontal_floor(), bone)
+        plate = lies_open(lacking & (field.distance_mm > SLIVER_MM) & self._outside, bone)
         missing = ndimage.binary_opening(lacking) | (mirrored & absent) | plate
         missing = without_covered(missing, bone)
         return real_holes(missing, missing & predicted, field, self.settings.smallest_ml * 0.67)
@@ -208,12 +208,14 @@ class ShapePrior:
         known = self._trusted(field, gap_mm, self.settings.dense_mm)
         final = self._fit(known, self.moves, self.settings.modes)
         values = self._read(final, gap_mm, read_mm)
-        values = close_outside(self._plates(values, field, gap_mm), self._outer(field, gap_mm))
+        values = self._plates(values, field, gap_mm)
+        values = close_outside(values, self._outer(field, gap_mm, values))
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
 
-    def _outer(self, field: BoxField, gap_mm: F32) -> BoolArray:
-        """Where the outside of the head may be missing: not behind a wall that stands."""
+    def _outer(self, field: BoxField, gap_mm: F32, values: F32) -> BoolArray:
+        """Where the outside of the head may be missing: neither behind a wall that stands nor over one."""
         near = self._outside & (gap_mm <= REGION_MM)
+        near &= ~over_wall(near, (values < 0) & (gap_mm <= REGION_MM))
         return near & ~behind_wall(near, field.distance_mm < 0)
 
     def _trusted(self, field: BoxField, gap_mm: F32, dense_mm: tuple[float, float]) -> Trusted:
