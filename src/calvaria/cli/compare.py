@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calvaria.cli.cases import paired
 from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
@@ -50,13 +51,7 @@ def compare(
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     a, b = read_scores(first), read_scores(second)
-    pairs = [name for name in a if name in b]
-    for path, scores in ((first, a), (second, b)):
-        alone = sorted(set(scores) - set(pairs))
-        if alone:
-            screen.warn(f"{len(alone)} cases of {path.name} have no partner and are left out: {', '.join(alone)}")
-    if not pairs:
-        raise InputError(f"{first.name} and {second.name} have no case in common")
+    pairs = paired(first.name, a, second.name, b, screen)
     better, dropped = _directions(a, b, pairs, metric)
     for name, count in dropped.items():
         screen.warn(f"{name} is not defined for {count} of {len(pairs)} cases and is left out")

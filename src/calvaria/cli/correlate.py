@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calvaria.cli.cases import paired
 from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
@@ -59,13 +60,7 @@ def correlate(
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     values, given = read_scores(metrics), _given(expert, score)
-    cases = [name for name in values if name in given]
-    for path, names in ((metrics, values), (expert, given)):
-        alone = sorted(set(names) - set(cases))
-        if alone:
-            screen.warn(f"{len(alone)} cases of {path.name} have no partner and are left out: {', '.join(alone)}")
-    if not cases:
-        raise InputError(f"{metrics.name} and {expert.name} have no case in common")
+    cases = paired(metrics.name, values, expert.name, given, screen)
     scores = [given[name] for name in cases]
     if min(scores) == max(scores):
         raise InputError(f"{expert.name}: every case has the same score; there is nothing to agree with")

@@ -231,7 +231,7 @@ def _draw(output: Path, name: str, files: Files, mesh: bool) -> Image | None:
     save_png(output / f"errors-{name}.png", picture)
     if mesh and patch.mask.any():
         surface, errors = error_mesh(patch, truth, defective)
-        colours = error_colours(errors.values, colour_range(errors.values, 0.5))
+        colours = error_colours(errors.values, colour_range(errors.values))
         write_mesh(output / f"errors-{name}.ply", surface, values=errors.values, colours=colours)
     return picture
 

@@ -155,7 +155,7 @@ def error_colours(values: Sequence[float] | NDArray[np.float64], reach: float) -
     return np.stack([np.interp(values, place, channel) for channel in anchors.T], axis=-1).astype(np.float32)
 
 
-def colour_range(values: NDArray[np.float64], least: float, share: float = SHOWN_SHARE) -> float:
+def colour_range(values: NDArray[np.float64], least: float = LEAST_RANGE_MM, share: float = SHOWN_SHARE) -> float:
     """1, 2 or 5 times a power of ten that holds so many percent of the values' sizes.
 
     >>> colour_range(np.array([0.1, -1.3, 1.7]), 0.5)
