@@ -33,12 +33,12 @@ def packaged_cases() -> list[SkullCase]:
 def test_the_catalog_finds_files_and_persons(tmp_path: Path) -> None:
     training = tmp_path / "training_set"
     complete = [touch(training / "complete_skull" / f"{n}.nrrd") for n in ("000", "011", "052")]
-    implant = touch(training / "implant" / "011.nrrd")
+    patch = touch(training / "implant" / "011.nrrd")
     defective = touch(training / "defective_skull" / "011.nrrd")
     hidden = touch(tmp_path / "test_set_for_participants" / "065.nrrd")
     assert autoimplant2020(tmp_path) == [
         SkullCase("train-000", "train-000", complete[0], None, None),
-        SkullCase("train-011", "train-011", complete[1], implant, defective),
+        SkullCase("train-011", "train-011", complete[1], patch, defective),
         SkullCase("train-052", "train-000", complete[2], None, None),
         SkullCase("test-065", "train-011", None, None, hidden),
     ]

@@ -102,9 +102,9 @@ def build(task: Task, locate: Locate | None = None) -> tuple[Volume, Volume]:
         raise InputError(f"{task.case.id}: there is no complete skull, so no truth to compare with")
     complete = read_mask(task.case.complete)
     if task.kind == OFFICIAL:
-        if task.case.implant is None:
+        if task.case.patch is None:
             raise InputError(f"{task.case.id}: there is no implant file, so no official defect; leave that kind out")
-        patch = read_mask(task.case.implant)
+        patch = read_mask(task.case.patch)
         complete.grid.require_same(patch.grid, f"{task.case.id}: complete skull and implant")
         return complete.with_data(complete.mask & ~patch.mask), patch
     placed = _placed().get(task.case.id, {}).get(task.kind)

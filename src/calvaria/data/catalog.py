@@ -35,16 +35,19 @@ class SkullCase:
         id: name within the set, such as "train-000" or "test-003".
         person: the id of the person's first case; equal for all cases of one person.
         complete: mask of the complete skull, None where the truth is not public.
-        implant: mask of the bone removed for the official defect, or None.
-        defective: mask of the skull with the official defect, or None; where it is missing, it is complete minus
-            implant.
+        patch: mask of the missing bone (the sets' "implant"), or None.
+        defective: mask of the defective skull, or None; where it is missing, it is complete minus patch.
+        kind: the kind of defect; "official" where a set has only one.
+        implant: mask or mesh of what was made to be put in (clinical sets), or None.
     """
 
     id: str
     person: str
-    complete: Path | None
-    implant: Path | None
-    defective: Path | None
+    complete: Path | None = None
+    patch: Path | None = None
+    defective: Path | None = None
+    kind: str = "official"
+    implant: Path | None = None
 
 
 def person_of(case_id: str, groups: tuple[tuple[str, ...], ...] = SAME_PERSON_AUTOIMPLANT2020) -> str:
