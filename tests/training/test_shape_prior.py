@@ -14,7 +14,9 @@ from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM
 from calvaria.training.shape_prior import (
     Recipe,
+    _example_field,
     _save_field,
+    _some,
     example,
     fill,
     fingerprint,
@@ -26,6 +28,41 @@ from calvaria.training.shape_prior import (
 def test_an_unknown_choice_of_people_is_refused(tmp_path):
     with pytest.raises(InputError, match="people is 'train' or 'all'; got 'some'"):
         Recipe(tmp_path, tmp_path, tmp_path / "x.safetensors", people="some")
+
+
+def test_an_unknown_way_of_joining_is_refused(tmp_path):
+    with pytest.raises(InputError, match="unlabelled is one of filled, left-out, none; got 'guessed'"):
+        Recipe(tmp_path, tmp_path, tmp_path / "x.safetensors", unlabelled="guessed")
+
+
+def test_too_few_examples_are_refused(tmp_path):
+    with pytest.raises(InputError, match="needs 5 complete skulls or more; got 2"):
+        Recipe(tmp_path, tmp_path, tmp_path / "x.safetensors", complete=2)
+
+
+def test_fewer_examples_are_among_the_more():
+    cases = [SkullCase(str(n), str(n)) for n in range(20)]
+    ten, five = _some(cases, 10), _some(cases, 5)
+    assert ten[:5] == five
+    assert len({case.id for case in ten}) == 10
+    assert _some(cases, None) == cases
+
+
+def test_holes_join_filled_or_left_out_or_not_at_all(tmp_path):
+    holed, filled = boxed(Head(20, (SIDE,))), boxed(Head(20))
+    _save_field(tmp_path / "a.npz", holed)
+    _save_field(tmp_path / "a.filled.npz", filled)
+    case = SkullCase("a", "a", None, None, tmp_path / "a.nrrd")
+    assert _example_field(tmp_path, case, "none") is None
+    joined = _example_field(tmp_path, case, "filled")
+    np.testing.assert_allclose(joined.distance_mm, filled.distance_mm, atol=0.051)
+    left_out = _example_field(tmp_path, case, "left-out")
+    changed = np.abs(holed.distance_mm - filled.distance_mm) > 0.3
+    assert changed.any()
+    assert not left_out.known[changed].any()
+    far = box_grid().centres_mm()[..., 0] < -20
+    np.testing.assert_array_equal(left_out.known[far], joined.known[far])
+    assert _example_field(tmp_path, SkullCase("b", "b", None, None, None), "filled") is None
 
 
 def test_a_field_comes_back_from_the_work_folder(tmp_path):

@@ -15,6 +15,7 @@ EXAMPLES = """\b
 Examples:
   calvaria train shape-prior --data autoimplant2020 -o weights/shape-prior.safetensors
   calvaria train shape-prior --data autoimplant2020 --people all -o weights/shape-prior.safetensors
+  calvaria train shape-prior --data autoimplant2020 --complete 20 --unlabelled none -o curve/20.safetensors
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
@@ -36,6 +37,12 @@ def shape_prior(
         "calvaria-work"
     ),
     people: Annotated[str, typer.Option(help="train: the training persons of the split; all: everybody.")] = "train",
+    complete: Annotated[
+        int | None, typer.Option(metavar="N", help="Only so many of the complete skulls; default: all.")
+    ] = None,
+    unlabelled: Annotated[
+        str, typer.Option(help="Skulls with a hole and no truth: filled, left-out (their holes are), or none of them.")
+    ] = "filled",
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 2,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -48,6 +55,6 @@ def shape_prior(
     from calvaria.training.shape_prior import Recipe, build
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
-    info = build(Recipe(data, work, output, people, jobs), screen.say)
+    info = build(Recipe(data, work, output, people, jobs, complete, unlabelled), screen.say)
     screen.say(f"{info.path}: {info.size_bytes / 1e6:.1f} MB, sha256 {info.sha256}, licence {info.licence}")
     screen.json(described(info))

@@ -43,6 +43,13 @@ FILL_MM = 13.0
 """Around a hole, so far as truncated distances can feel it, the filled surface replaces the measured distance."""
 
 
+UNLABELLED = ("filled", "left-out", "none")
+"""How skulls whose truth is not public join the examples."""
+
+FEWEST = 5
+"""Examples below which there is nothing to learn."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What the shape prior is made from.
@@ -53,6 +60,10 @@ class Recipe:
         output: the weights file to write, in a folder whose index gets the entry.
         people: "train" for the training persons of the split, "all" for everybody (for shipping).
         jobs: processes.
+        complete: only so many of the complete skulls are examples, drawn by a fixed seed, the fewer among the more;
+            None for all of them.
+        unlabelled: skulls whose truth is not public join with their holes "filled" by the first model, with their
+            holes "left-out" (told by the other examples' modes), or are examples for "none".
     """
 
     root: Path
@@ -60,11 +71,17 @@ class Recipe:
     output: Path
     people: str = "train"
     jobs: int = 2
+    complete: int | None = None
+    unlabelled: str = "filled"
 
     def __post_init__(self) -> None:
-        """Check the choice of people."""
+        """Check the choices."""
         if self.people not in ("train", "all"):
             raise InputError(f"people is 'train' or 'all'; got {self.people!r}")
+        if self.unlabelled not in UNLABELLED:
+            raise InputError(f"unlabelled is one of {', '.join(UNLABELLED)}; got {self.unlabelled!r}")
+        if self.complete is not None and self.complete < FEWEST:
+            raise InputError(f"a shape model needs {FEWEST} complete skulls or more; got {self.complete}")
 
 
 def build(recipe: Recipe, note: Note) -> ModelInfo:
@@ -88,12 +105,11 @@ def build(recipe: Recipe, note: Note) -> ModelInfo:
         weights = work / "first.npz"
         if not weights.exists():
             note("first model")
-            first = _model([work / f"{case.id}.npz" for case in whole])
+            first = _model(whole, work)
             _save(weights, **first.to_arrays(), **template_arrays(template))
         _fill(holed, work, weights, executor, note)
     whole, holed = _by_truth(cases)
-    files = [work / f"{case.id}.npz" for case in whole] + [work / f"{case.id}.filled.npz" for case in holed]
-    model = _model([file for file in files if file.exists()])
+    model = _model([*_some(whole, recipe.complete), *holed], work, recipe.unlabelled)
     note(f"{model.people} people, {model.count} modes")
     return _write(recipe, model, template)
 
@@ -223,13 +239,51 @@ def fill(field: BoxField, engine: ShapePrior) -> BoxField | None:
     return BoxField(np.where(felt, soft.distance_mm, field.distance_mm).astype(np.float32), field.known)
 
 
-def _model(paths: Iterable[Path]) -> ShapeModel:
-    fields = [load_field(path) for path in paths]
+def _some(cases: list[SkullCase], count: int | None) -> list[SkullCase]:
+    """``count`` of the cases in an order drawn by a fixed seed, or all."""
+    if count is None:
+        return cases
+    order = np.random.default_rng(SOME_SEED).permutation(len(cases))
+    return [cases[n] for n in order[:count]]
+
+
+SOME_SEED = 15
+"""Which complete skulls are taken when not all are."""
+
+
+def _model(cases: Sequence[SkullCase], work: Path, unlabelled: str = "none") -> ShapeModel:
+    """The model of the cases' fields in the work folder."""
+    loaded = [_example_field(work, case, unlabelled) for case in cases]
+    fields = [field for field in loaded if field is not None]
     examples = np.stack([example(field) for field in fields])
     known = np.stack([_coarse(field.known.astype(np.float32)) > 0.99 for field in fields])
     depth = np.median([_coarse(bone_depth(field.distance_mm, FINE_MM)) for field in fields], axis=0)
     depth = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
     return fit_modes(impute(examples, known), SPACING_MM, depth_half=depth)
+
+
+def _example_field(work: Path, case: SkullCase, unlabelled: str) -> BoxField | None:
+    """A case's field as an example; None for a case that is none."""
+    whole, filled = work / f"{case.id}.npz", work / f"{case.id}.filled.npz"
+    if case.complete is not None:
+        return load_field(whole)
+    if unlabelled == "none" or not filled.exists():
+        return None
+    found = load_field(filled)
+    if unlabelled == "filled":
+        return found
+    return BoxField(found.distance_mm, found.known & ~_felt(found, load_field(whole)))
+
+
+def _felt(filled: BoxField, holed: BoxField) -> NDArray[np.bool_]:
+    """Where the filling changed the distance by more than the work folder's steps, and a voxel around."""
+    from scipy import ndimage
+
+    return np.asarray(ndimage.binary_dilation(np.abs(filled.distance_mm - holed.distance_mm) > STEP_MM))
+
+
+STEP_MM = 0.15
+"""Distances in the work folder are rounded to 0.1 mm."""
 
 
 def example(field: BoxField) -> F32:
