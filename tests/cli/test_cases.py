@@ -33,6 +33,14 @@ def test_the_images_of_a_folder_in_order(tmp_path):
     assert [case.name for case in find_cases(tmp_path)] == ["1.2.840", "a", "b"]
 
 
+def test_the_images_of_subfolders_carry_their_folders_name(tmp_path):
+    touch(tmp_path, "bilateral/000.nrrd", "bilateral/001.nrrd", "random_1/000.nrrd", ".git/x.nrrd", "notes.txt")
+    touch(tmp_path, "done/completed.nrrd", "done/result.json")
+    assert [case.name for case in find_cases(tmp_path)] == ["bilateral/000", "bilateral/001", "random_1/000"]
+    one, two = match(find_cases(tmp_path), [Case("bilateral/001.patch", Path())])
+    assert set(one) & set(two) == {"bilateral/001"}
+
+
 def test_a_folder_without_images_says_what_was_wanted(tmp_path):
     touch(tmp_path, "slice1.dcm")
     with pytest.raises(InputError, match=r"no image in this folder; wanted files ending in one of \.nii\.gz"):
@@ -51,6 +59,11 @@ def test_patches_are_found_in_the_output_of_reconstruct(tmp_path):
         ("007", "patch.nrrd"),
         ("008", "patch.nii.gz"),
     ]
+
+
+def test_patches_of_cases_in_subfolders_lie_deeper(tmp_path):
+    touch(tmp_path, "bilateral/000/patch.nrrd", "bilateral/000/result.json", "random_1/000/patch.nrrd")
+    assert [case.name for case in find_patches(tmp_path)] == ["bilateral/000", "random_1/000"]
 
 
 def test_two_patches_of_one_case_are_refused(tmp_path):

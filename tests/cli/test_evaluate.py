@@ -42,6 +42,17 @@ def folders(tmp_path, skull, truth, shifted):
     return [tmp_path / "patches", tmp_path / "truths", "--defective", tmp_path / "skulls"]
 
 
+def test_a_folder_for_each_kind_is_scored_by_kind(run, engine, tmp_path, skull, truth, shifted):
+    for part, source in {"patches": shifted, "truths": truth, "skulls": skull}.items():
+        for kind in ("bilateral", "random_1"):
+            (tmp_path / part / kind).mkdir(parents=True)
+            shutil.copy(source, tmp_path / part / kind / "000.nrrd")
+    folders = [tmp_path / "patches", tmp_path / "truths", "--defective", tmp_path / "skulls"]
+    result = run("evaluate", *folders, "-o", tmp_path / "out", "--draw", "1", "--json")
+    assert [case["case"] for case in json.loads(result.out)["cases"]] == ["bilateral/000", "random_1/000"]
+    assert [path.name for path in (tmp_path / "out").glob("errors-*")] == ["errors-bilateral-000.png"]
+
+
 def test_the_truth_itself_is_perfect(run, engine, skull, truth):
     result = run("evaluate", truth, truth, "--defective", skull)
     assert (result.code, result.err) == (0, "")

@@ -16,13 +16,17 @@ IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 MESH_SUFFIXES = (".stl", ".ply", ".obj")
 """Closed meshes, which are read where a single mask is."""
 
+RESULT = "result.json"
+"""What every folder of results holds."""
+
 
 @dataclass(frozen=True)
 class Case:
     """One patient's file.
 
     Args:
-        name: what the case is called: the file's name without its suffix, or its folder's name.
+        name: what the case is called: the file's name without its suffix, or its folder's name; with a subfolder's name
+            and a slash before it where cases lie in subfolders.
         path: the file.
     """
 
@@ -60,16 +64,23 @@ def case_name(path: Path) -> str:
 
 
 def find_cases(folder: Path) -> list[Case]:
-    """Every image of a folder as a case, in order of name; hidden files and subfolders are left out.
+    """Every image of a folder as a case, in order of name; hidden files are left out.
+
+    Where the folder holds no image, but its subfolders do, as SkullBreak has one for each kind of defect, the cases
+    are theirs and are called ``SUBFOLDER/NAME``. Folders of results (with a ``result.json``) are left out.
 
     Raises:
         InputError: there is no image in it, or two images have the same name but for the suffix.
     """
     files = sorted(path for path in folder.iterdir() if _is_image(path))
-    if not files:
+    cases = [Case(case_name(path), path) for path in files] or [
+        Case(f"{path.parent.name}/{case_name(path)}", path)
+        for path in sorted(folder.glob("*/*"))
+        if _is_image(path) and not path.parent.name.startswith(".") and not (path.parent / RESULT).exists()
+    ]
+    if not cases:
         wanted = " ".join(IMAGE_SUFFIXES)
         raise InputError(f"{folder.name}: no image in this folder; wanted files ending in one of {wanted}")
-    cases = [Case(case_name(path), path) for path in files]
     _require_unique(cases, folder)
     return cases
 
@@ -77,15 +88,16 @@ def find_cases(folder: Path) -> list[Case]:
 def find_patches(folder: Path) -> list[Case]:
     """The patches in a folder: its images, or, where there are none, ``CASE/patch.*`` of its subfolders.
 
-    The second form is what ``calvaria reconstruct FOLDER -o OUT`` leaves in OUT.
+    The second form is what ``calvaria reconstruct FOLDER -o OUT`` leaves in OUT; cases called ``SUBFOLDER/NAME`` lie
+    one folder deeper.
 
     Raises:
         InputError: there is neither, or two files have the same name but for the suffix.
     """
-    inside = sorted(path for path in folder.glob("*/patch.*") if _is_image(path))
+    inside = sorted(path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/patch.*") if _is_image(path))
     if not inside or any(_is_image(path) for path in folder.iterdir()):
         return find_cases(folder)
-    cases = [Case(path.parent.name, path) for path in inside]
+    cases = [Case(path.parent.relative_to(folder).as_posix(), path) for path in inside]
     _require_unique(cases, folder)
     return cases
 

@@ -228,11 +228,12 @@ def _draw(output: Path, name: str, files: Files, mesh: bool) -> Image | None:
         return None
     frame = _frame(truth, defective).to_world if files.symmetry else None
     picture = render_errors(patch, truth, defective, frame, title=name)
-    save_png(output / f"errors-{name}.png", picture)
+    flat = name.replace("/", "-")
+    save_png(output / f"errors-{flat}.png", picture)
     if mesh and patch.mask.any():
         surface, errors = error_mesh(patch, truth, defective)
         colours = error_colours(errors.values, colour_range(errors.values))
-        write_mesh(output / f"errors-{name}.ply", surface, values=errors.values, colours=colours)
+        write_mesh(output / f"errors-{flat}.ply", surface, values=errors.values, colours=colours)
     return picture
 
 
