@@ -1,0 +1,1 @@
+"""Public sets and other files: downloaded with resume, held against their hashes, unpacked safely."""
