@@ -1,95 +1,256 @@
-"""What lies in a folder of public skulls: cases, the files they have, and which of them show one person.
+"""The sets that calvaria can read: what they are called, under which licence they come, and their cases.
 
-The AutoImplant 2020 set (later SkullFix) is laid out as::
-
-    ROOT/training_set/complete_skull/NNN.nrrd        -> case "train-NNN"
-    ROOT/training_set/implant/NNN.nrrd                  the removed bone; here: the patch
-    ROOT/training_set/defective_skull/NNN.nrrd          complete minus implant; optional
-    ROOT/test_set_for_participants/NNN.nrrd          -> case "test-NNN", defective only, truth not public
+How the files of each set lie is in `calvaria.data.layouts`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from calvaria.data.layouts import (
+    SAME_PERSON_AUTOIMPLANT2020,
+    TEST_FOLDERS,
+    SkullCase,
+    autoimplant2020,
+    autoimplant2021,
+    folders,
+    mug500,
+    person_of,
+    skull_name,
+    skullbreak,
+)
 from calvaria.errors import InputError
 
-SAME_PERSON_AUTOIMPLANT2020: tuple[tuple[str, ...], ...] = (
-    ("train-000", "train-052"),
-    ("train-011", "train-042", "test-040", "test-065", "test-092"),
-    ("train-018", "test-003"),
-)
-"""Cases of AutoImplant 2020 that show one person, found by rigid overlap of all pairs: Dice at least 0.958 within
-these groups, at most 0.869 between any two other cases."""
+Reader = Callable[[str | Path], list[SkullCase]]
 
-TEST_FOLDERS = ("test_set_for_participants", "test_set_give_participants")
-"""Both spellings of the test folder that copies of the set carry."""
+NOT_VERIFIED = "not verified here: read the terms on the page it comes from"
 
 
 @dataclass(frozen=True)
-class SkullCase:
-    """One case of a set: who it is and which files there are.
+class Part:
+    """A part of a set as it was published.
 
     Args:
-        id: name within the set, such as "train-000" or "test-003".
-        person: the id of the person's first case; equal for all cases of one person.
-        complete: mask of the complete skull, None where the truth is not public.
-        patch: mask of the missing bone (the sets' "implant"), or None.
-        defective: mask of the defective skull, or None; where it is missing, it is complete minus patch.
-        kind: the kind of defect; "official" where a set has only one.
-        implant: mask or mesh of what was made to be put in (clinical sets), or None.
+        ids: what the ids of its cases begin with.
+        cases: how many there are.
+        first: the first number, where the ids are the prefix and consecutive numbers; None where they are not.
+        digits: digits of the numbers.
     """
 
-    id: str
-    person: str
-    complete: Path | None = None
-    patch: Path | None = None
-    defective: Path | None = None
-    kind: str = "official"
-    implant: Path | None = None
+    ids: str
+    cases: int
+    first: int | None = None
+    digits: int = 3
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Every id; none where the numbers are not known."""
+        if self.first is None:
+            return ()
+        return tuple(f"{self.ids}{self.first + n:0{self.digits}d}" for n in range(self.cases))
 
 
-def person_of(case_id: str, groups: tuple[tuple[str, ...], ...] = SAME_PERSON_AUTOIMPLANT2020) -> str:
-    """The person a case shows: the first id of its group, or its own id when it is in none.
-
-    >>> person_of("test-065"), person_of("train-001")
-    ('train-011', 'train-001')
-    """
-    return next((group[0] for group in groups if case_id in group), case_id)
-
-
-def autoimplant2020(root: str | Path) -> list[SkullCase]:
-    """Every case of the AutoImplant 2020 set in a folder.
+@dataclass(frozen=True)
+class DataSet:
+    """One set.
 
     Args:
-        root: the folder that holds ``training_set``.
+        name: what it is called on the command line.
+        title: what its authors call it.
+        licence: under which it may be used; "not verified" where no statement of its authors was seen.
+        citation: whom to cite.
+        doi: of that.
+        source: where it comes from.
+        layout: what a folder of it looks like, in a few words.
+        reader: folder -> cases.
+        parts: what the published set holds; empty for one's own folders.
+    """
 
-    Returns:
-        Training cases, then test cases, each by number. A training case without its complete skull is left out.
+    name: str
+    title: str
+    licence: str
+    citation: str
+    doi: str
+    source: str
+    layout: str
+    reader: Reader
+    parts: tuple[Part, ...] = ()
+
+
+_KODYM = "Kodym et al. 2021, SkullBreak / SkullFix, Data in Brief 35:106902"
+
+DATA_SETS: Mapping[str, DataSet] = {
+    one.name: one
+    for one in (
+        DataSet(
+            "autoimplant2021",
+            "AutoImplant 2021 (three tasks)",
+            f"tasks 1 and 3 CC BY-NC-SA 4.0 (from CQ500); task 2 {NOT_VERIFIED}",
+            "Li et al. 2023, AutoImplant 2021, Medical Image Analysis, 102865",
+            "10.1016/j.media.2023.102865",
+            "autoimplant2021.grand-challenge.org",
+            "Task1 (SkullBreak), Task2/*.nrrd, Task3 (SkullFix)",
+            autoimplant2021,
+            (Part("task2/", 11),),
+        ),
+        DataSet(
+            "mug500",
+            "MUG500+",
+            NOT_VERIFIED,
+            "Li et al. 2021, MUG500+, Data in Brief 39:107524",
+            "10.1016/j.dib.2021.107524",
+            "figshare 9616319",
+            "A0001/A0001.nrrd, B0001/{B0001.nrrd,B0001_implant.stl}",
+            mug500,
+            (Part("A", 500, 1, 4), Part("B", 29, 1, 4)),
+        ),
+        DataSet(
+            "skullbreak",
+            "SkullBreak",
+            "CC BY-NC-SA 4.0 (from CQ500)",
+            _KODYM,
+            "10.1016/j.dib.2021.106902",
+            "Brno University of Technology; its old address does not answer",
+            "[train|test/]complete_skull/NNN.nrrd, {defective_skull,implant}/KIND/NNN.nrrd",
+            skullbreak,
+            (Part("train-", 570), Part("test-", 100)),
+        ),
+        DataSet(
+            "autoimplant2020",
+            "AutoImplant 2020 / SkullFix",
+            "CC BY-NC-SA 4.0 (from CQ500)",
+            f"Li et al. 2021, AutoImplant 2020, IEEE TMI 40:2329; {_KODYM}",
+            "10.1016/j.dib.2021.106902",
+            "figshare 14161307",
+            "training_set/{complete_skull,implant,defective_skull}/NNN.nrrd, test_set_for_participants/NNN.nrrd",
+            autoimplant2020,
+            (Part("train-", 100, 0), Part("test-", 100, 0), Part("additional-", 10, 100)),
+        ),
+        DataSet(
+            "folders",
+            "cases of your own",
+            "whatever you have agreed to",
+            "none",
+            "",
+            "your own",
+            "{complete,defective,patch,implant}/NAME.* or NAME/{complete,defective,patch,implant}.*",
+            folders,
+        ),
+    )
+}
+"""Every set by its name, in the order in which ``auto`` tries their layouts: the more special first."""
+
+OTHER_NAMES = {"skullfix": "autoimplant2020", "mug500+": "mug500"}
+"""Names that mean a set of the table."""
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class FoundSet:
+    """A set in a folder.
+
+    Args:
+        data_set: which.
+        root: the folder.
+        cases: what is in it, in the order of the reader.
+    """
+
+    data_set: DataSet
+    root: Path
+    cases: tuple[SkullCase, ...]
+
+
+def read_set(name: str, root: str | Path) -> list[SkullCase]:
+    """Every case of a set in a folder.
+
+    Args:
+        name: one of `DATA_SETS`, another name of one, or "auto" to tell by the layout.
+        root: the folder.
 
     Raises:
-        InputError: the folder is missing, or no skull lies where one is expected.
+        InputError: there is no such set or folder, or no case of it in the folder.
     """
+    return list(find_set(root, name).cases)
+
+
+def find_set(root: str | Path, name: str = AUTO) -> FoundSet:
+    """The set in a folder: as `read_set`, and which set it is."""
     root = Path(root)
-    training = root / "training_set"
-    complete, implant, defective = (_files(training / n) for n in ("complete_skull", "implant", "defective_skull"))
-    cases = [
-        SkullCase(f"train-{n}", person_of(f"train-{n}"), path, implant.get(n), defective.get(n))
-        for n, path in complete.items()
+    if not root.is_dir():
+        raise InputError(f"{root}: there is no such folder")
+    if name != AUTO:
+        data_set = data_set_of(name)
+        return FoundSet(data_set, root, tuple(data_set.reader(root)))
+    for data_set in DATA_SETS.values():
+        try:
+            cases = data_set.reader(root)
+        except InputError:
+            continue
+        return FoundSet(data_set, root, tuple(cases))
+    known = "; ".join(f"{one.name}: {one.layout}" for one in DATA_SETS.values())
+    raise InputError(f"{root}: no set recognised by its layout. Known layouts: {known}")
+
+
+def data_set_of(name: str) -> DataSet:
+    """The set of a name.
+
+    Raises:
+        InputError: there is none; the message lists them.
+
+    >>> data_set_of("SkullFix").name
+    'autoimplant2020'
+    """
+    key = OTHER_NAMES.get(name.lower(), name.lower())
+    if key not in DATA_SETS:
+        raise InputError(f"{name}: no such set; there are {', '.join(DATA_SETS)}, and auto to tell by the layout")
+    return DATA_SETS[key]
+
+
+def find_sets(roots: Sequence[str | Path], name: str = AUTO) -> dict[str, FoundSet]:
+    """Several sets, each under a label of its own: the set's name, or the folder's where two are one set.
+
+    Raises:
+        InputError: as `read_set`; or two folders of one set have one name.
+    """
+    found = [find_set(root, name) for root in roots]
+    times = Counter(one.data_set.name for one in found)
+    labels = [one.data_set.name if times[one.data_set.name] == 1 else one.root.absolute().name for one in found]
+    twice = [label for label, count in Counter(labels).items() if count > 1]
+    if twice:
+        raise InputError(f"two folders called {twice[0]} hold the same set; rename one, its name tells them apart")
+    return dict(zip(labels, found, strict=True))
+
+
+def joined(sets: Mapping[str, FoundSet]) -> list[SkullCase]:
+    """The cases of all sets; with several sets, ids and persons have ``LABEL:`` before them."""
+    if len(sets) == 1:
+        return [case for one in sets.values() for case in one.cases]
+    return [
+        replace(case, id=f"{label}:{case.id}", person=f"{label}:{case.person}")
+        for label, one in sets.items()
+        for case in one.cases
     ]
-    found = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), root / TEST_FOLDERS[0])
-    cases += [SkullCase(f"test-{n}", person_of(f"test-{n}"), None, None, path) for n, path in _files(found).items()]
-    if not cases:
-        raise InputError(
-            f"{root}: no AutoImplant 2020 skull found; give the folder that holds training_set/complete_skull/NNN.nrrd"
-        )
-    return cases
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """NRRD files of a folder by the part of their name before the dot; empty when there is no such folder."""
-    return {path.stem: path for path in sorted(folder.glob("*.nrrd"))} if folder.is_dir() else {}
-
-
-__all__ = ["SAME_PERSON_AUTOIMPLANT2020", "TEST_FOLDERS", "SkullCase", "autoimplant2020", "person_of"]
+__all__ = [
+    "AUTO",
+    "DATA_SETS",
+    "SAME_PERSON_AUTOIMPLANT2020",
+    "TEST_FOLDERS",
+    "DataSet",
+    "FoundSet",
+    "Part",
+    "SkullCase",
+    "autoimplant2020",
+    "data_set_of",
+    "find_set",
+    "find_sets",
+    "joined",
+    "person_of",
+    "read_set",
+    "skull_name",
+]
