@@ -153,7 +153,7 @@ def kind_of(name: str) -> str:
     >>> kind_of("train-004-frontoorbital"), kind_of("007")
     ('frontoorbital', 'all')
     """
-    from calvaria.data.shapes import KINDS
+    from calvaria.data.defects.shapes import KINDS
 
     found = [kind for kind in (*KINDS, "official") if kind in name.lower()]
     return max(found, key=len) if found else "all"

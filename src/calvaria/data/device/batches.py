@@ -1,0 +1,140 @@
+"""Batches that are ready before the training step asks for them, and a torch ``Dataset`` of the same cases."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import fields
+from queue import Empty, Full, Queue
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from calvaria.data.device.cases import CaseMaker, Cases
+from calvaria.errors import InputError
+
+POLL_S = 0.1
+"""How often a waiting thread looks whether the other side is still there."""
+
+
+def batches(maker: CaseMaker, size: int, count: int, *, first: int = 0, ahead: int = 2) -> Iterator[Cases]:
+    """Batches of cases, made by a thread while the step before them is still running.
+
+    On a GPU they are made on a stream of their own, so that a step does not queue behind them. Breaking off the
+    iteration ends the thread.
+
+    Args:
+        maker: makes the cases.
+        size: cases a batch.
+        count: batches.
+        first: number of the first batch: a training that goes on after batch 100 gets what it would have got.
+        ahead: batches that are kept ready, at least 1.
+
+    Yields:
+        Cases ``first * size`` to ``(first + count) * size - 1``, in order.
+
+    Raises:
+        InputError: ``size``, ``count`` or ``ahead`` is out of range, or a case can't be made.
+    """
+    if size < 1 or count < 0 or ahead < 1:
+        raise InputError(f"batches have 1 case or more and 1 is kept ready or more; got {size}, {count} and {ahead}")
+    ready: Queue[_Made | BaseException] = Queue(ahead)
+    stop = threading.Event()
+    thread = threading.Thread(target=_fill, args=(maker, size, range(first, first + count), ready, stop), daemon=True)
+    thread.start()
+    try:
+        for _ in range(count):
+            made = _next(ready, thread)
+            if isinstance(made, BaseException):
+                raise made
+            yield made.here()
+    finally:
+        stop.set()
+        thread.join()
+
+
+class _Made:
+    """A batch, and the point on its stream after which it is there."""
+
+    def __init__(self, cases: Cases) -> None:
+        self.cases = cases
+        self.event = torch.cuda.current_stream().record_event() if cases.shown.is_cuda else None
+
+    def here(self) -> Cases:
+        """The batch, for the stream that asks."""
+        if self.event is not None:
+            stream = torch.cuda.current_stream()
+            stream.wait_event(self.event)
+            for name in (one.name for one in fields(self.cases)):
+                value = getattr(self.cases, name)
+                if isinstance(value, Tensor):
+                    value.record_stream(stream)
+        return self.cases
+
+
+def _fill(
+    maker: CaseMaker, size: int, numbers: range, ready: Queue[_Made | BaseException], stop: threading.Event
+) -> None:
+    """What the thread does."""
+    stream = torch.cuda.Stream(maker.device) if maker.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    for number in numbers:
+        made: _Made | BaseException
+        try:
+            with torch.cuda.stream(stream):  # None: nothing changes
+                made = _Made(maker.make(range(number * size, (number + 1) * size)))
+        except BaseException as error:  # handed over: it is raised where the batch is asked for
+            made = error
+        while not stop.is_set():
+            try:
+                ready.put(made, timeout=POLL_S)
+                break
+            except Full:
+                continue
+        if stop.is_set() or isinstance(made, BaseException):
+            return
+
+
+def _next(ready: Queue[_Made | BaseException], thread: threading.Thread) -> _Made | BaseException:
+    while True:
+        try:
+            return ready.get(timeout=POLL_S)
+        except Empty:
+            if not thread.is_alive() and ready.empty():
+                return InputError("the thread that makes batches has died; see the lines above")
+
+
+class SkullDataset(Dataset[dict[str, Any]]):
+    """Training cases one by one, for torch's ``DataLoader`` with its worker processes.
+
+    Item n of epoch e is case ``e * length + n`` of the maker.
+
+    Args:
+        maker: makes the cases, on the CPU.
+        length: cases an epoch.
+
+    Raises:
+        InputError: the maker works on a GPU, which worker processes can't share; use :func:`batches` there.
+    """
+
+    def __init__(self, maker: CaseMaker, length: int) -> None:
+        if maker.device.type != "cpu":
+            raise InputError(
+                f"a dataset's cases are made on the CPU; this maker's are on {maker.device}: use batches()"
+            )
+        self.maker, self.length, self.epoch = maker, length, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """``shown``, ``patch``, ``complete``, ``weight`` (1, X, Y, Z) float32; ``row`` int and ``kind`` text."""
+        if not 0 <= number < self.length:
+            raise IndexError(number)
+        cases = self.maker.make([self.epoch * self.length + number])
+        tensors = {name: getattr(cases, name)[0] for name in ("shown", "patch", "complete", "weight")}
+        return {**tensors, "row": cases.rows[0], "kind": cases.kinds[0]}
+
+
+__all__ = ["SkullDataset", "batches"]
