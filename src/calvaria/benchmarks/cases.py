@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.data.catalog import SkullCase, autoimplant2020
-from calvaria.data.defects import KINDS, DefectSpec, apply_defect, cut_defect
+from calvaria.data.defects import KINDS, DefectSpec, Spec, apply_defect, cut_defect
 from calvaria.data.split import SPLITS, load_split
 from calvaria.errors import InputError
 from calvaria.volume.volume import Volume
@@ -130,7 +130,7 @@ def seed_of(person: str, kind: str, seed: int = SEED) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{person}/{kind}".encode()).digest()[:8], "big")
 
 
-def _draw(complete: Volume, task: Task, frame: NDArray[np.float64]) -> tuple[DefectSpec, Volume, Volume]:
+def _draw(complete: Volume, task: Task, frame: NDArray[np.float64]) -> tuple[Spec, Volume, Volume]:
     return cut_defect(complete, task.kind, np.random.default_rng(seed_of(task.case.person, task.kind)), frame)
 
 

@@ -1,10 +1,7 @@
-"""Synthetic defects, cut from complete skulls: drawn as parameters first, then applied without any chance.
+"""Synthetic defects cut out of complete skulls: a spec is drawn first, then applied without any chance.
 
-The shapes follow the generator that the authors of SkullBreak published (github.com/OldaKodym/BUT_autoimplant_public):
-one ball of N(28, 8) mm radius, up to seven of N(16, 4) mm on its surface, their union smoothed and its edge
-roughened; the patch is the bone inside. Where each kind lies was not published: it is modelled here on a head in the
-canonical frame (mm; +x left, +y posterior, +z superior; vertex near z = 80, brow near y = -80, z = -15). The shape is
-a function of canonical mm, so a spec gives the same defect at any resolution.
+The shapes and their laws stand in :mod:`calvaria.data.defects.placement`; a shape is a function of canonical mm, so
+that a spec gives the same defect at any resolution. The patch is the bone inside it.
 """
 
 from __future__ import annotations
@@ -15,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calvaria.data.shapes import KINDS, DefectSpec
+from calvaria.data.defects.area import outer_area_cm2
+from calvaria.data.defects.placement import sample_defect
+from calvaria.data.defects.shapes import KINDS, DefectSpec
+from calvaria.data.defects.specs import ALL_KINDS, MULTIPLE, Part, Spec
 from calvaria.errors import GeometryError, InputError
 from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL
 from calvaria.volume.grid import Box, Grid
@@ -23,27 +23,17 @@ from calvaria.volume.volume import BoolArray, Volume, bounding_box
 
 FloatArray = NDArray[np.floating[Any]]
 
-HEAD_CENTRE_MM = np.array([0.0, 0.0, 10.0])
-HEAD_HALF_AXES_MM = np.array([70.0, 88.0, 70.0])
-"""An ellipsoid about the outer vault in the canonical frame; defects are placed on it."""
-
-PRIMARY_RADIUS_MM = (28.0, 8.0, 20.0, 44.0)
-SECONDARY_RADIUS_MM = (16.0, 4.0, 8.0, 24.0)
-"""Mean, standard deviation, smallest and largest radius; the published generator does not cut the tails."""
-
-MOST_SECONDARY_BALLS = 7
-
-BILATERAL_WIDTH = 0.75
-"""A bilateral defect has two more balls, left and right, of this many times the primary radius."""
-
-DEPTH_SD_MM = 5.0
-"""How far the primary ball's centre lies off the model head, along the radius."""
-
-RAGGED_MM = 1.8
-"""Standard deviation of the edge's roughness: about that of the published elastic warp at 0.4 mm."""
-
 VOLUME_ML = (15.0, 90.0)
-"""Size a patch should have."""
+"""Size that a patch of balls should have."""
+
+SAWN_ML = {"craniotomy": (4.0, 80.0), "hemicraniectomy": (40.0, 150.0), MULTIPLE: (8.0, 90.0)}
+"""The same for the other kinds: 3.5 to 11.5 cm across, 100 to 150 cm2, and small ones together."""
+
+LEAST_PART_ML = 2.0
+"""Each of several defects takes at least this."""
+
+HEMICRANIECTOMY_CM2 = (95.0, 155.0)
+"""Outer surface that a hemicraniectomy takes: 100 to 150 cm2, but for what a real head differs from the model's."""
 
 ISLAND_ML = 3.0
 """Bone cut off from the skull up to this size goes to the patch; a defect that leaves a larger piece is not sound."""
@@ -60,9 +50,6 @@ BROW_MM = 6.0
 ATTEMPTS = 200
 """So many specs are drawn before a skull is given up."""
 
-LOWEST_SINE = 0.15
-"""Random defects are centred above this sine of elevation: z = 20 mm, as the published 32 mm above the landmarks."""
-
 SMALLEST_DETERMINANT = 1e-3
 """Frames are rigid or nearly so, determinant about 1."""
 
@@ -70,68 +57,12 @@ THINNED_MM = 2.0
 """Step of the thinned skull on which a spec's size is judged first."""
 
 
-def sample_defect(kind: str, rng: np.random.Generator) -> DefectSpec:
-    """Draw a defect of a kind, for a head in the canonical frame.
-
-    Args:
-        kind: one of ``KINDS``.
-        rng: where chance comes from; the same state gives the same spec.
-
-    Returns:
-        A spec. It knows no skull: whether the bone inside makes a sound patch is seen when it is applied, and
-        :func:`cut_defect` draws until it does.
-
-    Raises:
-        InputError: an unknown kind.
-    """
-    if kind not in KINDS:
-        raise InputError(f"a defect's kind is one of {', '.join(KINDS)}; got {kind!r}")
-    centre = _place(kind, rng)
-    radius = _radius(PRIMARY_RADIUS_MM, rng)
-    if kind == "ball":
-        return DefectSpec(kind, (_ball(centre, radius),))
-    balls = [_ball(centre, radius)]
-    small = _radius(SECONDARY_RADIUS_MM, rng)
-    if kind == "bilateral":  # wide across the midline
-        balls += [_ball(centre + side * np.array([radius, 0.0, 0.0]), BILATERAL_WIDTH * radius) for side in (-1.0, 1.0)]
-    for _ in range(int(rng.integers(0, MOST_SECONDARY_BALLS + 1))):
-        direction = rng.normal(size=3)
-        balls.append(_ball(centre + radius * direction / np.linalg.norm(direction), small))
-    return DefectSpec(kind, tuple(balls), RAGGED_MM, int(rng.integers(2**31)))
-
-
-def _place(kind: str, rng: np.random.Generator) -> FloatArray:
-    """(3,) canonical mm: the primary ball's centre."""
-    side = rng.choice([-1.0, 1.0])
-    if kind == "bilateral":
-        azimuth, elevation = rng.normal(0.0, 10.0) + rng.choice([0.0, 180.0]), rng.uniform(35.0, 85.0)
-    elif kind == "frontoorbital":
-        azimuth, elevation = side * rng.uniform(12.0, 40.0), rng.uniform(2.0, 22.0)
-    elif kind == "parietotemporal":
-        azimuth, elevation = side * rng.uniform(70.0, 120.0), rng.uniform(2.0, 40.0)
-    else:  # anywhere on the vault, evenly over its area
-        azimuth, elevation = rng.uniform(-180.0, 180.0), np.degrees(np.arcsin(rng.uniform(LOWEST_SINE, 1.0)))
-    a, e = np.radians([azimuth, elevation])
-    direction = np.array([np.cos(e) * np.sin(a), -np.cos(e) * np.cos(a), np.sin(e)])
-    centre: FloatArray = HEAD_CENTRE_MM + HEAD_HALF_AXES_MM * direction + rng.normal(0.0, DEPTH_SD_MM) * direction
-    return centre
-
-
-def _radius(law: tuple[float, float, float, float], rng: np.random.Generator) -> float:
-    mean, sd, smallest, largest = law
-    return float(np.clip(rng.normal(mean, sd), smallest, largest))
-
-
-def _ball(centre: FloatArray, radius: float) -> tuple[float, float, float, float]:
-    x, y, z = (round(float(v), 3) for v in centre)
-    return x, y, z, round(radius, 3)
-
-
-def apply_defect(complete: Volume, spec: DefectSpec, frame_to_world: ArrayLike) -> tuple[Volume, Volume]:
+def apply_defect(complete: Volume, spec: Spec, frame_to_world: ArrayLike) -> tuple[Volume, Volume]:
     """Cut a defect out of a complete skull.
 
-    The patch is the largest piece of the bone inside the shape; the smaller pieces stay with the skull. Bone that the
-    cut leaves without a connection to the skull goes to the patch, up to ``ISLAND_ML`` a piece.
+    The patch is the largest piece of the bone inside the shape (of each part, where there are several); the smaller
+    pieces stay with the skull. Bone that the cut leaves without a connection to the skull goes to the patch, up to
+    ``ISLAND_ML`` a piece.
 
     Args:
         complete: mask of the complete skull; not changed.
@@ -146,21 +77,22 @@ def apply_defect(complete: Volume, spec: DefectSpec, frame_to_world: ArrayLike) 
         GeometryError: the frame is no invertible 4 x 4 matrix.
         InputError: the skull is no mask.
     """
-    cut = _cut(complete, spec, _to_canonical(complete.grid, frame_to_world))
+    cut = _cut(complete, spec, to_canonical_of(complete.grid, frame_to_world))
     return complete.with_data(complete.mask & ~cut.patch), complete.with_data(cut.patch)
 
 
 def cut_defect(
     complete: Volume, kind: str, rng: np.random.Generator, frame_to_world: ArrayLike
-) -> tuple[DefectSpec, Volume, Volume]:
+) -> tuple[Spec, Volume, Volume]:
     """Draw defects of a kind until one gives a sound patch on this skull.
 
-    Sound means: of a size within ``VOLUME_ML``, nearly all of the bone inside the shape in one piece, no large bone
-    left without connection; a bilateral one has a fair part on either side, a frontoorbital one reaches the brow.
+    Sound means: of a size that the kind has (``VOLUME_ML``, ``SAWN_ML``), nearly all of the bone inside the shape in
+    one piece, no large bone left without connection; a bilateral one has a fair part on either side, a frontoorbital
+    one reaches the brow, a hemicraniectomy has the area that surgeons aim at.
 
     Args:
         complete: mask of the complete skull.
-        kind: one of ``KINDS``.
+        kind: one of ``ALL_KINDS``.
         rng: where chance comes from.
         frame_to_world: (4, 4) canonical mm -> world LPS mm of this skull.
 
@@ -171,20 +103,36 @@ def cut_defect(
         InputError: an unknown kind; or no sound defect was found, so the skull does not lie where the frame says.
         GeometryError: the frame is no invertible 4 x 4 matrix.
     """
-    to_canonical = _to_canonical(complete.grid, frame_to_world)
+    to_canonical = to_canonical_of(complete.grid, frame_to_world)
     coarse = _thinned(complete)
     for _ in range(ATTEMPTS):
         spec = sample_defect(kind, rng)
-        rough = _bone_inside(coarse, spec, _to_canonical(coarse.grid, frame_to_world))
-        if rough is None or not _right_size(_millilitres(rough[1], coarse.grid), slack=0.1):
+        rough = _bone_inside(coarse, spec, to_canonical_of(coarse.grid, frame_to_world))
+        if rough is None or not right_size(kind, _millilitres(rough[1], coarse.grid), slack=0.1):
             continue
         cut = _cut(complete, spec, to_canonical)
-        if _is_sound(cut, complete.grid, spec, to_canonical):
+        if _is_sound(cut, complete, spec, to_canonical):
             return spec, complete.with_data(complete.mask & ~cut.patch), complete.with_data(cut.patch)
     raise InputError(
         f"no sound {kind} defect in {ATTEMPTS} draws: the mask ({complete.volume_ml:.0f} ml) is no complete skull, "
         "or it does not lie in the frame that was given"
     )
+
+
+def defect_area_cm2(patch: Volume, complete: Volume, frame_to_world: ArrayLike) -> float:
+    """Size of a defect: area of the outer surface that its patch restores (see :mod:`calvaria.data.defects.area`).
+
+    Args:
+        patch: mask; an empty one has area 0.
+        complete: mask of the complete skull on the same grid.
+        frame_to_world: (4, 4) canonical mm -> world LPS mm of this skull.
+
+    Raises:
+        GeometryError: the grids differ, or the frame is no invertible 4 x 4 matrix.
+        InputError: one of them is no mask.
+    """
+    complete.grid.require_same(patch.grid, "complete skull and patch")
+    return outer_area_cm2(patch, complete, to_canonical_of(complete.grid, frame_to_world))
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,34 +141,50 @@ class _Cut:
 
     patch: BoolArray
     largest_piece: float
-    """Part of the bone inside the shape that its largest piece holds."""
+    """Share of the bone inside the shape that its largest piece holds; the smallest share, of several parts."""
+    smallest_part: int
+    """Voxels of the smallest part's piece."""
     stray_voxels: int
     """Size of the largest piece of bone that was left without connection, and is too large for the patch."""
 
 
-def _cut(complete: Volume, spec: DefectSpec, to_canonical: FloatArray) -> _Cut:
-    from scipy import ndimage
-
+def _cut(complete: Volume, spec: Spec, to_canonical: FloatArray) -> _Cut:
     patch = np.zeros_like(complete.mask)
-    found = _bone_inside(complete, spec, to_canonical)
-    if found is None:
-        return _Cut(patch, 0.0, 0)
-    box, inside = found
-    labels, _ = ndimage.label(inside.T)  # files' arrays are Fortran ordered
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    patch[box] = np.equal(labels.T, sizes.argmax())
+    taken = [_take(complete, part, to_canonical, patch) for part in spec.parts]
+    boxes = [box for box, _, _ in taken if box is not None]
+    share, smallest = min(share for _, share, _ in taken), min(size for _, _, size in taken)
     stray = 0
     limit = ISLAND_ML * 1000.0 / complete.grid.voxel_volume_mm3
-    for where in _islands(complete.mask & ~patch, patch, box):
+    for where in islands(complete.mask & ~patch, patch, _hull(boxes)) if boxes else ():
         if len(where[0]) <= limit:
             patch[where] = True
         else:
             stray = max(stray, len(where[0]))
-    return _Cut(patch, float(sizes.max() / sizes.sum()), stray)
+    return _Cut(patch, share, smallest, stray)
 
 
-def _bone_inside(skull: Volume, spec: DefectSpec, to_canonical: FloatArray) -> tuple[Box, BoolArray] | None:
+def _take(complete: Volume, part: Part, to_canonical: FloatArray, patch: BoolArray) -> tuple[Box | None, float, int]:
+    """Add the largest piece of bone inside a part to the patch: its box, its share of that bone, its voxels."""
+    from scipy import ndimage
+
+    found = _bone_inside(complete, part, to_canonical)
+    if found is None:
+        return None, 0.0, 0
+    box, inside = found
+    labels, _ = ndimage.label(inside.T)  # files' arrays are Fortran ordered
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    patch[box] |= np.equal(labels.T, sizes.argmax())
+    return box, float(sizes.max() / sizes.sum()), int(sizes.max())
+
+
+def _hull(boxes: list[Box]) -> Box:
+    """The smallest box that holds some boxes."""
+    i, j, k = (slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)) for axis in range(3))
+    return i, j, k
+
+
+def _bone_inside(skull: Volume, spec: Spec, to_canonical: FloatArray) -> tuple[Box, BoolArray] | None:
     """The bone inside the shape, and the box it lies in; None when there is none."""
     low, high = spec.bounds_mm()
     ends = np.array([(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)])
@@ -242,8 +206,17 @@ def _bone_inside(skull: Volume, spec: DefectSpec, to_canonical: FloatArray) -> t
     return (i, j, k), inside
 
 
-def _islands(bone: BoolArray, patch: BoolArray, box: Box) -> list[tuple[NDArray[np.intp], ...]]:
-    """Indices of each piece of bone that touches the patch and is not part of the skull's main piece."""
+def islands(bone: BoolArray, patch: BoolArray, box: Box) -> list[tuple[NDArray[np.intp], ...]]:
+    """Pieces of bone that touch a patch and are not part of the skull's main piece.
+
+    Args:
+        bone: (I, J, K) the defective skull.
+        patch: (I, J, K) the patch.
+        box: where the patch lies.
+
+    Returns:
+        Indices of each piece's voxels, as ``np.nonzero`` gives them.
+    """
     from scipy import ndimage
 
     i, j, k = (slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, bone.shape, strict=True))
@@ -294,18 +267,24 @@ def _millilitres(mask: BoolArray, grid: Grid) -> float:
     return int(np.count_nonzero(mask)) * grid.voxel_volume_mm3 / 1000.0
 
 
-def _right_size(volume_ml: float, slack: float = 0.0) -> bool:
-    return VOLUME_ML[0] * (1 - slack) <= volume_ml <= VOLUME_ML[1] * (1 + slack)
+def right_size(kind: str, volume_ml: float, slack: float = 0.0) -> bool:
+    """Whether a patch has a size that its kind should have; ``slack`` widens the range by this part at both ends."""
+    least, most = SAWN_ML.get(kind, VOLUME_ML)
+    return least * (1 - slack) <= volume_ml <= most * (1 + slack)
 
 
-def _is_sound(cut: _Cut, grid: Grid, spec: DefectSpec, to_canonical: FloatArray) -> bool:
-    voxels = int(np.count_nonzero(cut.patch))
+def _is_sound(cut: _Cut, complete: Volume, spec: Spec, to_canonical: FloatArray) -> bool:
+    voxel_ml = complete.grid.voxel_volume_mm3 / 1000.0
     if (
-        not _right_size(voxels * grid.voxel_volume_mm3 / 1000.0)
+        not right_size(spec.kind, int(np.count_nonzero(cut.patch)) * voxel_ml)
         or cut.largest_piece < LARGEST_PIECE
+        or cut.smallest_part * voxel_ml < LEAST_PART_ML
         or cut.stray_voxels
     ):
         return False
+    if spec.kind == "hemicraniectomy":
+        area = outer_area_cm2(complete.with_data(cut.patch), complete, to_canonical)
+        return HEMICRANIECTOMY_CM2[0] <= area <= HEMICRANIECTOMY_CM2[1]
     index = np.nonzero(cut.patch.T)[::-1]
     x, y, z = (sum(to_canonical[r, c] * index[c] for c in range(3)) + to_canonical[r, 3] for r in range(3))
     if spec.kind == "bilateral":
@@ -323,8 +302,12 @@ def _thinned(volume: Volume) -> Volume:
     return Volume(data, Grid((i, j, k), volume.affine @ np.diag([a, b, c, 1.0])))
 
 
-def _to_canonical(grid: Grid, frame_to_world: ArrayLike) -> FloatArray:
-    """(4, 4) voxel index -> canonical mm."""
+def to_canonical_of(grid: Grid, frame_to_world: ArrayLike) -> FloatArray:
+    """(4, 4) voxel index -> canonical mm, of a skull's grid and its frame.
+
+    Raises:
+        GeometryError: the frame is no invertible 4 x 4 matrix.
+    """
     frame = np.asarray(frame_to_world, dtype=np.float64)
     if frame.shape != (4, 4) or not np.isfinite(frame).all() or abs(np.linalg.det(frame)) < SMALLEST_DETERMINANT:
         raise GeometryError(f"a frame is an invertible 4 x 4 matrix, canonical mm -> world mm; got {frame.tolist()}")
@@ -332,4 +315,16 @@ def _to_canonical(grid: Grid, frame_to_world: ArrayLike) -> FloatArray:
     return matrix
 
 
-__all__ = ["KINDS", "DefectSpec", "apply_defect", "cut_defect", "sample_defect"]
+__all__ = [
+    "ALL_KINDS",
+    "KINDS",
+    "DefectSpec",
+    "Spec",
+    "apply_defect",
+    "cut_defect",
+    "defect_area_cm2",
+    "islands",
+    "right_size",
+    "sample_defect",
+    "to_canonical_of",
+]

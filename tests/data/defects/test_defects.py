@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,24 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from calvaria.data import defects
-from calvaria.data.defects import KINDS, DefectSpec, apply_defect, cut_defect, sample_defect
+from calvaria.data.defects import (
+    ALL_KINDS,
+    KINDS,
+    DefectSpec,
+    Spec,
+    apply_defect,
+    cut_defect,
+    defect_area_cm2,
+    placement,
+    sample_defect,
+)
+from calvaria.data.defects import cutting as defects
+from calvaria.data.defects.placement import HEMI_CM2, KERF_MM, LEAST_LENGTH_MM, SINUS_MM, sample_specs
+from calvaria.data.defects.prisms import PrismSpec
+from calvaria.data.defects.specs import MultipleSpec, spec_from_json
 from calvaria.errors import GeometryError, InputError
+from calvaria.io import read_mask
+from calvaria.skull.canonical import locate
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
 
@@ -36,9 +52,14 @@ def head(spacing_mm: float) -> Volume:
 
 
 HEAD = head(2.5)
-SPECS = st.builds(
-    lambda kind, seed: sample_defect(kind, np.random.default_rng(seed)), st.sampled_from(KINDS), st.integers(0, 2**32)
-)
+SEEDS = st.integers(0, 2**32)
+
+
+def drawn(kinds: tuple[str, ...]) -> st.SearchStrategy[Spec]:
+    return st.builds(lambda kind, seed: sample_defect(kind, np.random.default_rng(seed)), st.sampled_from(kinds), SEEDS)
+
+
+BALLS, SPECS = drawn(KINDS), drawn(ALL_KINDS)
 
 
 def block(shape: tuple[int, int, int], spacing_mm: float = 1.0) -> Volume:
@@ -52,22 +73,23 @@ def pieces(mask: NDArray[np.bool_]) -> int:
 
 
 @given(SPECS)
-def test_a_spec_comes_back_from_json(spec: DefectSpec) -> None:
-    assert DefectSpec.from_json(spec.to_json()) == spec
+def test_a_spec_comes_back_from_json(spec: Spec) -> None:
+    assert type(spec).from_json(spec.to_json()) == spec
+    assert spec_from_json(spec.to_json()) == spec
 
 
 @given(SPECS)
 @settings(max_examples=25)
-def test_the_parts_make_up_the_whole_and_the_patch_is_one_piece(spec: DefectSpec) -> None:
+def test_the_parts_make_up_the_whole_and_each_patch_is_one_piece(spec: Spec) -> None:
     defective, patch = apply_defect(HEAD, spec, HERE)
     assert not (defective.mask & patch.mask).any()
     assert np.array_equal(defective.mask | patch.mask, HEAD.mask)
-    assert pieces(patch.mask) <= 1
+    assert pieces(patch.mask) <= len(spec.parts)
 
 
 @given(SPECS)
 @settings(max_examples=25)
-def test_the_shape_lies_within_its_bounds(spec: DefectSpec) -> None:
+def test_the_shape_lies_within_its_bounds(spec: Spec) -> None:
     low, high = spec.bounds_mm()
     points = np.random.default_rng(0).uniform(low - 30, high + 30, (4000, 3))
     outside = ((points < low) | (points > high)).any(axis=1)
@@ -76,11 +98,12 @@ def test_the_shape_lies_within_its_bounds(spec: DefectSpec) -> None:
     assert (field[outside] > 0).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_every_kind_gives_a_sound_patch_where_it_belongs(kind: str) -> None:
     spec, defective, patch = cut_defect(HEAD, kind, np.random.default_rng(5), HERE)
-    assert defects.VOLUME_ML[0] <= patch.volume_ml <= defects.VOLUME_ML[1]
-    assert pieces(patch.mask) == 1
+    least, most = defects.SAWN_ML.get(kind, defects.VOLUME_ML)
+    assert least <= patch.volume_ml <= most
+    assert pieces(patch.mask) == len(spec.parts)
     assert pieces(defective.mask) == 1
     x, y, z = patch.grid.to_world(np.argwhere(patch.mask)).T
     if kind == "bilateral":
@@ -103,7 +126,7 @@ def test_a_ball_in_solid_bone_has_its_volume() -> None:
     np.testing.assert_allclose(BALL.field_mm(points), [-20, 0, 30], atol=1e-5)
 
 
-@given(st.sampled_from(KINDS), st.integers(0, 1000))
+@given(st.sampled_from(ALL_KINDS), st.integers(0, 1000))
 @settings(max_examples=6)
 def test_a_spec_means_the_same_defect_at_any_resolution(kind: str, seed: int) -> None:
     spec, _, coarse = cut_defect(HEAD, kind, np.random.default_rng(seed), HERE)
@@ -193,11 +216,11 @@ def test_islands_of_the_complete_skull_are_left_alone() -> None:
     assert not patch.mask[40, 40, 57]
 
 
-@given(SPECS)
+@given(BALLS)
 def test_sampled_radii_keep_to_their_limits(spec: DefectSpec) -> None:
     radii = [ball[3] for ball in spec.balls_mm]
-    assert defects.PRIMARY_RADIUS_MM[2] <= radii[0] <= defects.PRIMARY_RADIUS_MM[3]
-    assert len(radii) <= 1 + 2 + defects.MOST_SECONDARY_BALLS
+    assert placement.PRIMARY_RADIUS_MM[2] <= radii[0] <= placement.PRIMARY_RADIUS_MM[3]
+    assert len(radii) <= 1 + 2 + placement.MOST_SECONDARY_BALLS
     assert (spec.ragged_mm == 0) == (spec.kind == "ball")
 
 
@@ -247,3 +270,120 @@ def test_a_skull_that_takes_no_defect_is_named(monkeypatch: pytest.MonkeyPatch) 
         InputError, match=r"no sound bilateral defect in 3 draws: the mask \(1 ml\) is no complete skull"
     ):
         cut_defect(block((10, 10, 10)), "bilateral", np.random.default_rng(0), HERE)
+
+
+@given(SEEDS)
+@settings(max_examples=12)
+def test_a_hemicraniectomy_is_large_spares_the_sinus_and_reaches_the_temporal_floor(seed: int) -> None:
+    spec = sample_defect("hemicraniectomy", np.random.default_rng(seed))
+    assert isinstance(spec, PrismSpec)
+    assert HEMI_CM2[0] <= spec.outline_area_cm2() <= HEMI_CM2[1]
+    length = np.ptp(np.array(spec.outline_mm)[:, 0])
+    assert length >= LEAST_LENGTH_MM - 0.01
+    _, patch = apply_defect(HEAD, spec, HERE)
+    x, _, z = patch.grid.to_world(np.argwhere(patch.mask)).T
+    assert (np.abs(x) >= SINUS_MM[0]).all()
+    assert len(np.unique(np.sign(x))) == 1
+    assert z.min() < -20  # the floor lies at z = -35 before the ear
+    assert defect_area_cm2(patch, HEAD, HERE) == pytest.approx(spec.outline_area_cm2(), rel=0.12)
+
+
+@given(SEEDS)
+@settings(max_examples=12)
+def test_a_craniotomy_has_the_area_of_its_outline_and_never_cuts_the_other_side(seed: int) -> None:
+    spec = sample_defect("craniotomy", np.random.default_rng(seed))
+    assert isinstance(spec, PrismSpec)
+    assert KERF_MM[0] <= spec.kerf_mm <= KERF_MM[1]
+    _, patch = apply_defect(HEAD, spec, HERE)
+    points = patch.grid.to_world(np.argwhere(patch.mask))
+    assert (np.linalg.norm(points - spec.centre_mm, axis=1) < spec.reach_mm() + 15).all()
+    if not spec.burrs_mm and points[:, 2].min() > 0:  # else the landmark plane may have cut it
+        assert defect_area_cm2(patch, HEAD, HERE) == pytest.approx(spec.outline_area_cm2(), rel=0.15)
+
+
+@given(SEEDS)
+@settings(max_examples=10)
+def test_several_defects_have_bone_between_them(seed: int) -> None:
+    spec = sample_defect("multiple", np.random.default_rng(seed))
+    assert isinstance(spec, MultipleSpec)
+    single = [apply_defect(HEAD, part, HERE)[1].mask for part in spec.parts]
+    _, patch = apply_defect(HEAD, spec, HERE)
+    assert np.array_equal(patch.mask, np.logical_or.reduce(single))
+    assert pieces(patch.mask) == sum(bool(one.any()) for one in single)
+
+
+def test_specs_for_training_are_mixed_by_weight_and_repeatable() -> None:
+    specs = sample_specs(np.random.default_rng(3), 200, {"ball": 3.0, "craniotomy": 1.0})
+    assert specs == sample_specs(np.random.default_rng(3), 200, {"ball": 3.0, "craniotomy": 1.0})
+    assert 120 <= sum(spec.kind == "ball" for spec in specs) <= 180
+    assert {spec.kind for spec in specs} == {"ball", "craniotomy"}
+    assert sample_specs(np.random.default_rng(3), 0) == []
+    assert "ball" not in {spec.kind for spec in sample_specs(np.random.default_rng(3), 50)}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        ({"orbital": 1.0}, "kind is one of bilateral, .*; got 'orbital'"),
+        ({"ball": 0.0}, "weights of kinds are at least 0, one of them above"),
+        ({"ball": -1.0, "craniotomy": 2.0}, "at least 0"),
+        ({}, "one of them above"),
+    ],
+)
+def test_weights_that_mean_nothing_are_refused(kinds: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        sample_specs(np.random.default_rng(0), 2, kinds)
+
+
+@pytest.mark.parametrize("angle", [10.0, 25.0, 40.0])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.8, 1.1, 1.7)])
+def test_the_area_of_a_cap_is_that_of_geometry(angle: float, spacing: tuple[float, float, float]) -> None:
+    radius, thickness, middle = 70.0, 6.0, np.array([0.0, 0.0, 10.0])
+    low = np.array([-72.0, -72.0, -20.0])
+    i, j, k = (int(n) for n in np.ceil((np.array([72.0, 72.0, 82.0]) - low) / spacing))
+    grid = Grid((i, j, k), np.vstack([np.column_stack([np.diag(spacing), low]), [0, 0, 0, 1]]))
+    away = grid.centres_mm() - middle
+    rho = np.linalg.norm(away, axis=-1)
+    shell = Volume((rho < radius) & (rho > radius - thickness), grid)
+    tilt = np.radians(30)  # the cap's middle lies off every axis
+    cosine = (away @ [np.sin(tilt), 0, np.cos(tilt)]) / np.maximum(rho, 1e-6)
+    patch = shell.with_data(shell.mask & (cosine > np.cos(np.radians(angle))))
+    truth = 2 * math.pi * radius**2 * (1 - math.cos(math.radians(angle))) / 100
+    assert defect_area_cm2(patch, shell, HERE) == pytest.approx(truth, rel=0.04)
+
+
+def test_holes_in_the_marrow_are_no_outer_surface() -> None:
+    _, patch = apply_defect(HEAD, DefectSpec("ball", ((70.0, 0.0, 20.0, 25.0),)), HERE)
+    area = defect_area_cm2(patch, HEAD, HERE)
+    depth = ndimage.distance_transform_edt(HEAD.mask)
+    hollow = HEAD.with_data(HEAD.mask & (depth < 1.5))  # two tables with nothing between them
+    assert defect_area_cm2(hollow.with_data(patch.mask & hollow.mask), hollow, HERE) == pytest.approx(area, rel=0.03)
+
+
+def test_an_empty_patch_has_no_area_and_another_grid_is_refused() -> None:
+    nothing = HEAD.with_data(np.zeros(HEAD.shape, bool))
+    assert defect_area_cm2(nothing, HEAD, HERE) == 0.0
+    with pytest.raises(GeometryError, match="complete skull and patch must lie on one grid"):
+        defect_area_cm2(block((4, 4, 4)), HEAD, HERE)
+
+
+def test_a_part_that_meets_no_bone_makes_several_defects_unsound() -> None:
+    far = DefectSpec("ball", ((0.0, 0.0, 0.0, 20.0),))
+    near = DefectSpec("ball", ((70.0, 0.0, 20.0, 25.0),))
+    cut = defects._cut(HEAD, MultipleSpec((near, far)), HEAD.affine)
+    assert (cut.largest_piece, cut.smallest_part) == (0.0, 0)
+    assert np.array_equal(cut.patch, apply_defect(HEAD, near, HERE)[1].mask)
+    assert not defects._is_sound(cut, HEAD, MultipleSpec((near, far)), HEAD.affine)
+
+
+def test_real_skulls_take_every_new_kind(real_data: Path) -> None:
+    whole = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / "030.nrrd")
+    data = np.asfortranarray(whole.data[::3, ::3, ::2])
+    i, j, k = data.shape
+    thin = Volume(data, Grid((i, j, k), whole.affine @ np.diag([3.0, 3.0, 2.0, 1.0])))
+    frame = locate(thin).to_world
+    for kind in set(ALL_KINDS) - set(KINDS):
+        spec, defective, patch = cut_defect(thin, kind, np.random.default_rng(1), frame)
+        assert np.array_equal(defective.mask | patch.mask, thin.mask)
+        assert pieces(patch.mask) == len(spec.parts)
+        assert kind != "hemicraniectomy" or 95 <= defect_area_cm2(patch, thin, frame) <= 155
