@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from calvaria.data.clinical_import import ImportReport
-from calvaria.data.clinical_table import Refusal
-from calvaria.data.proportions import Proportions, population, write_population
-from calvaria.data.simulate_set import DEFECT_KINDS, FAULTS, sample_case
+from calvaria.data.clinical.importing import ImportReport
+from calvaria.data.clinical.proportions import Proportions, population, write_population
+from calvaria.data.clinical.simulate_set import DEFECT_KINDS, FAULTS, sample_case
+from calvaria.data.clinical.table import Refusal
 from calvaria.errors import InputError
 
 POPULATION = {
@@ -38,7 +38,7 @@ def importer(monkeypatch):
 
     stand_in = Importer()
     stand_in.calls = []
-    monkeypatch.setattr("calvaria.data.clinical_import.import_clinical", stand_in)
+    monkeypatch.setattr("calvaria.data.clinical.importing.import_clinical", stand_in)
     return stand_in
 
 
@@ -90,7 +90,7 @@ def simulator(monkeypatch):
             sample_case(settings.count + n, settings, fault) for n, fault in enumerate(bad)
         ]
 
-    monkeypatch.setattr("calvaria.data.simulate_set.simulate_clinical", simulate)
+    monkeypatch.setattr("calvaria.data.clinical.simulate_set.simulate_clinical", simulate)
     monkeypatch.setattr("calvaria.data.catalog.autoimplant2020", lambda root: [])
     return calls
 

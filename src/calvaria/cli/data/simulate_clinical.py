@@ -48,9 +48,9 @@ def simulate_clinical(
     where it was interrupted.
     """
     from calvaria.data.catalog import autoimplant2020
-    from calvaria.data.proportions import read_population
-    from calvaria.data.simulate_set import DEFECT_KINDS, SimulationSettings
-    from calvaria.data.simulate_set import simulate_clinical as run
+    from calvaria.data.clinical.proportions import read_population
+    from calvaria.data.clinical.simulate_set import DEFECT_KINDS, SimulationSettings
+    from calvaria.data.clinical.simulate_set import simulate_clinical as run
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     kinds = tuple(kind) if kind else DEFECT_KINDS
