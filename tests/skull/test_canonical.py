@@ -190,3 +190,18 @@ def test_a_frame_that_is_a_little_off_is_found_again():
     assert turn < 0.5
     np.testing.assert_allclose(again.to_world[:3, 3], right.to_world[:3, 3], atol=0.6)
     np.testing.assert_allclose(again.scale, right.scale, atol=0.01)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_hole_as_flat_as_the_end_of_a_scan_does_not_turn_the_head(seed, real_data):
+    from calvaria.data.defects import cut_defect
+    from calvaria.io import read_mask
+    from calvaria.volume.volume import bounding_box
+
+    skull = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / "010.nrrd")
+    skull = skull.crop(bounding_box(skull.mask))
+    whole = locate(skull)
+    _, defective, _ = cut_defect(skull, "hemicraniectomy", np.random.default_rng(seed), whole.to_world)
+    holed = locate(defective)
+    turn = np.degrees(np.linalg.norm(rotation_vector(whole.to_world[:3, :3].T @ holed.to_world[:3, :3])))
+    assert turn < 4
