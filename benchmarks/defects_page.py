@@ -1,7 +1,7 @@
 """One page of synthetic defects on real skulls: every kind, and every change of the rim, drawn as surfaces.
 
-Usage: ``python benchmarks/defects_page.py FOLDER PAGE.png [--skulls 3] [--seed 1]``, FOLDER holding complete skulls
-(masks). Two rows a skull: each kind seen straight on, the patch in orange; then close by, one hole as it was cut and as
+Usage: ``python benchmarks/defects_page.py FOLDER PAGE.jpg [--skulls 3] [--seed 1]``, FOLDER holding complete skulls
+(masks). For each skull: each kind seen straight on, the patch in orange; then close by, one hole as it was cut and as
 each change of the rim leaves it.
 """
 # ruff: noqa: T201 - a script whose work is to print
@@ -29,6 +29,7 @@ BONE, PATCH, INK = (224, 216, 198), (240, 134, 46), (232, 234, 238)
 CELL_PX, HEAD_MM, NEAR_MM = 300, 230.0, 110.0
 MARGIN_MM = 12.0
 RIM_ON = "craniotomy"
+COLUMNS = 5
 
 Picture = NDArray[np.uint8]
 
@@ -55,12 +56,20 @@ def draw_near(defective: Volume, box: Box, view: View, frame: NDArray[np.float64
 def kinds_row(skull: Volume, frame: NDArray[np.float64], seed: int) -> Picture:
     """Each kind, the patch in orange."""
     row = []
-    for kind in ALL_KINDS:
-        _, defective, patch = cut_defect(skull, kind, np.random.default_rng(seed), frame)
+    for number, kind in enumerate(ALL_KINDS):
+        _, defective, patch = cut_defect(skull, kind, np.random.default_rng([seed, number]), frame)
         text = f"{kind}: {patch.volume_ml:.0f} ml, {defect_area_cm2(patch, skull, frame):.0f} cm2"
         print(f"  {text}", flush=True)
         row.append(cell(draw(defective, patch, frame), text))
-    return np.concatenate(row, axis=1)
+    return in_rows(row)
+
+
+def in_rows(cells: list[Picture]) -> Picture:
+    """Pictures of one size, `COLUMNS` in a row."""
+    lacking = -len(cells) % COLUMNS
+    cells = [*cells, *[np.broadcast_to(cells[0][-1, -1], cells[0].shape)] * lacking]
+    rows = [np.concatenate(cells[n : n + COLUMNS], axis=1) for n in range(0, len(cells), COLUMNS)]
+    return np.concatenate(rows)
 
 
 def rims_row(skull: Volume, frame: NDArray[np.float64], seed: int) -> Picture:
@@ -75,15 +84,15 @@ def rims_row(skull: Volume, frame: NDArray[np.float64], seed: int) -> Picture:
         text = f"{kind}: {missing.volume_ml:.1f} ml"
         print(f"  {text} ({rim})", flush=True)
         row.append(cell(draw_near(changed, box, view, frame), text))
-    return np.concatenate(row, axis=1)
+    return in_rows(row)
 
 
 def main() -> None:
     """Draw the page."""
     parser = argparse.ArgumentParser(description="one page of synthetic defects on real skulls")
     parser.add_argument("folder", type=Path, help="complete skulls (masks)")
-    parser.add_argument("page", type=Path, help="the picture, .png")
-    parser.add_argument("--skulls", type=int, default=2)
+    parser.add_argument("page", type=Path, help="the picture, .png or .jpg")
+    parser.add_argument("--skulls", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     rows = []
@@ -93,8 +102,6 @@ def main() -> None:
         frame = locate(skull).to_world
         print(path.name, flush=True)
         rows += [kinds_row(skull, frame, options.seed + number), rims_row(skull, frame, options.seed + number)]
-    width = max(row.shape[1] for row in rows)
-    rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=22) for row in rows]
     Image.fromarray(np.concatenate(rows)).save(options.page)
 
 

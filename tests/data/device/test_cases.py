@@ -124,6 +124,14 @@ def test_a_blend_shapes_the_head_and_keeps_the_bone(cache: SkullCache, forms: De
     assert half_width(bone, 1) == pytest.approx(half_width(still, 1) * np.exp(-0.03), abs=1.7)
 
 
+def test_heads_are_rescaled_to_another_population(cache: SkullCache) -> None:
+    wide = CaseMaker(cache, ["train-0"], replace(STILL, kinds={}, rescale=(1.08, 1.0, 1.0))).make([0])
+    found = [np.ptp(np.flatnonzero(mask.any(axis=(1, 2)))) for mask in (cache.bone(0), wide.complete[0, 0].numpy() > 0)]
+    assert found[1] == pytest.approx(1.08 * found[0], abs=1.5)
+    with pytest.raises(InputError, match=r"heads are rescaled by factors between 0\.5 and 2"):
+        CaseSettings(rescale=(3.0, 1.0, 1.0))
+
+
 def test_skulls_that_take_no_defect_give_way_to_others(cache: SkullCache, monkeypatch: pytest.MonkeyPatch) -> None:
     maker = CaseMaker(cache, IDS[:3], replace(STILL, kinds={"random_2": 1.0}))
     first = maker.plan(0).row

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from calvaria.data.device.between import Blend, Deformations, sample_blend
 from calvaria.data.device.defects import draw_defects
 from calvaria.data.device.draw import AugmentationSettings, sample_augmentation
 from calvaria.data.device.rims import apply_rims
-from calvaria.data.device.warp import warp_volumes
+from calvaria.data.device.warp import Triple, warp_volumes
 from calvaria.errors import InputError
 from calvaria.volume.grid import Grid
 
@@ -60,6 +60,8 @@ class CaseSettings:
         augmentation: how much heads and scans are varied.
         unlabelled_share: share of cases from skulls whose truth is not known, with a further defect; where their own
             bone may be missing, no loss counts.
+        rescale: factors along x, y, z that bring the set's mean head to the size of the population that it shall stand
+            for (Kodym et al. 2021, section 3), see :func:`calvaria.data.clinical.proportions.factors_between`.
     """
 
     kinds: Mapping[str, float] = field(default_factory=lambda: dict(KINDS))
@@ -68,11 +70,14 @@ class CaseSettings:
     own_share: float = 0.5
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     unlabelled_share: float = 0.3
+    rescale: Triple = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         for name in ("rim_chance", "blend_chance", "own_share", "unlabelled_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} lies between 0 and 1; got {getattr(self, name)}")
+        if not all(0.5 < factor < 2 for factor in self.rescale):
+            raise InputError(f"heads are rescaled by factors between 0.5 and 2; got {self.rescale}")
         if any(weight < 0 for weight in self.kinds.values()) or (self.kinds and not any(self.kinds.values())):
             raise InputError(f"weights of kinds are at least 0, one of them above; got {dict(self.kinds)}")
 
@@ -174,6 +179,8 @@ class CaseMaker:
             kind = "random_1"
         rims = tuple(name for name in RIM_KINDS if rng.random() < settings.rim_chance)
         drawn = sample_augmentation(rng, settings.augmentation)
+        x, y, z = (a * b for a, b in zip(drawn.warp.scale, settings.rescale, strict=True))
+        drawn = replace(drawn, warp=replace(drawn.warp, scale=(x, y, z)))
         return Plan(row, drawn, blend, kind, rims, int(rng.integers(2**31)))
 
     def make(self, numbers: Sequence[int]) -> Cases:
