@@ -365,7 +365,7 @@ class TestDamage:
             b"BZh9",
             b"\xfd7zXZ\x00",
             b"PK\x03\x04",
-            gzip.compress(b"NRRD"),
+            gzip.compress(b"NRRD", mtime=0),
         ],
     )
     def test_what_is_no_archive_is_said(self, tmp_path, body):
