@@ -186,8 +186,9 @@ def test_one_skull_or_none_has_no_pairs(crowd, count):
     assert find_duplicates(skulls[:count], work).pairs == ()
 
 
-def test_an_interrupted_search_goes_on(crowd, monkeypatch):
-    skulls, work = crowd
+def test_an_interrupted_search_goes_on(crowd, tmp_path, monkeypatch):
+    skulls, shared = crowd
+    work = shutil.copytree(shared, tmp_path / "work", ignore=shutil.ignore_patterns("overlaps*"))
     whole = find_duplicates(skulls, work, neighbours=1)
     kept = work / f"overlaps.v{FORMAT}.jsonl"
     lines = kept.read_text().splitlines()

@@ -57,6 +57,8 @@ class Modes:
 
     def project(self, velocity: Tensor, count: int) -> Tensor:
         """The velocity that the mean and the first ``count`` modes make, nearest to one at the surface."""
+        if not count:
+            return self.mean
         off = self._at_surface(velocity - self.mean)
         weights = self._at_surface(self.modes[:count]) @ off[0]
         return self.mean + (weights.reshape(-1, 1, 1, 1, 1) * self.modes[:count]).sum(dim=0, keepdim=True)
