@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calvaria.data.clinical.proportions import Proportions, population
 from calvaria.data.defects import apply_defect
 from calvaria.data.defects import make as module
 from calvaria.data.defects.ageing import apply_rims
@@ -274,6 +275,34 @@ def test_a_folder_of_other_settings_or_none_at_all_is_refused(skulls: dict[str, 
 def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Settings(**values)
+
+
+def test_heads_are_rescaled_to_another_population(
+    skulls: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_defects(skulls, tmp_path / "out", Settings(("ball",), seed=3, rescale=(1.1, 1.0, 0.95)))
+    assert made.failed == {}
+    before = read_mask(skulls["000"])
+    after = read_mask(tmp_path / "out" / "complete_skull" / "000.nrrd")
+    defective, patch = (
+        read_mask(tmp_path / "out" / part / "ball" / "000.nrrd") for part in ("defective_skull", "implant")
+    )
+    assert np.array_equal(defective.mask | patch.mask, after.mask)
+    assert not (defective.mask & patch.mask).any()
+
+    def size_mm(skull: Volume) -> np.ndarray:
+        return np.asarray(np.ptp(skull.grid.to_world(np.argwhere(skull.mask)), axis=0)) + 3.0
+
+    assert size_mm(after) == pytest.approx(size_mm(before) * [1.1, 1.0, 0.95], abs=4.0)
+    assert after.grid.is_orthogonal
+    monkeypatch.setattr(module, "proportions", lambda skull, frame: Proportions(180.0, 140.0, 120.0))
+    target = population([Proportions(189.0, 147.0, 114.0)] * 2)
+    assert module.factors_to(target, skulls) == pytest.approx((1.05, 1.05, 0.95))
+    (tmp_path / "bad.nrrd").write_text("no skull")
+    with pytest.raises(InputError, match="no skull could be posed, so there is no mean head to rescale"):
+        module.factors_to(target, {"bad": tmp_path / "bad.nrrd"})
+    with pytest.raises(InputError, match="heads are rescaled by"):
+        Settings(rescale=(3.0, 1.0, 1.0))
 
 
 def test_nothing_made_yet_is_an_empty_answer() -> None:

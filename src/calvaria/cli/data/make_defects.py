@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ EXAMPLES = """\b
 Examples:
   calvaria data make-defects autoimplant2020 -o defects
   calvaria data make-defects skulls/ -o sawn --kind craniotomy --kind hemicraniectomy --per-kind 2 --jobs 2
+  calvaria data make-defects skulls/ -o fitted --match clinical/population.json
   calvaria data make-defects skulls/ -o old --kind random_1 --rim healing --rim thinning --seed 7
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
@@ -52,6 +54,9 @@ def make_defects(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed gives the same files.")] = 0,
+    match: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rescale the skulls to this population.json of import-clinical.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Skulls that are worked on at the same time.")] = 1,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -65,13 +70,18 @@ def make_defects(
     with what was cut, where, and how large. Goes on where it was interrupted. A skull that cannot be used is named;
     the others go on.
     """
-    from calvaria.data.defects.make import SKULLBREAK_KINDS, Settings
+    from calvaria.data.clinical.proportions import read_population
+    from calvaria.data.defects.make import AS_THEY_ARE, SKULLBREAK_KINDS, Settings, factors_to
     from calvaria.data.defects.make import make_defects as run
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
-    settings = Settings(tuple(kind) if kind else SKULLBREAK_KINDS, per_kind, tuple(rim or ()), seed)
+    kinds = tuple(kind) if kind else SKULLBREAK_KINDS
+    settings = Settings(kinds, per_kind, tuple(rim or ()), seed)  # before any work: a word that means nothing is said
+    target = None if match is None else read_population(match)
     skulls = {case.name: case.path for case in find_cases(_inner(source))}
     with screen.progress() as progress:
+        factors = AS_THEY_ARE if target is None else factors_to(target, skulls, progress)
+        settings = replace(settings, rescale=factors)
         made = run(
             skulls,
             output,
@@ -80,6 +90,8 @@ def make_defects(
             progress=progress,
             tell=lambda name, text: screen.error(f"{name}: {text}"),
         )
+    if target is not None:
+        screen.say("heads rescaled by " + ", ".join(f"{f:.3f}" for f in factors) + " (breadth, length, height)")
     _show(made, output, len(skulls), len(settings.folders()), screen)
     if made.failed:
         screen.error(f"{len(made.failed)} of {len(skulls)} skulls failed: {', '.join(sorted(made.failed))}")

@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,14 +29,26 @@ from typing import Any
 import numpy as np
 
 from calvaria import __version__
+from calvaria.data.clinical.proportions import (
+    FACTORS,
+    Population,
+    factors_between,
+    population,
+    proportions,
+    rescale_to,
+)
 from calvaria.data.defects.ageing import apply_rims
 from calvaria.data.defects.cutting import cut_defect, defect_area_cm2
 from calvaria.data.defects.rims import RIM_KINDS, rim_to_json, sample_rim
 from calvaria.data.defects.specs import ALL_KINDS
 from calvaria.errors import CalvariaError, InputError
 from calvaria.io import read_mask, sha256_of, write_result_json, write_volume
-from calvaria.skull.canonical import GOOD_COST, locate
+from calvaria.skull.canonical import GOOD_COST, CanonicalFrame, locate
+from calvaria.volume.resample import resample_mask
 from calvaria.volume.volume import Volume, bounding_box
+
+AS_THEY_ARE = (1.0, 1.0, 1.0)
+"""Heads keep their size."""
 
 SCHEMA = 1
 """Version of the layout of ``specs.json``, whose names are sorted."""
@@ -62,17 +75,23 @@ class Settings:
         per_kind: so many of each kind.
         rims: changes of the rim; each defect gets one of them, drawn evenly. None: rims stay as they were cut.
         seed: where all chance comes from.
+        rescale: factors along the canonical x, y, z that bring the set to another population's size (Kodym et al. 2021,
+            section 3), see `factors_to`.
 
     Raises:
-        InputError: an unknown kind or change, one that is named twice, or fewer than one defect a kind.
+        InputError: an unknown kind or change, one that is named twice, fewer than one defect a kind, or a factor that
+            makes no head.
     """
 
     kinds: tuple[str, ...] = SKULLBREAK_KINDS
     per_kind: int = 1
     rims: tuple[str, ...] = ()
     seed: int = 0
+    rescale: tuple[float, float, float] = AS_THEY_ARE
 
     def __post_init__(self) -> None:
+        if not all(FACTORS[0] <= factor <= FACTORS[1] for factor in self.rescale):
+            raise InputError(f"heads are rescaled by {FACTORS[0]:g} to {FACTORS[1]:g}; got {self.rescale}")
         for what, given, known in (("kind", self.kinds, ALL_KINDS), ("change of the rim", self.rims, RIM_KINDS)):
             unknown = sorted(set(given) - set(known))
             if unknown:
@@ -106,6 +125,34 @@ class Made:
     kept: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     bugs: list[str] = field(default_factory=list)
+
+
+def factors_to(
+    target: Population, skulls: Mapping[str, Path], progress: Progress | None = None
+) -> tuple[float, float, float]:
+    """Factors that bring the mean head of some skulls to the mean head of a population.
+
+    Args:
+        target: the population.
+        skulls: name -> file of a complete skull; those that cannot be posed are left out.
+        progress: told how far the whole is.
+
+    Returns:
+        Along canonical x, y, z.
+
+    Raises:
+        InputError: no skull could be posed, or the populations differ too much.
+    """
+    found = []
+    for number, (name, path) in enumerate(skulls.items()):
+        if progress is not None:
+            progress(f"measuring {name}", number / len(skulls))
+        with suppress(CalvariaError):  # the skull is named when its defects are to be made
+            skull = read_mask(path)
+            found.append(proportions(skull, locate(skull)))
+    if not found:
+        raise InputError("no skull could be posed, so there is no mean head to rescale")
+    return factors_between(population(found), target)
 
 
 def make_defects(
@@ -291,6 +338,10 @@ def _make(name: str, path: Path, work: Path, settings: Settings) -> dict[str, An
             "placed on it; leave it out"
         )
     frame = np.round(located.to_world, 6)
+    if settings.rescale != AS_THEY_ARE:
+        whole = _rescaled(whole, located, settings.rescale)
+        box = bounding_box(whole.mask) or box
+        complete = whole.crop(box)
     defects = {}
     for folder, (kind, number) in settings.folders().items():
         rng = np.random.default_rng(_seed(settings.seed, name, kind, number))
@@ -299,6 +350,13 @@ def _make(name: str, path: Path, work: Path, settings: Settings) -> dict[str, An
             _write(work / part / folder / f"{name}.nrrd", whole, box, mask)
     _write(work / COMPLETE / f"{name}.nrrd", whole, box, complete)
     return {"file": path.name, "sha256": digest, "frame_to_world": frame.tolist(), "defects": defects}
+
+
+def _rescaled(skull: Volume, frame: CanonicalFrame, factors: tuple[float, float, float]) -> Volume:
+    """A skull of other proportions, on its grid grown evenly, so that the axes stay at right angles."""
+    grown, _ = rescale_to(skull, frame, factors)
+    even = frame.to_world @ np.diag([*[max(factors)] * 3, 1.0]) @ frame.to_canonical
+    return resample_mask(grown, skull.grid.moved(even))
 
 
 def _defect(
