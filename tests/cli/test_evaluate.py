@@ -53,6 +53,14 @@ def test_a_folder_for_each_kind_is_scored_by_kind(run, engine, tmp_path, skull, 
     assert [path.name for path in (tmp_path / "out").glob("errors-*")] == ["errors-bilateral-000.png"]
 
 
+def test_a_mesh_that_cannot_be_made_is_said_before_any_work(run, engine, monkeypatch, tmp_path, skull, truth):
+    monkeypatch.setitem(sys.modules, "fast_simplification", None)
+    result = run("evaluate", truth, truth, "--defective", skull, "-o", tmp_path / "out", "--mesh")
+    assert result.code == 2
+    assert "pip install 'calvaria[figures]'" in result.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_truth_itself_is_perfect(run, engine, skull, truth):
     result = run("evaluate", truth, truth, "--defective", skull)
     assert (result.code, result.err) == (0, "")

@@ -77,6 +77,10 @@ def evaluate(
         raise InputError("PATCH, TRUTH and --defective must be three files or three folders")
     if mesh and output is None:
         raise InputError("--mesh writes files: name a folder for them with -o")
+    if mesh:
+        from calvaria.report.errors import require_decimation
+
+        require_decimation()
     failed: dict[str, str] = {}
     if any(folders):
         files, failed = _match(patch, truth, defective, screen)

@@ -166,13 +166,24 @@ def colour_range(values: NDArray[np.float64], least: float = LEAST_RANGE_MM, sha
     return float(next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= wanted * (1 - 1e-9)))
 
 
-def _decimated(mesh: Mesh) -> Mesh:
+def require_decimation() -> None:
+    """Raise, before any work, where meshes could not be decimated.
+
+    Raises:
+        MissingExtraError: the package for it is not installed.
+    """
     try:
-        from fast_simplification import simplify
+        import fast_simplification  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise MissingExtraError(
             "meshes are decimated by fast-simplification: pip install 'calvaria[figures]'"
         ) from error
+
+
+def _decimated(mesh: Mesh) -> Mesh:
+    require_decimation()
+    from fast_simplification import simplify
+
     middle = mesh.vertices_mm.mean(axis=0)  # single precision is enough near the middle
     vertices, faces = simplify(
         (mesh.vertices_mm - middle).astype(np.float32), mesh.faces.astype(np.int32), target_reduction=1 - KEPT
@@ -270,4 +281,10 @@ def _bar(draw: ImageDraw, row: _Row, corner: tuple[int, int], height: int) -> No
     draw.text((left, top - 12), row.unit, FAINT, font(13), anchor="lm")
 
 
-__all__ = ["colour_range", "error_colours", "error_mesh", "render_errors"]
+__all__ = [
+    "colour_range",
+    "error_colours",
+    "error_mesh",
+    "render_errors",
+    "require_decimation",
+]
