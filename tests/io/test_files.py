@@ -3,7 +3,7 @@ import os
 import pytest
 
 from calvaria.errors import InputError
-from calvaria.io.files import atomic_path, require_file
+from calvaria.io.files import atomic_folder, atomic_path, require_file
 
 
 def test_what_was_written_appears_under_its_name_alone(tmp_path):
@@ -82,3 +82,26 @@ def test_a_file_without_permission_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.open", refuse)  # root may read everything
     with pytest.raises(InputError, match=r"^secret\.nrrd: cannot be read: Permission denied$"):
         require_file(path)
+
+
+def test_a_folder_appears_whole_or_stays_what_it_was(tmp_path):
+    home = tmp_path / "case"
+    with atomic_folder(home) as part:
+        (part / "a").write_text("1")
+        assert not home.exists()
+    with pytest.raises(KeyboardInterrupt), atomic_folder(home) as part:
+        (part / "b").write_text("2")
+        raise KeyboardInterrupt
+    assert [path.name for path in home.iterdir()] == ["a"]
+    with atomic_folder(home) as part:
+        (part / "c").write_text("3")
+    assert [path.name for path in home.iterdir()] == ["c"]
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"cannot be written .*; choose another folder"),
+        atomic_folder(tmp_path / "no" / "x"),
+    ):
+        pass

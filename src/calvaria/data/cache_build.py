@@ -34,7 +34,7 @@ from calvaria.data.cache import (
 )
 from calvaria.data.catalog import SkullCase
 from calvaria.errors import CalvariaError, InputError
-from calvaria.io import read_mask
+from calvaria.io import read_mask, sha256_of
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.repose import settle
@@ -157,7 +157,7 @@ def _jobs(cases: Sequence[SkullCase], refine: int, folder: Path, refused: dict[s
         same = tuple(case for case in group if case.complete == first.complete) if first.complete else (first,)
         try:
             key = _key(same, refine)
-        except (CalvariaError, OSError) as error:
+        except CalvariaError as error:
             refused[first.id] = str(error) if str(error).startswith(first.id) else f"{first.id}: {error}"
             continue
         jobs.append(Job(same, refine, key, folder / f"{key}.npz"))
@@ -173,7 +173,7 @@ def _key(cases: Sequence[SkullCase], refine: int) -> str:
         digest.update(f"{case.id} {case.kind} {case.person}".encode())
         for path in files:
             if path is not None:
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
+                digest.update(sha256_of(path).encode())
     if all(case.complete is None and case.defective is None for case in cases):
         raise InputError(f"{cases[0].id}: neither a complete nor a defective skull is there")
     return digest.hexdigest()[:32]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +68,35 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         raise InputError(f"{path.name}: cannot be written: {_reason(error)}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill; it takes the place of ``path`` when the block ends without an error.
+
+    After an error or an interruption the temporary folder, which lies beside ``path``, is gone and ``path`` is what it
+    was before.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    try:
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}-unfinished-", dir=path.parent))
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        yield part
+        if path.exists():
+            shutil.rmtree(path)
+        part.replace(path)
+    except OSError as error:
+        raise _refused(path, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _refused(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror}); choose another folder")
 
 
 MAX_NAME = 250

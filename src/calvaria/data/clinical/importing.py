@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -30,7 +28,7 @@ from typing import Any
 
 from calvaria.data.clinical.table import ClinicalRow, ClinicalTable, Refusal, read_table
 from calvaria.errors import CalvariaError, InputError
-from calvaria.io.files import atomic_path
+from calvaria.io.files import atomic_folder, atomic_path
 from calvaria.io.images import write_volume
 from calvaria.io.result import sha256_of, write_result_json
 
@@ -211,20 +209,12 @@ def _make(row: ClinicalRow, home: Path, key: dict[str, Any], settings: Any) -> d
         "warnings": list(case.warnings),
         **case.record,
     }
-    part = Path(tempfile.mkdtemp(prefix=f".{row.id}-unfinished-", dir=home.parent))
-    try:
+    with atomic_folder(home) as part:
         for name, mask in masks.items():
             if mask is not None:
                 write_volume(part / f"{name}.nrrd", mask)
         record["files"] = {path.name: sha256_of(path) for path in sorted(part.iterdir())}
         write_result_json(part / RECORD, record)
-        if home.exists():
-            shutil.rmtree(home)
-        os.replace(part, home)
-    except OSError as error:
-        raise InputError(f"{home}: cannot be written ({error.strerror}); choose another folder") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return record
 
 

@@ -16,9 +16,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,7 +36,7 @@ from calvaria.data.clinical.simulate_ct import sample_ct
 from calvaria.data.clinical.simulate_files import CONVENTIONS, FAULTS, SimulatedCase, make_files, read_complete
 from calvaria.data.defects import ALL_KINDS
 from calvaria.errors import InputError
-from calvaria.io.files import atomic_path
+from calvaria.io.files import atomic_folder, atomic_path
 from calvaria.io.result import sha256_of, write_result_json
 from calvaria.skull.canonical import locate
 
@@ -205,17 +202,9 @@ def _write_case(home: Path, case: SimulatedCase, skull: SkullCase, factors: tupl
             return
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or of another run: made anew
-    part = Path(tempfile.mkdtemp(prefix=f".{home.name}-unfinished-", dir=home.parent))
-    try:
+    with atomic_folder(home) as part:
         record = make_files(part, case, skull, factors)
         write_result_json(part / RECORD, {"made_from": key, "simulated": True, **record})
-        if home.exists():
-            shutil.rmtree(home)
-        os.replace(part, home)
-    except OSError as error:
-        raise InputError(f"{home}: cannot be written ({error.strerror}); choose another folder") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write_tables(output: Path, cases: Sequence[tuple[SimulatedCase, SkullCase]], source: str) -> None:

@@ -100,7 +100,12 @@ def flow(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
     Returns:
         (B, 3, X, Y, Z) on `flow_grid()`, mm: a point p goes to p + displacement(p).
     """
-    step = on_grid(velocity, lattice(), flow_grid()) / 2.0**squarings
+    return exponential(on_grid(velocity, lattice(), flow_grid()), squarings)
+
+
+def exponential(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
+    """The same as :func:`flow`, of a velocity that lies on `flow_grid()` already."""
+    step = velocity / 2.0**squarings
     for _ in range(squarings):
         step = compose(step, step)
     return step
@@ -123,4 +128,15 @@ def jacobian(displacement: Tensor, grid: Grid) -> Tensor:
     return volume
 
 
-__all__ = ["centres", "coarser", "compose", "flow", "flow_grid", "jacobian", "lattice", "on_grid", "read"]
+__all__ = [
+    "centres",
+    "coarser",
+    "compose",
+    "exponential",
+    "flow",
+    "flow_grid",
+    "jacobian",
+    "lattice",
+    "on_grid",
+    "read",
+]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from calvaria.data.cache import SPACING_MM
-from calvaria.data.device.deformation import centres, compose, flow_grid, lattice, on_grid, read
+from calvaria.data.device.deformation import centres, exponential, flow, flow_grid, lattice, on_grid, read
 from calvaria.volume.volume import BoolArray
 
 LIMIT_MM = 10.0
@@ -43,8 +43,6 @@ UNSURE = 0.02
 DOUBT = 8
 """Power of the blurred known part by which blurred bone is believed: where a quarter of it comes from what is not
 known, it counts a tenth."""
-
-SQUARINGS = 5
 
 REFITS = 3
 """Times that what the lattice failed to hold is added: 0.03 mm rms are left, 0.16 without."""
@@ -145,7 +143,7 @@ def register(skull: Surface, mean: Surface) -> Tensor:
         fixed, moving = (_blurred(s, stage.blur_mm) for s in (mean, skull))
         believed = blur(skull.known, stage.blur_mm) ** DOUBT if stage.blur_mm else skull.felt
         for _ in range(stage.steps):
-            path = points + _flow(velocity)
+            path = points + exponential(velocity)
             known = floor * read(believed, flow_grid(), path)
             step, weight = _step(fixed, read(moving, flow_grid(), path), stage.blur_mm)
             weight = weight * known
@@ -175,13 +173,6 @@ def _gradient(values: Tensor) -> Tensor:
     """(1, 3, X, Y, Z) a mm; the outermost voxels see their neighbours across the border, where no skull is."""
     parts = [(values.roll(-1, axis) - values.roll(1, axis)) / (2 * FLOW_MM) for axis in (2, 3, 4)]
     return torch.cat(parts, dim=1)
-
-
-def _flow(velocity: Tensor) -> Tensor:
-    step = velocity / 2.0**SQUARINGS
-    for _ in range(SQUARINGS):
-        step = compose(step, step)
-    return step
 
 
 def blur(values: Tensor, sigma_mm: float, spacing_mm: float = FLOW_MM) -> Tensor:
@@ -221,7 +212,7 @@ def misfit_mm(velocity: Tensor, skull: Surface, mean: Surface) -> Tensor:
         (N,) mm: the skull's distance where the mean skull's is zero, corrected for the voxel centres' own distance.
     """
     points = centres(flow_grid(), str(velocity.device))[None]
-    path = points + _flow(on_grid(velocity, lattice(), flow_grid()))
+    path = points + flow(velocity)
     off = (read(skull.distance_mm, flow_grid(), path) - mean.distance_mm).abs()
     surface = (mean.distance_mm.abs() < FLOW_MM / 2) & (points[:, 2:] > FLOOR_MM)
     surface &= read(skull.known, flow_grid(), path) > 0.99
