@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from calvaria.io import write_volume as write
     from calvaria.metrics import Scores
     from calvaria.pipeline import Reconstruction, evaluate, reconstruct
+    from calvaria.symmetry.estimate import PlaneEstimate, estimate_plane
     from calvaria.volume import Grid, Mesh, Volume
 
 __version__ = "0.1.0"
@@ -42,9 +43,11 @@ _HOMES = {
     "QualityError": ("calvaria.errors", "QualityError"),
     "Grid": ("calvaria.volume", "Grid"),
     "Mesh": ("calvaria.volume", "Mesh"),
+    "PlaneEstimate": ("calvaria.symmetry.estimate", "PlaneEstimate"),
     "Reconstruction": ("calvaria.pipeline", "Reconstruction"),
     "Scores": ("calvaria.metrics", "Scores"),
     "Volume": ("calvaria.volume", "Volume"),
+    "estimate_plane": ("calvaria.symmetry.estimate", "estimate_plane"),
     "evaluate": ("calvaria.pipeline", "evaluate"),
     "read": ("calvaria.io", "read_volume"),
     "read_mask": ("calvaria.io", "read_mask"),
@@ -62,11 +65,13 @@ __all__ = [
     "InputError",
     "Mesh",
     "MissingExtraError",
+    "PlaneEstimate",
     "QualityError",
     "Reconstruction",
     "Scores",
     "Volume",
     "__version__",
+    "estimate_plane",
     "evaluate",
     "read",
     "read_mask",

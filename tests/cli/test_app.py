@@ -11,7 +11,19 @@ import pytest
 import calvaria
 from calvaria import errors
 
-COMMANDS = ("reconstruct", "evaluate", "compare", "correlate", "rank", "demo", "models", "data", "train")
+COMMANDS = (
+    "reconstruct",
+    "evaluate",
+    "compare",
+    "correlate",
+    "rank",
+    "plane",
+    "demo",
+    "models",
+    "data",
+    "train",
+    "benchmark",
+)
 
 
 def test_the_version_is_the_packages(run):
@@ -36,7 +48,8 @@ def test_every_help_has_an_example_of_its_command(run, command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_options_that_every_command_has(run, command):
-    words = {"train": ("train", "shape-prior"), "data": ("data", "check")}.get(command, (command,))
+    inner = {"train": ("train", "symmetry"), "data": ("data", "check"), "benchmark": ("benchmark", "table1")}
+    words = inner.get(command, (command,))
     text = run(*words, "--help").out
     for option in ("--json", "-q, --quiet", "-v, --verbose", "-h, --help"):
         assert option in text

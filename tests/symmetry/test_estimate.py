@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
-from tests.heads import BACK, SIDE, Head, grid_around, rigid
+from scipy import ndimage
+from tests.heads import BACK, SIDE, Ball, Head, grid_around, rigid
 
+from calvaria.errors import InputError
 from calvaria.skull.canonical import REGION_MM
 from calvaria.skull.edges import CutPlane
-from calvaria.symmetry.estimate import refine_plane
+from calvaria.symmetry import estimate as module
+from calvaria.symmetry.estimate import DOUBTFUL_DEG, ask, axes_of, estimate_from, estimate_plane
+from calvaria.symmetry.frame import ARMS_MM, head_frame
+from calvaria.symmetry.optimise import Comparison
 from calvaria.symmetry.plane import Plane
+from calvaria.symmetry.runner import Numbers, load_network
 from calvaria.volume import Grid, Volume
-from calvaria.volume.sampler import Sampler
+from calvaria.volume.sampler import Region, Sampler
 
 ANGLE_DEG, OFFSET_MM = 0.25, 0.25
 """How well a known plane must be found."""
@@ -22,6 +30,10 @@ HOLE_ANGLE_DEG, HOLE_OFFSET_MM = 0.8, 0.5
 
 def sampler(head: Head, unknown: tuple[CutPlane, ...] = ()) -> Sampler:
     return Sampler.smooth(head.soft(grid_around(None, (3.0, 3.0, 3.0))), 3.0, unknown)
+
+
+def refine_plane(smooth: Sampler, to_world: np.ndarray, region: Region) -> np.ndarray:
+    return Comparison.of(smooth, region, 5.0).descend(to_world)
 
 
 def plane_of(frame: np.ndarray) -> Plane:
@@ -70,3 +82,123 @@ def test_without_bone_the_frame_stays_as_it_is():
     empty = Sampler.smooth(Volume(np.zeros((9, 9, 9), np.float32), Grid.isotropic((9, 9, 9), 3.0)), 3.0)
     start = rigid((5, 5, 5), (1, 2, 3))
     np.testing.assert_array_equal(refine_plane(empty, start, REGION_MM), start)
+
+
+# -- the plane of a whole skull --------------------------------------------------------------------------------------
+
+POSE = rigid((4, 12, -9), (130, -260, 45))
+"""Rolled and turned, and far from the world's origin."""
+
+TRUE = Plane([1.0, 0.0, 0.0], 0.0).moved(POSE)
+MIDDLE = POSE[:3] @ [0.0, 0.0, 30.0, 1.0]
+UPRIGHT = axes_of((0.0, 0.0, 1.0))
+
+
+@lru_cache(maxsize=4)
+def bone(*holes: Ball) -> Volume:
+    """Bone fractions of 2.5 mm of a symmetric head in the pose."""
+    return Head(20, holes, even=True).soft(grid_around(POSE, (2.5, 2.5, 2.5)), POSE)
+
+
+def network(shift_deg: float = 0.0, shift_mm: float = 0.0) -> Numbers:
+    """A network that is always told the truth, less an error: it knows the pose from the cube it is asked about."""
+
+    def numbers(cube: np.ndarray) -> np.ndarray:
+        return np.array([np.tan(np.radians(shift_deg)) * ARMS_MM[0] / 10, 0.0, shift_mm / 10], np.float32)
+
+    return numbers
+
+
+def test_the_optimiser_finds_the_plane_from_nowhere() -> None:
+    found = estimate_from(bone(), "optimise", UPRIGHT)
+    assert found.plane.angle_deg(TRUE) < ANGLE_DEG
+    assert found.plane.apart_mm(TRUE, MIDDLE) < OFFSET_MM
+    assert found.trusted
+    assert found.residual < 0.02
+    assert found.apart_deg is None
+
+
+def test_a_hole_does_not_pull_the_plane_and_is_no_reason_for_doubt() -> None:
+    found = estimate_from(bone(SIDE), "optimise", UPRIGHT)
+    assert found.plane.angle_deg(TRUE) < HOLE_ANGLE_DEG
+    assert found.plane.apart_mm(TRUE, MIDDLE) < HOLE_OFFSET_MM
+    assert found.trusted
+
+
+def test_the_second_look_is_about_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Told "it lies in the middle of the cube" twice, the second plane is the first one: the cube has been turned to it.
+    first = ask(network(5.0, 3.0), bone(), UPRIGHT, passes=1)
+    frame = head_frame(bone(), UPRIGHT)
+    wanted = Plane([1.0, -np.tan(np.radians(5.0)), 0.0], 3.0).moved(frame)
+    assert first.angle_deg(wanted) < 1e-3
+    assert first.apart_mm(wanted, frame[:3, 3]) < 1e-3
+    answers = iter([network(5.0, 3.0), network(0.0, 0.0)])
+    second = ask(lambda cube: next(answers)(cube), bone(), UPRIGHT, passes=2)  # noqa: PLW0108 - a new one each time
+    assert second.angle_deg(first) < 1e-3
+    assert second.apart_mm(first, frame[:3, 3]) < 1e-3
+
+
+def test_network_and_optimiser_together_are_as_good_as_the_optimiser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "load_network", lambda name: network())
+    found = estimate_from(bone(), "network+optimise", UPRIGHT)
+    assert found.plane.angle_deg(TRUE) < ANGLE_DEG
+    assert found.plane.apart_mm(TRUE, MIDDLE) < OFFSET_MM
+    assert found.apart_deg is not None
+
+
+def test_what_a_network_says_alone_is_taken_as_it_is_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "load_network", lambda name: network(0.0, 25.0))
+    found = estimate_from(bone(), "network", UPRIGHT)
+    assert found.plane.apart_mm(TRUE, MIDDLE) > 20
+    assert not found.trusted
+    assert "the two sides differ" in found.doubts[0]
+
+
+def test_a_network_that_errs_is_doubted_where_the_optimiser_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "load_network", lambda name: network())
+    found = estimate_from(bone(), "network+optimise", UPRIGHT)
+    assert found.apart_deg > DOUBTFUL_DEG
+    assert any("disagree" in doubt for doubt in found.doubts)
+
+
+def test_something_without_symmetry_is_doubted() -> None:
+    rng = np.random.default_rng(0)
+    blobs = ndimage.gaussian_filter(rng.standard_normal((60, 60, 60)), 3) > 0.05
+    lump = Volume(blobs.astype(np.float32), Grid.isotropic((60, 60, 60), 2.5))
+    assert not estimate_from(lump, "optimise", UPRIGHT).trusted
+
+
+def test_a_mask_in_any_storage_gives_the_same_plane() -> None:
+    mask = Head(20, even=True).on(grid_around(POSE, (2.0, 2.0, 2.0)), POSE)
+    one, other = (estimate_plane(v, "optimise").plane for v in (mask, mask.permute((2, 0, 1)).flip((1,))))
+    assert one.angle_deg(TRUE) < ANGLE_DEG
+    assert one.angle_deg(other) < 0.1
+    assert one.apart_mm(other, MIDDLE) < 0.1
+
+
+def test_a_head_that_lies_can_be_told_so() -> None:
+    lying = rigid((-80, 0, 0), (0, 0, 0)) @ POSE
+    mask = Head(20, even=True).on(grid_around(lying, (2.0, 2.0, 2.0)), lying)
+    up = lying[:3, 2]
+    found = estimate_plane(mask, "optimise", up=up.tolist())
+    assert found.plane.angle_deg(Plane([1.0, 0.0, 0.0], 0.0).moved(lying)) < ANGLE_DEG
+
+
+def test_axes_are_right_handed_and_point_up() -> None:
+    for up in ([0, 0, 1], [0, 0, -2], [1, 0, 0], [0.3, -0.2, 0.9]):
+        axes = axes_of(up)
+        np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+        assert np.linalg.det(axes) == pytest.approx(1.0)
+        np.testing.assert_allclose(axes[:, 2], np.array(up) / np.linalg.norm(up), atol=1e-12)
+
+
+def test_bad_calls_are_one_line() -> None:
+    with pytest.raises(InputError, match="one of network, optimise"):
+        estimate_plane(Volume(np.ones((5, 5, 5), bool), Grid.isotropic((5, 5, 5), 2.0)), "guess")
+    with pytest.raises(InputError, match="the mask is empty"):
+        estimate_plane(Volume(np.zeros((5, 5, 5), bool), Grid.isotropic((5, 5, 5), 2.0)), "optimise")
+    with pytest.raises(InputError, match="a symmetry network is wanted"):
+        load_network("shape-prior")
+    for up in ((0.0, 0.0, 0.0), (1.0, 2.0), (np.nan, 0.0, 1.0)):
+        with pytest.raises(InputError, match="up is a direction"):
+            axes_of(up)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from calvaria import __version__
-from calvaria.cli import compare, correlate, data, demo, evaluate, models, rank, reconstruct, train
+from calvaria.cli import benchmark, compare, correlate, data, demo, evaluate, models, plane, rank, reconstruct, train
 from calvaria.cli.screen import Screen, one_line
 from calvaria.errors import CalvariaError
 
@@ -30,10 +30,12 @@ app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=correlate.EXAMPLES)(correlate.correlate)
 app.command(epilog=rank.EXAMPLES)(rank.rank)
+app.command(epilog=plane.EXAMPLES)(plane.plane)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=models.EXAMPLES)(models.models)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 def _show_version(wanted: bool) -> None:

@@ -109,6 +109,14 @@ def load_arrays(model: ModelInfo) -> Arrays:
     return dict(load(content))
 
 
+def load_about(model: ModelInfo) -> dict[str, str]:
+    """What the header of a model's file says about it, such as the sizes of a network."""
+    from safetensors import safe_open
+
+    with safe_open(model.path, framework="numpy") as file:
+        return dict(file.metadata() or {})
+
+
 @lru_cache(maxsize=2)
 def load_shape_arrays(name: str = SHAPE_PRIOR) -> Arrays:
     """The arrays of a shape model, loaded once a process."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.skull.edges import CutPlane, cut_planes
-from calvaria.symmetry.estimate import refine_plane
+from calvaria.symmetry.optimise import Comparison
 from calvaria.symmetry.plane import Plane
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen
@@ -44,6 +44,9 @@ REGION_MM = ((-84.0, 84.0), (-104.0, 104.0), (-16.0, 86.0))
 
 LEVELS = ((8.0, 9.0), (5.0, 8.0), (3.0, 7.0))
 """Smoothing of the bone and spacing of the compared points, mm, coarse to fine."""
+
+PLANE_SPACING_MM = 5.0
+"""Spacing of the points at which the two sides of the vault are compared."""
 
 GOOD_COST = 0.22
 """Mean robust mismatch below which a pose is believed; wrong poses of real skulls lie above 0.3."""
@@ -265,7 +268,7 @@ def finish(bone: Volume, faces: tuple[CutPlane, ...], pose: Pose) -> CanonicalFr
     to_world[:3, :3], to_world[:3, 3] = pose.rotation, pose.shift
     cuts = tuple(face for face in faces if face.normal @ pose.rotation[:, 2] < FACING_DOWN)
     sampler = Sampler.smooth(bone, LEVELS[-1][0], cuts)
-    to_world = refine_plane(sampler, to_world, REGION_MM)
+    to_world = Comparison.of(sampler, REGION_MM, PLANE_SPACING_MM).descend(to_world)
     to_canonical = np.asarray(np.linalg.inv(to_world), np.float64)
     moved = tuple(cut.moved(to_canonical) for cut in cuts)
     return CanonicalFrame(to_world, np.exp(pose.log_scale), pose.cost, moved)

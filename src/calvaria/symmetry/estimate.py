@@ -1,59 +1,216 @@
-"""Finding the symmetry plane by direct optimisation."""
+"""Finding the mid-sagittal plane of a skull, complete or with holes, and saying how sure that is.
+
+Three methods: the network alone (some ten milliseconds), the optimiser alone (from many starts), and the optimiser
+started from the network's answer, which is as accurate and many times as fast.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.volume.rotation import rotation_matrix
-from calvaria.volume.sampler import Region, Sampler, lattice
+from calvaria.errors import InputError
+from calvaria.symmetry.frame import coarse_bone, cube_of, head_frame, plane_of
+from calvaria.symmetry.optimise import LEVELS, Comparison, frame_of, hemisphere, optimise
+from calvaria.symmetry.plane import Plane
+from calvaria.symmetry.runner import Numbers, load_network
+from calvaria.volume.sampler import Region
+from calvaria.volume.volume import Volume
 
 F64 = NDArray[np.float64]
 
-ROBUST = 0.15
-"""Bone fraction at which a difference between the two sides loses most of its weight: a hole is no asymmetry."""
+METHODS = ("network", "optimise", "network+optimise")
+"""How a plane can be found."""
+
+SYMMETRY_NETWORK = "symmetry-vit"
+"""Name of the network that is asked unless another is named."""
+
+PASSES = 2
+"""Times that the network looks: at the head as it lies, and again with its first answer as the middle of the cube."""
+
+VAULT_MM = 96.0
+"""The sides are compared from the top of the head so far down: the calvaria, without the less symmetric face."""
+
+DIRECTIONS = 60
+"""Normals from which the optimiser starts, about 18 degrees apart."""
+
+DOUBTFUL_RESIDUAL = 0.35
+DOUBTFUL_DEG = 5.0
+DOUBTFUL_MM = 5.0
 
 
-def refine_plane(sampler: Sampler, to_world: F64, region: Region, spacing_mm: float = 5.0, iterations: int = 12) -> F64:
-    """Turn and shift a frame until the skull equals its mirror image about x = 0.
-
-    Gauss-Newton on the robust difference between the smoothed skull and its reflection. Only yaw, roll and the
-    offset along x change: they are the plane; pitch and the position within the plane stay.
+@dataclass(frozen=True, eq=False)
+class PlaneEstimate:
+    """A plane, and how sure it is.
 
     Args:
-        sampler: smoothed bone in world mm.
-        to_world: (4, 4) rigid frame -> world, roughly symmetric already (20 degrees, 20 mm).
-        region: part of the frame that is compared, symmetric in x.
-        spacing_mm: spacing of the compared points.
-        iterations: at most so many steps.
+        plane: in world mm.
+        method: one of `METHODS`.
+        residual: the symmetry loss SL (eq. 1) that is left in the vault, 0 to 1: 0.01 for complete skulls, more with
+            holes.
+        apart_deg: angle between what the network and the optimiser found; None where only one was asked.
+        apart_mm: how far apart these two lie in the middle of the vault; None likewise.
+        centre_mm: (3,) the middle of the vault, on the plane.
+        doubts: why the plane should not be trusted, a line each; none if it can be.
+    """
+
+    plane: Plane
+    method: str
+    residual: float
+    apart_deg: float | None
+    apart_mm: float | None
+    centre_mm: F64
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing speaks against the plane."""
+        return not self.doubts
+
+
+def estimate_plane(
+    mask: Volume,
+    method: str = "network+optimise",
+    *,
+    model: str = SYMMETRY_NETWORK,
+    up: Sequence[float] = (0.0, 0.0, 1.0),
+) -> PlaneEstimate:
+    """The mid-sagittal plane of a skull.
+
+    Args:
+        mask: bone, complete or with holes.
+        method: "network", "optimise" or "network+optimise".
+        model: the network.
+        up: world direction that points roughly (60 degrees) to the top of the head; the header's by default. Where a
+            header lies about it, find the pose first: :func:`calvaria.skull.canonical.locate`.
 
     Returns:
-        (4, 4) the refined frame -> world; ``to_world`` itself where there is no bone.
+        The plane with its residual, the agreement of network and optimiser, and doubts.
+
+    Raises:
+        InputError: an unknown method or model, a direction of no length, or there is no bone.
     """
-    half: Region = ((spacing_mm / 2, region[0][1]), region[1], region[2])
-    right = lattice(half, spacing_mm)
-    left = right * [-1.0, 1.0, 1.0]
-    rotation, shift = to_world[:3, :3], to_world[:3, 3]
-    for _ in range(iterations):
-        sides = []
-        for points in (right, left):
-            value, ok, slope = sampler(points @ rotation.T + shift)
-            local = slope @ rotation  # gradient in the frame
-            turn = np.cross(points, local)
-            sides.append((value, ok, np.stack([turn[:, 1], turn[:, 2], local[:, 0]], axis=1)))
-        (value_a, ok_a, jac_a), (value_b, ok_b, jac_b) = sides
-        off, jacobian = value_a - value_b, jac_a - jac_b
-        weight = (ok_a & ok_b) / (1 + (off / ROBUST) ** 2) ** 2
-        weighted = (jacobian * weight[:, None]).T
-        normal = weighted @ jacobian
-        if np.trace(normal) <= 0:
-            break  # nothing in sight differs from its mirror image in any direction
-        step = -np.linalg.solve(normal + 1e-6 * np.trace(normal) * np.eye(3) / 3, weighted @ off)
-        step /= max(1.0, np.abs(step[:2]).max() / 0.1, abs(step[2]) / 6.0)
-        shift = shift + rotation @ np.array([step[2], 0.0, 0.0])
-        rotation = rotation @ rotation_matrix(np.array([0.0, step[0], step[1]]))
-        if np.abs(step[:2]).max() < 1e-5 and abs(step[2]) < 1e-3:
-            break
-    refined = np.eye(4)
-    refined[:3, :3], refined[:3, 3] = rotation, shift
-    return refined
+    if method not in METHODS:
+        raise InputError(f"the method is one of {', '.join(METHODS)}; got {method!r}")
+    return estimate_from(coarse_bone(mask), method, axes_of(up), model)
+
+
+def estimate_from(bone: Volume, method: str, axes: F64, model: str = SYMMETRY_NETWORK) -> PlaneEstimate:
+    """The same from bone fractions of about 2 mm.
+
+    Args:
+        bone: from :func:`calvaria.symmetry.frame.coarse_bone`.
+        method: one of `METHODS`.
+        axes: (3, 3), as columns: left or right, back or front, up.
+        model: the network.
+    """
+    if method == "network":
+        return judged(bone, ask(load_network(model), bone, axes), method, axes)
+    if method == "optimise":
+        return judged(bone, search(bone, axes), method, axes)
+    guess = ask(load_network(model), bone, axes)
+    return judged(bone, follow(bone, guess, axes), method, axes, guess)
+
+
+def axes_of(up: Sequence[float]) -> F64:
+    """(3, 3) right-handed axes, as columns, whose third is ``up`` and whose first is nearest to the world's x."""
+    z = np.asarray(up, np.float64)
+    length = float(np.linalg.norm(z)) if z.shape == (3,) else 0.0
+    if not np.isfinite(length) or length == 0:
+        raise InputError(f"up is a direction of three finite numbers, not all zero; got {up}")
+    z = z / length
+    side = np.array([1.0, 0.0, 0.0]) if abs(z[0]) < 0.9 else np.array([0.0, 1.0, 0.0])
+    x = side - (side @ z) * z
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(z, x), z], axis=1)
+
+
+def ask(numbers: Numbers, bone: Volume, axes: F64, passes: int = PASSES) -> Plane:
+    """What a network says of a skull.
+
+    Args:
+        numbers: the network.
+        bone: bone fractions of about 2 mm.
+        axes: (3, 3), as columns: left or right, back or front, up.
+        passes: times that it looks.
+    """
+    frame = head_frame(bone, axes)
+    plane = _asked(numbers, bone, frame)
+    for _ in range(passes - 1):
+        turned = frame_of(plane, frame[:3, 3], axes[:, 2].tolist())
+        frame = head_frame(bone, turned[:3, :3])
+        frame[:3, 3] -= float(plane.distance_mm(frame[:3, 3])) * plane.normal
+        plane = _asked(numbers, bone, frame)
+    return plane
+
+
+def _asked(numbers: Numbers, bone: Volume, frame: F64) -> Plane:
+    return plane_of(numbers(cube_of(bone, frame)), np.zeros(3)).moved(frame)
+
+
+def vault_region(bone: Volume, frame: F64) -> Region:
+    """The box of a frame that holds the upper part of the head, symmetric in x."""
+    index = np.argwhere(bone.data > 0.5)
+    points = (bone.grid.to_world(index[:: max(1, len(index) // 20_000)]) - frame[:3, 3]) @ frame[:3, :3]
+    top = float(points[:, 2].max())
+    vault = points[points[:, 2] > top - VAULT_MM]
+    side, (front, back) = float(np.abs(vault[:, 0]).max()), (float(vault[:, 1].min()), float(vault[:, 1].max()))
+    return ((-side - 6, side + 6), (front - 6, back + 6), (top - VAULT_MM, top + 6))
+
+
+def follow(bone: Volume, guess: Plane, axes: F64) -> Plane:
+    """The optimum next to a plane."""
+    start = frame_of(guess, head_frame(bone, axes)[:3, 3], axes[:, 2].tolist())
+    return optimise(bone, vault_region(bone, start), [start], levels=LEVELS[1:]).plane
+
+
+def search(bone: Volume, axes: F64) -> Plane:
+    """The best plane from many starts: first of the whole head, then of its vault."""
+    centre = head_frame(bone, axes)[:3, 3]
+    normals, up = hemisphere(DIRECTIONS) @ axes.T, axes[:, 2].tolist()
+    starts = [frame_of(Plane(normal, float(normal @ centre)), centre, up) for normal in normals]
+    ball = (-110.0, 110.0)
+    rough = optimise(bone, (ball, ball, ball), starts, levels=LEVELS[:1], polish=False)
+    return follow(bone, rough.plane, axes)
+
+
+def judged(bone: Volume, plane: Plane, method: str, axes: F64, guess: Plane | None = None) -> PlaneEstimate:
+    """A plane with its residual and doubts; ``guess`` is what the network said where the optimiser has followed it."""
+    frame = frame_of(plane, head_frame(bone, axes)[:3, 3], axes[:, 2].tolist())
+    residual = residual_of(bone, frame)
+    centre = frame[:3, 3]
+    degrees = None if guess is None else plane.angle_deg(guess)
+    apart = None if guess is None else plane.apart_mm(guess, centre)
+    doubts = []
+    if residual > DOUBTFUL_RESIDUAL:
+        doubts.append(
+            f"the two sides differ: symmetry loss {residual:.2f}, skulls with holes have less than "
+            f"{DOUBTFUL_RESIDUAL:.2f}"
+        )
+    if degrees is not None and apart is not None and (degrees > DOUBTFUL_DEG or apart > DOUBTFUL_MM):
+        doubts.append(f"network and optimiser disagree by {degrees:.1f} degrees and {apart:.1f} mm")
+    return PlaneEstimate(plane, method, residual, degrees, apart, centre, tuple(doubts))
+
+
+def residual_of(bone: Volume, frame: F64) -> float:
+    """SL (eq. 1) of a frame's plane in the vault, holes included."""
+    sigma, spacing = LEVELS[-1]
+    return Comparison.build(bone, vault_region(bone, frame), sigma, spacing).loss(frame)
+
+
+__all__ = [
+    "METHODS",
+    "SYMMETRY_NETWORK",
+    "PlaneEstimate",
+    "ask",
+    "axes_of",
+    "estimate_from",
+    "estimate_plane",
+    "follow",
+    "judged",
+    "search",
+    "vault_region",
+]

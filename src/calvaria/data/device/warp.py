@@ -199,7 +199,8 @@ def _warped(head: Tensor, grid: Grid, warp: Warp, form: Tensor | None) -> Tensor
         if copied is not None:
             return copied
     soft = head.float() if head.dtype == torch.bool else head
-    values = _read(soft, _nodes(grid, warp, form, head.device))
+    x, y, z = grid.shape
+    values = read_cells(soft, _nodes(grid, warp, form, head.device))[:, :x, :y, :z]
     return values > 0.5 if head.dtype == torch.bool else values
 
 
@@ -239,8 +240,16 @@ def _nodes(grid: Grid, warp: Warp, form: Tensor | None, device: torch.device) ->
     return (points - first.reshape(3, 1, 1, 1)) / spacing.reshape(3, 1, 1, 1)
 
 
-def _read(soft: Tensor, nodes: Tensor) -> Tensor:
-    """Trilinear values of (C, X, Y, Z) at the voxels of the net's cells, where there may be any."""
+def read_cells(soft: Tensor, nodes: Tensor) -> Tensor:
+    """Trilinear values at the voxels of a net's cells, `CELL` along each edge; cells that see no bone are not read.
+
+    Args:
+        soft: (C, X, Y, Z), zero outside.
+        nodes: (3, I + 1, J + 1, K + 1): where the first voxel of each cell is read, as indices; linear in between.
+
+    Returns:
+        (C, CELL I, CELL J, CELL K).
+    """
     cells = [n - 1 for n in nodes.shape[1:]]
     halves = (slice(None, -1), slice(1, None))
     corners = torch.stack(
@@ -255,8 +264,7 @@ def _read(soft: Tensor, nodes: Tensor) -> Tensor:
     blocks = soft.new_zeros(len(soft), corners.shape[2], CELL**3)
     blocks[:, seen] = values[0, :, :, :, 0]
     whole = blocks.reshape(-1, *cells, CELL, CELL, CELL).permute(0, 1, 4, 2, 5, 3, 6)
-    x, y, z = soft.shape[1:]
-    return whole.reshape(len(soft), *[n * CELL for n in cells])[:, :x, :y, :z]
+    return whole.reshape(len(soft), *[n * CELL for n in cells])
 
 
 def _corner_weights(device: torch.device) -> Tensor:
@@ -295,4 +303,4 @@ def _any_of_two(occupied: Tensor) -> Tensor:
     return occupied
 
 
-__all__ = ["CELL", "Triple", "Warp", "check_volumes", "warp_volumes"]
+__all__ = ["CELL", "Triple", "Warp", "check_volumes", "read_cells", "warp_volumes"]

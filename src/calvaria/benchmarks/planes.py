@@ -1,0 +1,368 @@
+"""How well symmetry planes are found, and what reflection about them can reach (Wodzinski et al., table 1).
+
+::
+
+    calvaria benchmark table1 --data ROOT -o planes.csv
+
+Every person of the splits, complete and with a hole, as the scan lies and turned by up to 45 degrees: each method's
+plane against the reference, the least symmetry loss of the complete skull in the window of the calvaria.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.benchmarks.cases import Task, build, tasks_of
+from calvaria.benchmarks.pose import placed
+from calvaria.errors import CalvariaError, FormatError
+from calvaria.skull.canonical import REGION_MM, locate
+from calvaria.symmetry.estimate import axes_of, estimate_from
+from calvaria.symmetry.frame import coarse_bone
+from calvaria.symmetry.optimise import optimise
+from calvaria.symmetry.plane import Plane, reflect_volume
+from calvaria.volume.morphology import dilate_mm
+from calvaria.volume.resample import coarsen
+from calvaria.volume.volume import Volume, bounding_box
+
+F64 = NDArray[np.float64]
+Tell = Callable[[str], None]
+
+OVERLAP_MM = 1.5
+"""Overlaps are counted on voxels of about this edge, as in the trial that told the paper's reading."""
+
+AROUND_MM = 3.3
+"""A mirror image fills a hole up to so far beyond the true patch."""
+
+REFERENCE = "reference"
+"""Method name of the reference itself: the bound."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one method found on one skull.
+
+    Args:
+        case: case id.
+        split: side of the split.
+        kind: of the hole.
+        input: "complete" or "defective": what the method saw.
+        turned: whether the skull was turned at random first.
+        method: "reference", "optimise", or the network's name, with "+optimise" where the optimiser followed it.
+        deg: angle to the reference plane.
+        mm: distance from it in the middle of the vault.
+        implant_dsc: DSC of the reflected patch and its part in the complete skull: the paper's table 1.
+        mirror_dsc: DSC of the true patch and the defective skull reflected into the hole.
+        residual: SL that was left.
+        apart_deg: angle between network and optimiser; NaN where only one was asked.
+        trusted: whether the method had no doubts.
+        seconds: processor time from coarse bone to plane.
+        error: why it failed, in one line; empty if it did not.
+    """
+
+    case: str
+    split: str
+    kind: str
+    input: str
+    turned: bool
+    method: str
+    deg: float = math.nan
+    mm: float = math.nan
+    implant_dsc: float = math.nan
+    mirror_dsc: float = math.nan
+    residual: float = math.nan
+    apart_deg: float = math.nan
+    trusted: bool = True
+    seconds: float = math.nan
+    error: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The skull and its hole: what is computed together."""
+        return self.case, self.kind
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """A complete skull and a patch on coarse voxels, to count what reflection reaches."""
+
+    complete: Volume
+    patch: Volume
+
+    @classmethod
+    def of(cls, defective: Volume, patch: Volume) -> Overlaps:
+        """Coarse masks of a defective skull and its true patch."""
+        box = bounding_box(defective.mask | patch.mask)
+        whole = defective.with_data(defective.mask | patch.mask)
+        whole, patch = (whole, patch) if box is None else (whole.crop(box), patch.crop(box))
+        coarse = [coarsen(volume, OVERLAP_MM) for volume in (whole, patch)]
+        return cls(*(volume.with_data(volume.data >= 0.5) for volume in coarse))
+
+    def implant(self, plane: Plane) -> float:
+        """DSC of the reflected patch and the part of the complete skull that it meets."""
+        mirrored = reflect_volume(self.patch, plane).data >= 0.5
+        met = mirrored & self.complete.mask
+        total = int(mirrored.sum()) + int(met.sum())
+        return 2 * int(met.sum()) / total if total else math.nan
+
+    def mirror(self, plane: Plane) -> float:
+        """DSC of the true patch and what the defective skull's mirror image puts into the hole."""
+        there = self.patch.with_data(self.complete.mask & ~self.patch.mask)
+        mirrored = reflect_volume(there, plane).data >= 0.5
+        filled = mirrored & ~there.mask & dilate_mm(self.patch, AROUND_MM).mask
+        return 2 * int((filled & self.patch.mask).sum()) / max(1, int(filled.sum()) + int(self.patch.mask.sum()))
+
+
+class Truth(NamedTuple):
+    """What a plane is measured by: the reference, the middle of the vault, and what can be overlapped."""
+
+    plane: Plane
+    middle_mm: F64
+    overlaps: Overlaps
+
+
+def reference_plane(complete: Volume) -> tuple[Plane, F64]:
+    """The plane of the least symmetry loss of a complete skull, and the middle of its vault, (3,) world mm."""
+    frame = locate(complete)
+    best = optimise(coarse_bone(complete), REGION_MM, [frame.to_world], robust=None)
+    return best.plane, np.asarray(best.to_world[:3] @ [0.0, 0.0, 20.0, 1.0])
+
+
+def rows_of(task: Task, split: str, models: Sequence[str], turns: int) -> list[Row]:
+    """Every method on one skull with one hole; a method that fails is named in its row."""
+    defective, patch = build(task)
+    complete = defective.with_data(defective.mask | patch.mask)
+    right, middle = reference_plane(complete)
+    overlaps = Overlaps.of(defective, patch)
+    rows = [
+        Row(
+            task.case.id, split, task.kind, "complete", False, REFERENCE, 0.0, 0.0, overlaps.implant(right),
+            overlaps.mirror(right),
+        )
+    ]  # fmt: skip
+    rng = np.random.default_rng([45, int(task.case.id[-3:])])
+    for turn in range(turns + 1):
+        seed = int(rng.integers(1 << 32))
+        for seen, skull in (("complete", complete), ("defective", defective)):
+            box = bounding_box(skull.mask)
+            moved, move = skull if box is None else skull.crop(box), np.eye(4)
+            if turn:
+                moved, move = placed(moved, np.random.default_rng(seed))
+            bone = coarse_bone(moved)
+            for method in methods_of(models):
+                start = Row(task.case.id, split, task.kind, seen, turn > 0, method)
+                rows.append(_row(start, bone, move, Truth(right, middle, overlaps)))
+    return rows
+
+
+def methods_of(models: Sequence[str]) -> tuple[str, ...]:
+    """The methods of a run: the optimiser from many starts, and each network alone and followed by the optimiser."""
+    return ("optimise", *models, *(f"{model}+optimise" for model in models))
+
+
+def _row(start: Row, bone: Volume, move: F64, truth: Truth) -> Row:
+    model, _, follows = start.method.partition("+")
+    method = "optimise" if start.method == "optimise" else "network+optimise" if follows else "network"
+    began = time.process_time()
+    try:
+        found = estimate_from(bone, method, axes_of((0.0, 0.0, 1.0)), model)
+    except CalvariaError as error:
+        return replace(start, error=" ".join(str(error).split()))
+    seconds = time.process_time() - began
+    plane = found.plane.moved(np.linalg.inv(move))
+    return replace(
+        start,
+        deg=plane.angle_deg(truth.plane),
+        mm=plane.apart_mm(truth.plane, truth.middle_mm),
+        implant_dsc=truth.overlaps.implant(plane),
+        mirror_dsc=truth.overlaps.mirror(plane),
+        residual=found.residual,
+        apart_deg=math.nan if found.apart_deg is None else found.apart_deg,
+        trusted=found.trusted,
+        seconds=seconds,
+    )
+
+
+def run(
+    tasks: Sequence[tuple[str, Task]], output: Path, models: Sequence[str], turns: int, *, jobs: int = 1, tell: Tell
+) -> list[Row]:
+    """Run what the file does not hold yet, and write each skull's rows as soon as they are there.
+
+    Args:
+        tasks: side of the split and task.
+        output: the CSV file; rows of other tasks in it stay.
+        models: networks by name.
+        turns: random orientations of each skull, besides its own.
+        jobs: skulls at a time.
+        tell: takes a line of progress a skull, with the time left.
+
+    Returns:
+        The rows of all tasks.
+
+    Raises:
+        FormatError: the file is no such table.
+    """
+    rows = read_rows(output)
+    wanted = {REFERENCE, *methods_of(models)}
+    held: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        held.setdefault(row.key, []).append(row)
+    done = {
+        key
+        for key, some in held.items()
+        if wanted <= {row.method for row in some} and not any(row.error for row in some)
+    }
+    todo = [(split, task) for split, task in tasks if (task.case.id, task.kind) not in done]
+    rows = [row for row in rows if row.key in done]
+    write_rows(output, rows)
+    began = time.monotonic()
+    for count, found in enumerate(_found(todo, models, turns, jobs), 1):
+        rows += found
+        write_rows(output, rows)
+        left = (time.monotonic() - began) / count * (len(todo) - count) / 60
+        tell(f"[{count}/{len(todo)}, {left:.0f} min left] {found[0].case} {found[0].kind}")
+    keys = {(task.case.id, task.kind) for _, task in tasks}
+    return [row for row in rows if row.key in keys]
+
+
+def _found(todo: Sequence[tuple[str, Task]], models: Sequence[str], turns: int, jobs: int) -> Iterator[list[Row]]:
+    work = partial(rows_of, models=tuple(models), turns=turns)
+    if jobs == 1:
+        yield from (work(task, split) for split, task in todo)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(work, task, split) for split, task in todo]
+        yield from (future.result() for future in as_completed(futures))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a file, none if it is not there.
+
+    Raises:
+        FormatError: it is no such table.
+    """
+    if not path.exists():
+        return []
+    names = {field.name: field.type for field in fields(Row)}
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if set(reader.fieldnames or ()) != set(names):
+            raise FormatError(f"{path.name}: not a table of planes; name another file")
+        return [Row(**{name: _value(names[name], text) for name, text in line.items()}) for line in reader]
+
+
+def _value(kind: object, text: str) -> Any:
+    if kind == "float":
+        return float(text)
+    return text == "True" if kind == "bool" else text
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write the file anew; it appears whole."""
+    from calvaria.io.files import atomic_path
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def angles_table(rows: Sequence[Row], split: str) -> list[str]:
+    """Lines: how far each method's planes lie from the reference."""
+    lines = [
+        f"planes of {split} persons against the reference: median, mean, 95 %, worst",
+        f"{'method':<28} {'input':<10} {'turned':<7} {'n':>4}  {'degrees':<26} {'mm':<26} {'doubted':>7} {'CPU ms':>7}",
+    ]
+    some = [row for row in rows if row.split == split and row.method != REFERENCE]
+    for method in sorted({row.method for row in some}):
+        for seen in ("complete", "defective"):
+            for turned in (False, True):
+                one = [r for r in some if (r.method, r.input, r.turned) == (method, seen, turned) and not r.error]
+                if one:
+                    figures = [_spread([r.deg for r in one]), _spread([r.mm for r in one])]
+                    doubted, ms = sum(not r.trusted for r in one), 1e3 * float(np.median([r.seconds for r in one]))
+                    lines.append(
+                        f"{method:<28} {seen:<10} {'45 deg' if turned else 'no':<7} {len(one):>4}  {figures[0]:<26} "
+                        f"{figures[1]:<26} {doubted:>7} {ms:>7.0f}"
+                    )
+    failed = [row for row in some if row.error]
+    return lines + [f"FAILED: {row.case} {row.kind} {row.method}: {row.error}" for row in failed]
+
+
+PUBLISHED = {
+    ("resnet", "SkullBreak"): (0.903, 0.892, 0.907),
+    ("resnet", "SkullFix"): (0.911, 0.905, 0.896),
+    ("vit", "SkullBreak"): (0.942, 0.958, 0.956),
+    ("vit", "SkullFix"): (0.973, 0.952, 0.969),
+}
+"""Table 1 of the paper: train, validation, test."""
+
+SIDES = ("train", "validation", "test")
+
+
+def table1(rows: Sequence[Row]) -> list[str]:
+    """Lines: the paper's table 1, complete skulls as they lie, and beside it what a defective skull's mirror fills."""
+    lines = [
+        "Table 1: DSC of the reflected patch and its part in the complete skull, mean and sd (n)",
+        f"{'plane from':<36} {'holes':<12} " + " ".join(f"{side:<20}" for side in SIDES),
+    ]
+    for (encoder, name), figures in PUBLISHED.items():
+        lines.append(f"{f'published, {encoder}':<36} {name:<12} " + " ".join(f"{value:<20.3f}" for value in figures))
+    lines += _overlap_lines(rows, "implant_dsc", "complete") + _overlap_lines(rows, "implant_dsc", "defective")
+    lines += ["", "The defective skull reflected into its hole: DSC with the true patch, mean and sd (n)"]
+    return lines + _overlap_lines(rows, "mirror_dsc", "defective")
+
+
+def _overlap_lines(rows: Sequence[Row], figure: str, seen: str) -> list[str]:
+    lines = []
+    for method in sorted({row.method for row in rows}, key=lambda name: (name != REFERENCE, name)):
+        wanted = "complete" if method == REFERENCE else seen
+        some = [r for r in rows if (r.method, r.input, r.turned) == (method, wanted, False) and not r.error]
+        for holes in ("official", "five kinds"):
+            chosen = [row for row in some if (row.kind == "official") == (holes == "official")]
+            sides = [[getattr(row, figure) for row in chosen if row.split == side] for side in SIDES]
+            cells = [f"{np.mean(v):.3f} {np.std(v):.3f} ({len(v)})" if v else "-" for v in sides]
+            label = method if method == REFERENCE else f"{method}, {seen}"
+            if chosen:
+                lines.append(f"{label:<36} {holes:<12} " + " ".join(f"{cell:<20}" for cell in cells))
+    return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+    some = np.array(values)
+    return f"{np.median(some):.2f}  {some.mean():.2f}  {np.percentile(some, 95):.2f}  {some.max():.2f}"
+
+
+def tasks_by_side(root: Path, sides: Sequence[str], kinds: Sequence[str], limit: int | None) -> list[tuple[str, Task]]:
+    """Persons of the sides with their kinds of holes; training persons have the official ones only."""
+    return [
+        (side, task)
+        for side in sides
+        for task in tasks_of(root, side, ("official",) if side == "train" else kinds, limit)
+    ]
+
+
+__all__ = [
+    "Overlaps",
+    "Row",
+    "angles_table",
+    "methods_of",
+    "read_rows",
+    "reference_plane",
+    "rows_of",
+    "run",
+    "table1",
+    "tasks_by_side",
+]

@@ -1,0 +1,26 @@
+"""``calvaria benchmark``: the papers' tables, each by one command."""
+
+from __future__ import annotations
+
+import typer
+
+from calvaria.cli.benchmark import table1
+
+EXAMPLES = """\b
+Examples:
+  calvaria benchmark table1 --data autoimplant2020 -o planes.csv
+"""
+"""Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
+
+app = typer.Typer(
+    help="The papers' tables, each by one command.", epilog=EXAMPLES, no_args_is_help=True, rich_markup_mode=None
+)
+app.command("table1", epilog=table1.EXAMPLES)(table1.table1)
+
+
+@app.callback()
+def _group() -> None:
+    """The papers' tables, each by one command."""
+
+
+__all__ = ["app"]

@@ -1,0 +1,106 @@
+"""``calvaria plane``: where the mid-sagittal plane of a skull lies, and how sure that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calvaria.cli.cases import Case, case_name, find_cases
+from calvaria.cli.options import Json, KindOption, Orientation, Quiet, Verbose
+from calvaria.cli.screen import Screen, one_line
+from calvaria.errors import CalvariaError, InputError
+
+if TYPE_CHECKING:
+    from calvaria.symmetry.estimate import PlaneEstimate
+
+EXAMPLES = """\b
+Examples:
+  calvaria plane skull.nrrd
+  calvaria plane skulls/ --json > planes.json
+  calvaria plane lying.nrrd --up 0 -1 0
+"""
+"""Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
+
+
+def plane(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A CT or bone mask, or a folder of them.")],
+    *,
+    method: Annotated[
+        str, typer.Option(metavar="HOW", help="network, optimise, or network+optimise.")
+    ] = "network+optimise",
+    model: Annotated[str, typer.Option(metavar="NAME", help="The symmetry network.")] = "symmetry-vit",
+    up: Annotated[
+        tuple[float, float, float], typer.Option(metavar="X Y Z", help="Where the top of the head is, LPS; roughly.")
+    ] = (0.0, 0.0, 1.0),
+    kind: KindOption = "auto",
+    orientation: Orientation = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find the mid-sagittal plane of a skull, complete or with holes.
+
+    Prints the plane as the points x with n.x = d, in world mm (LPS), and what speaks for or against it. Exit code 3 if
+    a plane should not be trusted.
+    """
+    from calvaria.io import read_volume
+    from calvaria.pipeline import bone_of
+    from calvaria.symmetry.estimate import METHODS, axes_of, estimate_plane
+
+    screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    if method not in METHODS:
+        raise InputError(f"--method is one of {', '.join(METHODS)}; got {method!r}")
+    axes_of(up)
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    cases = find_cases(source) if source.is_dir() else [Case(case_name(source), source)]
+    found: list[dict[str, Any]] = []
+    for case in cases:
+        try:
+            volume = bone_of(read_volume(case.path, orientation=orientation), kind)
+            estimate = estimate_plane(volume, method, model=model, up=up)
+        except CalvariaError as error:
+            if not source.is_dir():
+                raise
+            screen.error(f"{case.name}: {one_line(error)}")
+            found.append({"case": case.name, "error": one_line(error)})
+            continue
+        found.append({"case": case.name, **told(estimate)})
+        for line in lines_of(estimate):
+            screen.say(f"{case.name}: {line}" if source.is_dir() else line)
+        for doubt in estimate.doubts:
+            screen.warn(f"{case.name}: {doubt}" if source.is_dir() else doubt)
+    screen.json(found if source.is_dir() else found[0])
+    if any("error" in one for one in found):
+        raise typer.Exit(2)
+    if any(one["doubts"] for one in found):
+        raise typer.Exit(3)
+
+
+def told(estimate: PlaneEstimate) -> dict[str, Any]:
+    """An estimate as JSON."""
+    return {
+        "normal": estimate.plane.normal.round(6).tolist(),
+        "offset_mm": round(estimate.plane.offset_mm, 4),
+        "method": estimate.method,
+        "symmetry_loss": round(estimate.residual, 4),
+        "apart_deg": None if estimate.apart_deg is None else round(estimate.apart_deg, 3),
+        "apart_mm": None if estimate.apart_mm is None else round(estimate.apart_mm, 3),
+        "doubts": list(estimate.doubts),
+    }
+
+
+def lines_of(estimate: PlaneEstimate) -> list[str]:
+    """An estimate in words."""
+    x, y, z = estimate.plane.normal
+    lines = [f"plane: normal {x:.4f} {y:.4f} {z:.4f}, offset {estimate.plane.offset_mm:.2f} mm"]
+    agreed = f"symmetry loss {estimate.residual:.3f}"
+    if estimate.apart_deg is not None and estimate.apart_mm is not None:
+        agreed += f"; network and optimiser {estimate.apart_deg:.1f} degrees and {estimate.apart_mm:.1f} mm apart"
+    return [*lines, agreed]
+
+
+__all__ = ["EXAMPLES", "lines_of", "plane", "told"]

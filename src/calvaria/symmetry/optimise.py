@@ -1,0 +1,241 @@
+"""The mid-sagittal plane by direct optimisation of the symmetry loss: the reference that a network is measured against.
+
+The skull is compared with its mirror image at pairs of points that lie symmetrically about a trial plane, in a box of a
+frame whose plane x = 0 the trial plane is. Many starts on strongly blurred bone, the best ones followed to finer levels
+by Gauss-Newton, then a simplex search on the loss itself, so that its very minimum is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.errors import InputError
+from calvaria.symmetry.plane import Plane
+from calvaria.volume.rotation import rotation_matrix
+from calvaria.volume.sampler import HalfSpace, Region, Sampler, lattice
+from calvaria.volume.volume import Volume
+
+F64 = NDArray[np.float64]
+
+ROBUST = 0.15
+"""Bone fraction at which a difference between the two sides loses most of its weight: a hole is no asymmetry."""
+
+LEVELS = ((8.0, 9.0), (5.0, 6.0), (3.0, 4.0))
+"""Blur of the bone and spacing of the compared points, mm, coarse to fine."""
+
+APART_DEG, APART_MM = 3.0, 3.0
+"""Two planes that differ by less are the same candidate."""
+
+STARTS = 4
+"""Candidates that are followed from the coarsest level to the finest."""
+
+TOLERANCE_DEG, TOLERANCE_MM = 0.005, 0.005
+"""The simplex search ends when the plane moves by less."""
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """The best plane of a skull.
+
+    Args:
+        to_world: (4, 4) frame -> world, rigid; its plane x = 0 is the plane.
+        loss: SL there, at the finest level.
+        second: SL of the best candidate that is another plane; infinite if there is none.
+    """
+
+    to_world: F64
+    loss: float
+    second: float = float("inf")
+
+    @property
+    def plane(self) -> Plane:
+        """The plane in world mm."""
+        normal = self.to_world[:3, 0]
+        return Plane(normal, float(normal @ self.to_world[:3, 3]))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A skull at one level of blur, and the points at which its two sides are compared.
+
+    Args:
+        sampler: blurred bone in world mm.
+        right: (N, 3) points of the frame with x > 0; each is compared with its mirror image.
+    """
+
+    sampler: Sampler
+    right: F64
+
+    @classmethod
+    def build(
+        cls, bone: Volume, region: Region, sigma_mm: float, spacing_mm: float, unknown: Sequence[HalfSpace] = ()
+    ) -> Comparison:
+        """Blur the bone by ``sigma_mm`` and lay points ``spacing_mm`` apart into a box of the frame, symmetric in x."""
+        return cls.of(Sampler.smooth(bone, sigma_mm, unknown), region, spacing_mm)
+
+    @classmethod
+    def of(cls, sampler: Sampler, region: Region, spacing_mm: float) -> Comparison:
+        """The same of bone that is blurred already."""
+        half: Region = ((spacing_mm / 2, region[0][1]), region[1], region[2])
+        return cls(sampler, lattice(half, spacing_mm))
+
+    def loss(self, to_world: F64) -> float:
+        """SL (eq. 1) of the frame's plane x = 0; 1 where there is no bone. Points beyond the scan do not count."""
+        rotation, shift = to_world[:3, :3], to_world[:3, 3]
+        (a, ok_a), (b, ok_b) = (
+            self.sampler.values(points @ rotation.T + shift) for points in (self.right, self.right * [-1.0, 1.0, 1.0])
+        )
+        seen = ok_a & ok_b
+        both = float((a[seen] ** 2 + b[seen] ** 2).sum())
+        return float(((a[seen] - b[seen]) ** 2).sum()) / both if both > 0 else 1.0
+
+    def descend(self, to_world: F64, iterations: int = 12, robust: float | None = ROBUST) -> F64:
+        """Gauss-Newton steps on the difference between the two sides.
+
+        Only yaw, roll and the offset along x change: they are the plane; pitch and the position within the plane stay.
+
+        Args:
+            to_world: (4, 4) rigid frame -> world to start from.
+            iterations: at most so many steps.
+            robust: difference at which a point loses most of its weight; None: plain least squares.
+
+        Returns:
+            (4, 4) the moved frame; ``to_world`` itself where there is no bone.
+        """
+        rotation, shift = to_world[:3, :3], to_world[:3, 3]
+        left = self.right * [-1.0, 1.0, 1.0]
+        for _ in range(iterations):
+            sides = []
+            for points in (self.right, left):
+                value, ok, slope = self.sampler(points @ rotation.T + shift)
+                local = slope @ rotation  # gradient in the frame
+                turn = np.cross(points, local)
+                sides.append((value, ok, np.stack([turn[:, 1], turn[:, 2], local[:, 0]], axis=1)))
+            (value_a, ok_a, jac_a), (value_b, ok_b, jac_b) = sides
+            off, jacobian = value_a - value_b, jac_a - jac_b
+            weight = (ok_a & ok_b) * (1.0 if robust is None else 1 / (1 + (off / robust) ** 2) ** 2)
+            weighted = (jacobian * weight[:, None]).T
+            normal = weighted @ jacobian
+            if np.trace(normal) <= 0:
+                break  # nothing in sight differs from its mirror image in any direction
+            step = -np.linalg.solve(normal + 1e-6 * np.trace(normal) * np.eye(3) / 3, weighted @ off)
+            step /= max(1.0, np.abs(step[:2]).max() / 0.1, abs(step[2]) / 6.0)
+            moved = turned(_frame(rotation, shift), step)
+            rotation, shift = moved[:3, :3], moved[:3, 3]
+            if np.abs(step[:2]).max() < 1e-5 and abs(step[2]) < 1e-3:
+                break
+        return _frame(rotation, shift)
+
+
+def optimise(
+    bone: Volume,
+    region: Region,
+    starts: Sequence[F64],
+    *,
+    robust: float | None = ROBUST,
+    unknown: Sequence[HalfSpace] = (),
+    levels: Sequence[tuple[float, float]] = LEVELS,
+    polish: bool = True,
+) -> Optimum:
+    """The plane of the least symmetry loss over many starts.
+
+    Args:
+        bone: bone fraction, coarse or fine.
+        region: box of the frame in which the two sides are compared, symmetric in x.
+        starts: (4, 4) rigid frames -> world.
+        robust: as for `Comparison.descend`; None for the loss as published, for complete skulls.
+        unknown: beyond these planes the scan shows nothing.
+        levels: blur and spacing, coarse to fine.
+        polish: end with a simplex search on the loss (only with ``robust`` None).
+
+    Raises:
+        InputError: there is no start.
+    """
+    if not len(starts):
+        raise InputError("the plane is looked for from one start or more; got none")
+    first, *finer = [Comparison.build(bone, region, sigma, spacing, unknown) for sigma, spacing in levels]
+    glanced = sorted(starts, key=first.loss)
+    found = _distinct([first.descend(start, 20, robust) for start in _distinct(glanced, 3 * STARTS)], STARTS, first)
+    for level in finer:
+        found = _distinct([level.descend(frame, 12, robust) for frame in found], STARTS, level)
+    last = (finer or [first])[-1]
+    best = found[0]
+    if polish and robust is None:
+        best = _polished(last, best)
+    return Optimum(best, last.loss(best), last.loss(found[1]) if len(found) > 1 else float("inf"))
+
+
+def turned(to_world: F64, step: Sequence[float] | F64) -> F64:
+    """A frame turned about its y and z axes (radians) and moved along x (mm): the three ways its plane can change."""
+    rotation, shift = to_world[:3, :3], to_world[:3, 3]
+    moved = shift + rotation @ np.array([float(step[2]), 0.0, 0.0])
+    return _frame(rotation @ rotation_matrix(np.array([0.0, float(step[0]), float(step[1])])), moved)
+
+
+def frame_of(plane: Plane, centre_mm: F64, up: Sequence[float] = (0.0, 0.0, 1.0)) -> F64:
+    """(4, 4) a frame whose plane x = 0 is the plane, its origin the point of it nearest to ``centre_mm``.
+
+    Args:
+        plane: in world mm.
+        centre_mm: (3,) world mm.
+        up: unit vector; the frame's z axis is this direction, as nearly as it lies within the plane.
+    """
+    x = plane.normal
+    z = np.asarray(up, np.float64) - (np.asarray(up) @ x) * x
+    if np.linalg.norm(z) < 0.1:  # up lies across the plane: any direction within it
+        other = np.eye(3)[int(np.argmin(np.abs(x)))]
+        z = other - (other @ x) * x
+    z /= np.linalg.norm(z)
+    origin = centre_mm - float(plane.distance_mm(centre_mm)) * x
+    return _frame(np.stack([x, np.cross(z, x), z], axis=1), origin)
+
+
+def hemisphere(count: int) -> F64:
+    """(count, 3) unit vectors spread evenly over the half of the sphere with x >= 0, x itself the first (Fibonacci)."""
+    n = np.arange(count)
+    x = 1 - n / max(count, 1)
+    angle = n * np.pi * (3 - np.sqrt(5))
+    ring = np.sqrt(1 - x**2)
+    return np.stack([x, ring * np.cos(angle), ring * np.sin(angle)], axis=1)
+
+
+def _frame(rotation: F64, shift: F64) -> F64:
+    frame = np.eye(4)
+    frame[:3, :3], frame[:3, 3] = rotation, shift
+    return frame
+
+
+def _distinct(frames: Sequence[F64], count: int, level: Comparison | None = None) -> list[F64]:
+    """The first ``count`` frames whose planes differ, in their order, or by the loss at a level."""
+    kept: list[F64] = []
+    for frame in frames if level is None else sorted(frames, key=level.loss):
+        if not any(_same(frame, other) for other in kept):
+            kept.append(frame)
+        if len(kept) == count:
+            break
+    return kept
+
+
+def _same(one: F64, other: F64) -> bool:
+    angle = np.degrees(np.arccos(np.clip(abs(one[:3, 0] @ other[:3, 0]), 0, 1)))
+    return bool(angle < APART_DEG and abs(one[:3, 0] @ (other[:3, 3] - one[:3, 3])) < APART_MM)
+
+
+def _polished(level: Comparison, to_world: F64) -> F64:
+    """The frame at the loss's own minimum: simplex search in units of 1 degree and 1 mm."""
+    from scipy.optimize import minimize
+
+    def at(x: F64) -> float:
+        return level.loss(turned(to_world, [np.radians(x[0]), np.radians(x[1]), x[2]]))
+
+    corners = np.concatenate([np.zeros((1, 3)), 0.3 * np.eye(3)])
+    options = {"xatol": min(TOLERANCE_DEG, TOLERANCE_MM), "fatol": np.inf, "initial_simplex": corners, "maxiter": 200}
+    found = minimize(at, np.zeros(3), method="Nelder-Mead", options=options)
+    return turned(to_world, [np.radians(found.x[0]), np.radians(found.x[1]), found.x[2]])
+
+
+__all__ = ["LEVELS", "ROBUST", "Comparison", "Optimum", "frame_of", "hemisphere", "optimise", "turned"]
