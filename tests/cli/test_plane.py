@@ -17,8 +17,10 @@ from calvaria.symmetry.estimate import PlaneEstimate
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Volume
 
-SURE = PlaneEstimate(Plane([1.0, 0.0, 0.0], 12.5), "network+optimise", 0.0123, 0.4, 0.2, np.zeros(3))
-DOUBTED = PlaneEstimate(Plane([0.0, 1.0, 0.0], 1.0), "network", 0.6, None, None, np.zeros(3), ("the two sides differ",))
+SURE = PlaneEstimate(Plane([1.0, 0.0, 0.0], 12.5), "network+optimise", 0.0123, 0.5, 0.4, 0.2, np.zeros(3))
+DOUBTED = PlaneEstimate(
+    Plane([0.0, 1.0, 0.0], 1.0), "network", 0.6, 2.5, None, None, np.zeros(3), ("the two sides differ",)
+)
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_a_plane_is_told_in_words_and_as_json(run, estimates, skull):
     result = run("plane", skull)
     assert result.code == 0
     assert "plane: normal 1.0000 0.0000 0.0000, offset 12.50 mm" in result.out
-    assert "symmetry loss 0.012; network and optimiser 0.4 degrees and 0.2 mm apart" in result.out
+    assert "symmetry loss 0.012, sides 0.5 mm apart; network and optimiser 0.4 degrees and 0.2 mm apart" in result.out
     told = json.loads(run("plane", skull, "--json").out)
     assert told["offset_mm"] == 12.5
     assert told["case"] == "skull"

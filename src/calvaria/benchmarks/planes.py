@@ -65,6 +65,7 @@ class Row:
         implant_dsc: DSC of the reflected patch and its part in the complete skull: the paper's table 1.
         mirror_dsc: DSC of the true patch and the defective skull reflected into the hole.
         residual: SL that was left.
+        asymmetry_mm: how far the two sides then lay apart.
         apart_deg: angle between network and optimiser; NaN where only one was asked.
         trusted: whether the method had no doubts.
         seconds: processor time from coarse bone to plane.
@@ -82,6 +83,7 @@ class Row:
     implant_dsc: float = math.nan
     mirror_dsc: float = math.nan
     residual: float = math.nan
+    asymmetry_mm: float = math.nan
     apart_deg: float = math.nan
     trusted: bool = True
     seconds: float = math.nan
@@ -188,6 +190,7 @@ def _row(start: Row, bone: Volume, move: F64, truth: Truth) -> Row:
         implant_dsc=truth.overlaps.implant(plane),
         mirror_dsc=truth.overlaps.mirror(plane),
         residual=found.residual,
+        asymmetry_mm=found.asymmetry_mm,
         apart_deg=math.nan if found.apart_deg is None else found.apart_deg,
         trusted=found.trusted,
         seconds=seconds,

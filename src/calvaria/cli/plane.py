@@ -87,6 +87,7 @@ def told(estimate: PlaneEstimate) -> dict[str, Any]:
         "offset_mm": round(estimate.plane.offset_mm, 4),
         "method": estimate.method,
         "symmetry_loss": round(estimate.residual, 4),
+        "asymmetry_mm": round(estimate.asymmetry_mm, 3),
         "apart_deg": None if estimate.apart_deg is None else round(estimate.apart_deg, 3),
         "apart_mm": None if estimate.apart_mm is None else round(estimate.apart_mm, 3),
         "doubts": list(estimate.doubts),
@@ -97,7 +98,7 @@ def lines_of(estimate: PlaneEstimate) -> list[str]:
     """An estimate in words."""
     x, y, z = estimate.plane.normal
     lines = [f"plane: normal {x:.4f} {y:.4f} {z:.4f}, offset {estimate.plane.offset_mm:.2f} mm"]
-    agreed = f"symmetry loss {estimate.residual:.3f}"
+    agreed = f"symmetry loss {estimate.residual:.3f}, sides {estimate.asymmetry_mm:.1f} mm apart"
     if estimate.apart_deg is not None and estimate.apart_mm is not None:
         agreed += f"; network and optimiser {estimate.apart_deg:.1f} degrees and {estimate.apart_mm:.1f} mm apart"
     return [*lines, agreed]

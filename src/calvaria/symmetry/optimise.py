@@ -27,6 +27,9 @@ ROBUST = 0.15
 LEVELS = ((8.0, 9.0), (5.0, 6.0), (3.0, 4.0))
 """Blur of the bone and spacing of the compared points, mm, coarse to fine."""
 
+STEEP = 0.04
+"""Slope of blurred bone, per mm, from which a point lies at a surface; at a wall's own it is 0.1."""
+
 APART_DEG, APART_MM = 3.0, 3.0
 """Two planes that differ by less are the same candidate."""
 
@@ -92,6 +95,19 @@ class Comparison:
         seen = ok_a & ok_b
         both = float((a[seen] ** 2 + b[seen] ** 2).sum())
         return float(((a[seen] - b[seen]) ** 2).sum()) / both if both > 0 else 1.0
+
+    def apart_mm(self, to_world: F64) -> float:
+        """How far a side's surface lies off the other's mirror image: median over the surface, mm.
+
+        By the difference of the blurred bone over its slope. The median knows nothing of holes: they are less than half
+        of the head. NaN where there is no surface.
+        """
+        rotation, shift = to_world[:3, :3], to_world[:3, 3]
+        a, ok_a, slope = self.sampler(self.right @ rotation.T + shift)
+        b, ok_b = self.sampler.values((self.right * [-1.0, 1.0, 1.0]) @ rotation.T + shift)
+        steep = np.linalg.norm(slope, axis=1)
+        surface = ok_a & ok_b & (steep > STEEP)
+        return float(np.median(np.abs(a - b)[surface] / steep[surface])) if surface.any() else float("nan")
 
     def descend(self, to_world: F64, iterations: int = 12, robust: float | None = ROBUST) -> F64:
         """Gauss-Newton steps on the difference between the two sides.
