@@ -13,7 +13,7 @@ from calvaria.errors import InputError
 from calvaria.skull.canonical import REGION_MM
 from calvaria.skull.edges import CutPlane
 from calvaria.symmetry import estimate as module
-from calvaria.symmetry.estimate import DISAGREEMENT_DEG, ask, axes_of, estimate_from, estimate_plane
+from calvaria.symmetry.estimate import DISAGREEMENT_DEG, MOST_LOOKS, ask, axes_of, estimate_from, estimate_plane
 from calvaria.symmetry.frame import ARMS_MM, head_frame
 from calvaria.symmetry.optimise import Comparison
 from calvaria.symmetry.plane import Plane
@@ -126,17 +126,29 @@ def test_a_hole_does_not_pull_the_plane_and_is_no_reason_for_doubt() -> None:
     assert found.trusted
 
 
-def test_the_second_look_is_about_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Told "it lies in the middle of the cube" twice, the second plane is the first one: the cube has been turned to it.
-    first = ask(network(5.0, 3.0), bone(), UPRIGHT, passes=1)
+def test_every_further_look_is_about_the_last_answer() -> None:
+    first = ask(network(5.0, 3.0), bone(), UPRIGHT, looks=1)
     frame = head_frame(bone(), UPRIGHT)
     wanted = Plane([1.0, -np.tan(np.radians(5.0)), 0.0], 3.0).moved(frame)
     assert first.angle_deg(wanted) < 1e-3
     assert first.apart_mm(wanted, frame[:3, 3]) < 1e-3
-    answers = iter([network(5.0, 3.0), network(0.0, 0.0)])
-    second = ask(lambda cube: next(answers)(cube), bone(), UPRIGHT, passes=2)  # noqa: PLW0108 - a new one each time
+    # Told "it lies in the middle of the cube" then, the plane stays: the cube has been turned to it. There is no third.
+    answers = [network(5.0, 3.0), network(0.0, 0.0)]
+    second = ask(lambda cube: answers.pop(0)(cube), bone(), UPRIGHT)  # noqa: PLW0108 - a new one each time
+    assert not answers
     assert second.angle_deg(first) < 1e-3
     assert second.apart_mm(first, frame[:3, 3]) < 1e-3
+
+
+def test_a_network_that_never_settles_is_asked_four_times() -> None:
+    asked: list[int] = []
+
+    def numbers(cube: np.ndarray) -> np.ndarray:
+        asked.append(1)
+        return network(8.0)(cube)
+
+    ask(numbers, bone(), UPRIGHT)
+    assert len(asked) == MOST_LOOKS
 
 
 def test_network_and_optimiser_together_are_as_good_as_the_optimiser(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,11 @@ METHODS = ("network", "optimise", "network+optimise")
 SYMMETRY_NETWORK = "symmetry-vit"
 """Name of the network that is asked unless another is named."""
 
-PASSES = 2
-"""Times that the network looks: at the head as it lies, and again with its first answer as the middle of the cube."""
+MOST_LOOKS = 4
+"""The network looks at the head as it lies, and again with its answer as the middle of the cube, at most so often."""
+
+SETTLED_DEG, SETTLED_MM = 3.0, 2.0
+"""A plane that lies no farther from the middle of the cube than this is not looked at again."""
 
 VAULT_MM = 96.0
 """The sides are compared from the top of the head so far down: the calvaria, without the less symmetric face."""
@@ -146,18 +149,21 @@ def axes_of(up: Sequence[float]) -> F64:
     return np.stack([x, np.cross(z, x), z], axis=1)
 
 
-def ask(numbers: Numbers, bone: Volume, axes: F64, passes: int = PASSES) -> Plane:
+def ask(numbers: Numbers, bone: Volume, axes: F64, looks: int = MOST_LOOKS) -> Plane:
     """What a network says of a skull.
 
     Args:
         numbers: the network.
         bone: bone fractions of about 2 mm.
         axes: (3, 3), as columns: left or right, back or front, up.
-        passes: times that it looks.
+        looks: at most so many.
     """
     frame = head_frame(bone, axes)
     plane = _asked(numbers, bone, frame)
-    for _ in range(passes - 1):
+    for _ in range(looks - 1):
+        middle = Plane(frame[:3, 0], float(frame[:3, 0] @ frame[:3, 3]))
+        if plane.angle_deg(middle) < SETTLED_DEG and plane.apart_mm(middle, frame[:3, 3]) < SETTLED_MM:
+            break
         turned = frame_of(plane, frame[:3, 3], axes[:, 2].tolist())
         frame = head_frame(bone, turned[:3, :3])
         frame[:3, 3] -= float(plane.distance_mm(frame[:3, 3])) * plane.normal
