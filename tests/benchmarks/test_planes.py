@@ -105,7 +105,8 @@ def some_rows() -> list[Row]:
         made,
         replace(made, method="reference", deg=0.0, mm=0.0),
         replace(made, input="defective", deg=1.5, trusted=False),
-        replace(made, kind="random_1", deg=2.5),
+        replace(made, case="train-014", deg=2.5),
+        replace(made, case="train-014", kind="random_1", deg=2.5),
     ]
 
 

@@ -293,6 +293,8 @@ def angles_table(rows: Sequence[Row], split: str) -> list[str]:
         for seen in ("complete", "defective"):
             for turned in (False, True):
                 one = [r for r in some if (r.method, r.input, r.turned) == (method, seen, turned) and not r.error]
+                if seen == "complete":  # the same skull whatever the hole
+                    one = list({row.case: row for row in one}.values())
                 if one:
                     figures = [_spread([r.deg for r in one]), _spread([r.mm for r in one])]
                     doubted, ms = sum(not r.trusted for r in one), 1e3 * float(np.median([r.seconds for r in one]))

@@ -94,7 +94,7 @@ class PlaneEstimate:
 
 def estimate_plane(
     mask: Volume,
-    method: str = "network+optimise",
+    method: str = "optimise",
     *,
     model: str = SYMMETRY_NETWORK,
     up: Sequence[float] = (0.0, 0.0, 1.0),

@@ -284,26 +284,22 @@ def card_of(trainer: Trainer) -> str:
     recipe, (loss, degrees, mm) = trainer.recipe, trainer.look()
     shown = "skulls with holes (judged on the same skulls without)" if recipe.samples.defects else "complete skulls"
     count = sum(p.numel() for p in trainer.network.parameters())
+    poses, option = recipe.samples.poses, "" if recipe.samples.defects else " --complete-only"
     return f"""# {recipe.name}
 
 Finds the mid-sagittal plane of a skull, given as bone. Symmetry network SN of Wodzinski et al. with the encoder
 "{recipe.encoder}", {count:,} parameters, stored with 16 bits.
 
-- Input: a cube of 96^3 voxels of 2.5 mm with bone fractions, about the head's centre, and its mirror image. Output:
-  three
-  numbers that are a plane (`calvaria.symmetry.frame`).
-- Trained without labels, by the symmetry loss in the window of the calvaria, on {shown}: {len(trainer.train.ids)}
-  people of
-  the training side of the split of AutoImplant 2020 (SkullFix), {recipe.steps} steps of {recipe.samples.batch} heads,
-  turned by up to {recipe.samples.poses.most_deg:.0f} degrees, flipped, moved and scaled, never sheared.
+- Input: a cube of 96^3 voxels of 2.5 mm with bone fractions, about the head's centre, and its mirror image.
+- Output: three numbers that are a plane (`calvaria.symmetry.frame`).
+- Trained without labels, by the symmetry loss in the window of the calvaria, on {shown}.
+- From {len(trainer.train.ids)} training skulls of the split of AutoImplant 2020 (SkullFix), {recipe.steps} steps of
+  {recipe.samples.batch} heads, turned by up to {poses.most_deg:.0f} degrees, flipped, moved and scaled, never sheared.
 - Validation persons in such poses, one look: SL {loss:.4f}, median {degrees:.2f} degrees and {mm:.2f} mm from the plane
-  of
-  their complete skulls. Figures on whole scans: docs/symmetry.md.
-- Made by: `calvaria train symmetry --encoder {recipe.encoder}{"" if recipe.samples.defects else " --complete-only"}`
-  (recipe {recipe.key()}).
-- Not for: heads turned by more than 55 degrees against the header's axes; pictures without a calvaria. Research
-  software, not
-  a medical device.
+  of their complete skulls. Figures on whole scans: docs/symmetry.md.
+- Made by: `calvaria train symmetry --encoder {recipe.encoder}{option}` (recipe {recipe.key()}).
+- Not for: heads turned by more than 55 degrees against the header's axes; pictures without a calvaria.
+- Research software, not a medical device.
 - Licence: CC BY-NC-SA 4.0, as the skulls that it learned from (CQ500, via AutoImplant 2020).
 """
 
