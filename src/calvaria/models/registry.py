@@ -21,6 +21,9 @@ Arrays = dict[str, NDArray[np.generic]]
 
 WEIGHTS = Path(__file__).parent / "weights"
 
+LICENCE = "CC-BY-NC-SA-4.0"
+"""Of everything that is fitted to skulls made from the CQ500 head CTs."""
+
 SHAPE_PRIOR = "shape-prior"
 """Name of the shipped statistical shape model."""
 

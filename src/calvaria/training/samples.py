@@ -6,7 +6,6 @@ several poses; the next block of cases is made while the present one is used.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from calvaria.data.cache import SkullCache
+from calvaria.data.device.artefacts import blurred
 from calvaria.data.device.cases import CaseMaker, CaseSettings
+from calvaria.data.device.deformation import coarser
 from calvaria.data.device.draw import NOTHING, AugmentationSettings
 from calvaria.errors import InputError
 from calvaria.skull.canonical import REGION_MM
@@ -136,7 +137,7 @@ class SampleMaker:
         cases = CaseSettings(kinds, rim_chance=0.1, blend_chance=0.0, augmentation=settings.heads)
         self._maker = CaseMaker(cache, ids, cases, seed=settings.seed, device=device)
         self._seen = between(cache.grid)
-        self.grids = tuple(pooled(cache.grid, scale.pooled) for scale in SCALES)
+        self.grids = tuple(coarser(cache.grid, scale.pooled) for scale in SCALES)
         self._pool = ThreadPoolExecutor(1)
         self._blocks: dict[int, Future[list[tuple[Tensor, tuple[Tensor, ...]]]]] = {}
 
@@ -160,7 +161,7 @@ class SampleMaker:
             made = self._maker.make([case])
             seen = functional.avg_pool3d(functional.pad(made.shown, (0, 1, 0, 1, 0, 1)), 2, stride=1)[0, 0]
             levels = tuple(
-                blurred(functional.avg_pool3d(made.complete, scale.pooled), scale.blur_mm / grid.spacing_mm[0])[0]
+                blurred(functional.avg_pool3d(made.complete, scale.pooled)[0, 0], grid, scale.blur_mm)[None]
                 for scale, grid in zip(SCALES, self.grids, strict=True)
             )
             out.append((seen.half(), levels))
@@ -185,12 +186,6 @@ class SampleMaker:
         return Samples(torch.stack(cubes), scales, torch.stack(to_cube), weights)
 
 
-def pooled(grid: Grid, count: int) -> Grid:
-    """The grid of blocks of ``count`` voxels along each axis."""
-    i, j, k = (n // count for n in grid.shape)
-    return Grid.isotropic((i, j, k), count * grid.spacing_mm[0], grid.to_world([(count - 1) / 2] * 3))
-
-
 def between(grid: Grid) -> Grid:
     """The grid of the corners between voxels, where means over 2^3 voxels stand."""
     return Grid.isotropic(grid.shape, grid.spacing_mm[0], grid.to_world([0.5, 0.5, 0.5]))
@@ -205,18 +200,6 @@ def window_points(spacing_mm: float) -> Tensor:
 def windows(device: str = "cpu") -> tuple[Tensor, ...]:
     """The points of each scale."""
     return tuple(window_points(scale.spacing_mm).to(device) for scale in SCALES)
-
-
-def blurred(volumes: Tensor, sigma_voxels: float) -> Tensor:
-    """(B, 1, X, Y, Z) volumes after a Gaussian blur; zero outside."""
-    reach = max(1, math.ceil(2.5 * sigma_voxels))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=volumes.device) / sigma_voxels) ** 2)
-    kernel = (kernel / kernel.sum()).to(volumes)
-    for axis in (2, 3, 4):
-        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
-        shape[axis], padding[axis - 2] = len(kernel), reach
-        volumes = functional.conv3d(volumes, kernel.reshape(shape), padding=padding)
-    return volumes
 
 
 def losses_of(planes: Tensor, samples: Samples, grids: Sequence[Grid], points_mm: Sequence[Tensor]) -> Tensor:

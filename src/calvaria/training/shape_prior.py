@@ -24,6 +24,7 @@ from calvaria.data.catalog import SkullCase, autoimplant2020
 from calvaria.data.split import load_split
 from calvaria.errors import InputError
 from calvaria.models import ModelInfo, register
+from calvaria.models.registry import LICENCE
 from calvaria.reconstruction.box import BoxField, box_grid, to_box
 from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM, ShapeModel, bone_depth, fit_modes
 from calvaria.reconstruction.shape_prior import ShapePrior, distance_mm
@@ -35,9 +36,6 @@ from calvaria.volume import Volume
 
 F32 = NDArray[np.float32]
 Note = Callable[[str], None]
-
-LICENCE = "CC-BY-NC-SA-4.0"
-"""Of everything fitted to skulls that descend from CQ500."""
 
 FILL_MM = 13.0
 """Around a hole, so far as truncated distances can feel it, the filled surface replaces the measured distance."""

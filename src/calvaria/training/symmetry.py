@@ -26,14 +26,12 @@ from calvaria.data.cache import SkullCache
 from calvaria.data.split import load_split
 from calvaria.errors import InputError
 from calvaria.models import ModelInfo, register
+from calvaria.models.registry import LICENCE
 from calvaria.symmetry.network import ENCODERS, ResNetSettings, SymmetryNetwork, ViTSettings, planes_of
 from calvaria.symmetry.runner import KIND
 from calvaria.training.samples import SampleMaker, SampleSettings, losses_of, misses, windows
 
 Note = Callable[[str], None]
-
-LICENCE = "CC-BY-NC-SA-4.0"
-"""Of everything fitted to skulls that descend from CQ500."""
 
 KEEP_STEPS = 100
 """Steps between two copies of the state on disk."""

@@ -24,6 +24,7 @@ from calvaria.data.cache import FILLING, SkullCache
 from calvaria.data.device.deformation import compose, flow
 from calvaria.data.device.registration import Surface, mean_skull, misfit_mm, register, surface_of
 from calvaria.errors import FormatError, InputError
+from calvaria.models.registry import LICENCE
 
 Progress = Callable[[str, float], None]
 
@@ -31,9 +32,6 @@ FORMAT = "calvaria-deformations-1"
 
 MOST_PEOPLE = 3
 """People besides the source whose forms are blended."""
-
-LICENCE = "CC-BY-NC-SA-4.0"
-"""Of what is fitted to skulls that descend from CQ500."""
 
 
 @dataclass(frozen=True)
