@@ -159,7 +159,8 @@ def test_every_requirement_is_pinned():
         *project["dependencies"],
         *(line for extra in project["optional-dependencies"].values() for line in extra),
     ]
-    assert {re.split(r"[><=,\[ ]", line)[0] for line in wanted} <= set(pins())
+    others = [line for line in wanted if not line.startswith("calvaria[")]  # an extra may hold another one
+    assert {re.split(r"[><=,\[ ]", line)[0] for line in others} <= set(pins())
 
 
 def test_the_lowest_versions_tested_are_the_lowest_promised():

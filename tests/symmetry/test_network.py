@@ -11,11 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
+from torch.nn import functional
 
 from calvaria.errors import InputError
 from calvaria.symmetry.frame import SIZE, plane_of
 from calvaria.symmetry.network import (
     ENCODERS,
+    Patches,
     ResNetSettings,
     SymmetryNetwork,
     ViTSettings,
@@ -78,14 +80,14 @@ def test_each_head_is_judged_alone(encoder):
     assert (together[0] - together[1]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_the_encoder_sees_a_head_and_its_mirror_image(encoder):
-    network, seen = learning(encoder), []
-    network.encoder.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
-    both = cubes()
-    with torch.no_grad():
-        network(both)
-    torch.testing.assert_close(seen[0], torch.cat([both, both.flip(2)], dim=1), atol=0, rtol=0)
+def test_patches_are_a_convolution_over_a_head_and_its_mirror_image():
+    torch.manual_seed(3)
+    patches, seen = Patches(5, 4), torch.rand(2, 12, 8, 16)
+    own, mirrored = patches.linear.weight.reshape(2, 5, 1, 4, 4, 4)
+    kernel = torch.cat([own, mirrored.flip(2)], dim=1)  # what met a voxel meets its mirror image
+    both = torch.stack([seen, seen.flip(1)], dim=1)
+    wanted = functional.conv3d(both, kernel, patches.linear.bias.reshape(2, 5).sum(dim=0), stride=4)
+    torch.testing.assert_close(patches(seen), wanted.movedim(1, -1))
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

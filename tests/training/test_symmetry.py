@@ -111,7 +111,7 @@ def test_both_kinds_of_training_have_names_of_their_own(cache: Path, tmp_path: P
 
 
 def test_the_loss_of_one_batch_can_be_learned_away(cache: Path, tmp_path: Path) -> None:
-    near = replace(SMALL, poses=PoseSettings(flips=(0.5, 0, 0), usual_share=0.0, most_deg=12.0))
+    near = replace(SMALL, batch=1, growing=1000, poses=PoseSettings(flips=(0.5, 0, 0), usual_share=0.0, most_deg=12.0))
     trainer = Trainer(recipe(cache, tmp_path, steps=1000, warmup=1, rate=3e-4, samples=near), SkullCache(cache))
     batch = trainer.train.make(0)
     trainer.train.make = lambda step: batch  # type: ignore[method-assign]

@@ -30,8 +30,7 @@ def vit_numbers(weights: Weights, heads: int, cube: F32) -> F32:
     Returns:
         (3,) numbers, see :mod:`calvaria.symmetry.frame`.
     """
-    both = np.stack([cube, cube[::-1]], axis=-1)
-    x = _gelu(_norm(_linear(_blocks(both, 4), weights, "encoder.patches.linear"), weights, "encoder.norm_1"))
+    x = _gelu(_norm(_patches(cube, 4, weights, "encoder.patches.linear"), weights, "encoder.norm_1"))
     x = _gelu(_norm(_convolved(x, weights, "encoder.stem_1"), weights, "encoder.norm_2"))
     tokens = _convolved(x, weights, "encoder.stem_2")
     tokens = tokens.reshape(-1, tokens.shape[-1]) + weights["encoder.place"][0]
@@ -75,12 +74,13 @@ def _gelu(x: F32) -> F32:
     return out
 
 
-def _blocks(x: F32, edge: int) -> F32:
-    """(X, Y, Z, C) -> (X / e, Y / e, Z / e, e^3 C)."""
-    *size, channels = x.shape
-    i, j, k = (n // edge for n in size)
-    parts = x.reshape(i, edge, j, edge, k, edge, channels).transpose(0, 2, 4, 1, 3, 5, 6)
-    return parts.reshape(i, j, k, edge**3 * channels)
+def _patches(cube: F32, edge: int, weights: Weights, name: str) -> F32:
+    """(X, Y, Z) -> (X / e, Y / e, Z / e, C): what patches of a cube and of its mirror image tell together."""
+    i, j, k = (n // edge for n in cube.shape)
+    parts = cube.reshape(i, edge, j, edge, k, edge).transpose(0, 2, 4, 1, 3, 5)
+    own, mirrored = np.split(_linear(parts.reshape(i, j, k, edge**3), weights, name), 2, axis=-1)
+    out: F32 = own + mirrored[::-1]
+    return out
 
 
 def _convolved(x: F32, weights: Weights, name: str) -> F32:

@@ -65,20 +65,29 @@ class ResNetSettings:
 
 
 class Patches(nn.Module):
-    """Cubes of ``edge``^3 voxels, each as one vector: a convolution whose stride is its width, as a matrix product."""
+    """Patches of a cube and of its mirror image, each pair as one vector.
 
-    def __init__(self, before: int, after: int, edge: int) -> None:
+    A convolution over both, whose stride is its width. The mirror image is never made: its patches are the cube's own,
+    in mirrored order, and which weight meets which voxel is the network's affair.
+
+    Args:
+        after: channels of the vector.
+        edge: voxels along a patch.
+    """
+
+    def __init__(self, after: int, edge: int) -> None:
         super().__init__()
         self.edge = edge
-        self.linear = nn.Linear(before * edge**3, after)
+        self.linear = nn.Linear(edge**3, 2 * after)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, X, Y, Z, C) -> (B, X / e, Y / e, Z / e, C'); channels last."""
-        batch, *size, channels = x.shape
+    def forward(self, cubes: Tensor) -> Tensor:
+        """(B, X, Y, Z) -> (B, X / e, Y / e, Z / e, C); channels last."""
+        batch, *size = cubes.shape
         i, j, k = (n // self.edge for n in size)
         e = self.edge
-        blocks = x.reshape(batch, i, e, j, e, k, e, channels).permute(0, 1, 3, 5, 2, 4, 6, 7)
-        out: Tensor = self.linear(blocks.reshape(batch, i, j, k, e**3 * channels))
+        blocks = cubes.reshape(batch, i, e, j, e, k, e).permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, i, j, k, e**3)
+        own, mirrored = self.linear(blocks).chunk(2, dim=-1)
+        out: Tensor = own + mirrored.flip(1)
         return out
 
 
@@ -121,7 +130,7 @@ class ViTEncoder(nn.Module):
     def __init__(self, settings: ViTSettings) -> None:
         super().__init__()
         self.width = TOLD * (SIZE // 16) ** 3
-        self.patches = Patches(2, settings.stem, 4)
+        self.patches = Patches(settings.stem, 4)
         self.stem_1 = nn.Conv3d(settings.stem, 2 * settings.stem, 3, stride=2, padding=1)
         self.stem_2 = nn.Conv3d(2 * settings.stem, settings.width, 3, stride=2, padding=1)
         self.norm_1, self.norm_2 = nn.LayerNorm(settings.stem), nn.LayerNorm(2 * settings.stem)
@@ -130,8 +139,8 @@ class ViTEncoder(nn.Module):
         self.norm, self.told = nn.LayerNorm(settings.width), nn.Linear(settings.width, TOLD)
 
     def forward(self, cubes: Tensor) -> Tensor:
-        """(B, 2, 96, 96, 96) -> (B, W)."""
-        x = functional.gelu(self.norm_1(self.patches(cubes.movedim(1, -1))))  # (B, 24, 24, 24, C)
+        """(B, 96, 96, 96) -> (B, W)."""
+        x = functional.gelu(self.norm_1(self.patches(cubes)))  # (B, 24, 24, 24, C)
         x = self.stem_1(x.movedim(-1, 1)).movedim(1, -1)  # (B, 12, 12, 12, 2 C)
         x = functional.gelu(self.norm_2(x))
         tokens = self.stem_2(x.movedim(-1, 1)).flatten(2).transpose(1, 2)  # (B, T, W)
@@ -167,7 +176,7 @@ class ResNetEncoder(nn.Module):
         super().__init__()
         self.width = settings.widths[-1]
         first = settings.widths[0]
-        self.stem, self.norm = Patches(2, first, 4), nn.GroupNorm(settings.groups, first)
+        self.stem, self.norm = Patches(first, 4), nn.GroupNorm(settings.groups, first)
         layers: list[nn.Module] = []
         before = first
         for stage, width in enumerate(settings.widths):
@@ -178,8 +187,8 @@ class ResNetEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, cubes: Tensor) -> Tensor:
-        """(B, 2, 96, 96, 96) -> (B, W)."""
-        x = functional.relu(self.norm(self.stem(cubes.movedim(1, -1)).movedim(-1, 1).contiguous()))
+        """(B, 96, 96, 96) -> (B, W)."""
+        x = functional.relu(self.norm(self.stem(cubes).movedim(-1, 1).contiguous()))
         pooled: Tensor = self.layers(x).mean(dim=(2, 3, 4))
         return pooled
 
@@ -208,8 +217,7 @@ class SymmetryNetwork(nn.Module):
 
     def forward(self, cubes: Tensor) -> Tensor:
         """(B, 1, 96, 96, 96) bone fractions -> (B, 3) numbers."""
-        both = torch.cat([cubes, cubes.flip(2)], dim=1)
-        numbers: Tensor = self.numbers(functional.gelu(self.hidden(self.encoder(both))))
+        numbers: Tensor = self.numbers(functional.gelu(self.hidden(self.encoder(cubes[:, 0]))))
         return numbers
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from calvaria.errors import InputError, MissingExtraError
 from calvaria.models import find, load_arrays
 from calvaria.models.registry import load_about
 from calvaria.symmetry.forward import vit_numbers
+
+if TYPE_CHECKING:
+    from calvaria.symmetry.network import SymmetryNetwork
 
 F32 = NDArray[np.float32]
 Numbers = Callable[[F32], F32]
@@ -34,17 +37,23 @@ def load_network(name: str) -> Numbers:
         InputError: there is no such model, or it is another kind of model.
         MissingExtraError: it runs in torch, which is not installed.
     """
-    model = find(name)
-    if model.kind != KIND:
-        raise InputError(f"{name!r} is a {model.kind}; a symmetry network is wanted here, such as symmetry-vit")
-    weights = {key: np.asarray(value, np.float32) for key, value in load_arrays(model).items()}
-    about: dict[str, Any] = json.loads(load_about(model)["calvaria"])
+    weights, about = _read(name)
     if about["encoder"] == "vit":
         return partial(vit_numbers, weights, int(about["settings"]["heads"]))
-    return _in_torch(weights, about, name)
+    network = load_module(name)
+    import torch
+
+    def numbers(cube: F32) -> F32:
+        with torch.no_grad():
+            out: F32 = network(torch.from_numpy(cube)[None, None])[0].numpy()
+        return out
+
+    return numbers
 
 
-def _in_torch(weights: dict[str, F32], about: dict[str, Any], name: str) -> Numbers:
+def load_module(name: str) -> SymmetryNetwork:
+    """A symmetry network as a torch module, which slopes flow through; arguments and errors as for `load_network`."""
+    weights, about = _read(name)
     try:
         import torch
     except ImportError:
@@ -55,14 +64,17 @@ def _in_torch(weights: dict[str, F32], about: dict[str, Any], name: str) -> Numb
 
     network = SymmetryNetwork(about["encoder"], settings_of(about["encoder"], about["settings"]))
     network.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
-    network.eval()
-
-    def numbers(cube: F32) -> F32:
-        with torch.no_grad():
-            out: F32 = network(torch.from_numpy(cube)[None, None])[0].numpy()
-        return out
-
-    return numbers
+    return network.eval()
 
 
-__all__ = ["KIND", "Numbers", "load_network"]
+def _read(name: str) -> tuple[dict[str, F32], dict[str, Any]]:
+    """The weights in 32 bits, and what the file's header says of them."""
+    model = find(name)
+    if model.kind != KIND:
+        raise InputError(f"{name!r} is a {model.kind}; a symmetry network is wanted here, such as symmetry-vit")
+    weights = {key: np.asarray(value, np.float32) for key, value in load_arrays(model).items()}
+    about: dict[str, Any] = json.loads(load_about(model)["calvaria"])
+    return weights, about
+
+
+__all__ = ["KIND", "Numbers", "load_module", "load_network"]

@@ -19,7 +19,9 @@ POLL_S = 0.1
 """How often a waiting thread looks whether the other side is still there."""
 
 
-def batches(maker: CaseMaker, size: int, count: int, *, first: int = 0, ahead: int = 2) -> Iterator[Cases]:
+def batches(
+    maker: CaseMaker, size: int, count: int, *, first: int = 0, every: int = 1, ahead: int = 2
+) -> Iterator[Cases]:
     """Batches of cases, made by a thread while the step before them is still running.
 
     On a GPU they are made on a stream of their own, so that a step does not queue behind them. Breaking off the
@@ -30,19 +32,24 @@ def batches(maker: CaseMaker, size: int, count: int, *, first: int = 0, ahead: i
         size: cases a batch.
         count: batches.
         first: number of the first batch: a training that goes on after batch 100 gets what it would have got.
+        every: the next batch is so many numbers on: process r of n begins at r and makes every n-th.
         ahead: batches that are kept ready, at least 1.
 
     Yields:
-        Cases ``first * size`` to ``(first + count) * size - 1``, in order.
+        Batches ``first``, ``first + every`` and so on; batch b holds cases ``b * size`` to ``(b + 1) * size - 1``.
 
     Raises:
-        InputError: ``size``, ``count`` or ``ahead`` is out of range, or a case can't be made.
+        InputError: ``size``, ``count``, ``every`` or ``ahead`` is out of range, or a case can't be made.
     """
-    if size < 1 or count < 0 or ahead < 1:
-        raise InputError(f"batches have 1 case or more and 1 is kept ready or more; got {size}, {count} and {ahead}")
+    if size < 1 or count < 0 or ahead < 1 or every < 1:
+        raise InputError(
+            f"batches have 1 case or more, 1 is kept ready or more, steps are 1 or more; got {size}, {count}, {ahead} "
+            f"and {every}"
+        )
+    numbers = range(first, first + count * every, every)
     ready: Queue[_Made | BaseException] = Queue(ahead)
     stop = threading.Event()
-    thread = threading.Thread(target=_fill, args=(maker, size, range(first, first + count), ready, stop), daemon=True)
+    thread = threading.Thread(target=_fill, args=(maker, size, numbers, ready, stop), daemon=True)
     thread.start()
     try:
         for _ in range(count):

@@ -1,0 +1,114 @@
+"""RUNet, the residual U-Net of Wodzinski et al.: sizes and steps as in the code that they published (MWod/AutoImplant).
+
+The paper names "RUNet" and leaves its sizes open; that the published network is meant is inferred. It has no block and
+no skip connection at full resolution, so it is four to five times cheaper than a plain U-Net of as many parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from calvaria.errors import InputError
+
+SLOPE = 0.01
+"""Of the leaky rectifiers below zero."""
+
+
+@dataclass(frozen=True)
+class RUNetSettings:
+    """Sizes of a RUNet.
+
+    Args:
+        width: channels of the first step down; each of the next three has twice as many. 16 is the published one.
+
+    Raises:
+        InputError: a width below 1.
+    """
+
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise InputError(f"width is 1 channel or more; got {self.width}")
+
+
+def _after(channels: int) -> tuple[nn.Module, nn.Module]:
+    """What follows a convolution: a norm over each channel of each head, and the rectifier."""
+    return nn.GroupNorm(channels, channels), nn.LeakyReLU(SLOPE)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, and a third of width 1 around them."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Conv3d(before, after, 3, padding=1),
+            *_after(after),
+            nn.Conv3d(after, after, 3, padding=1),
+            *_after(after),
+        )
+        self.around = nn.Conv3d(before, after, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) -> (B, C', X, Y, Z)."""
+        out: Tensor = self.main(x) + self.around(x)
+        return out
+
+
+def _down(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv3d(before, after, 4, stride=2, padding=1), *_after(after))
+
+
+def _up(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(nn.ConvTranspose3d(before, after, 4, stride=2, padding=1), *_after(after))
+
+
+class RUNet(nn.Module):
+    """Defective skull -> logits of the missing bone.
+
+    Args:
+        channels: of the input: the defective skull, and what else is given.
+        settings: its sizes.
+    """
+
+    def __init__(self, channels: int = 1, settings: RUNetSettings | None = None) -> None:
+        super().__init__()
+        w = (settings or RUNetSettings()).width
+        self.down_1 = _down(channels, w)
+        self.down_2 = nn.Sequential(ResidualBlock(w, 2 * w), _down(2 * w, 2 * w))
+        self.down_3 = nn.Sequential(ResidualBlock(2 * w, 4 * w), ResidualBlock(4 * w, 4 * w), _down(4 * w, 4 * w))
+        self.down_4 = nn.Sequential(ResidualBlock(4 * w, 8 * w), ResidualBlock(8 * w, 8 * w), _down(8 * w, 8 * w))
+        self.up_4 = nn.Sequential(ResidualBlock(8 * w, 16 * w), ResidualBlock(16 * w, 16 * w), _up(16 * w, 8 * w))
+        self.up_3 = nn.Sequential(ResidualBlock(12 * w, 4 * w), _up(4 * w, 4 * w))
+        self.up_2 = nn.Sequential(ResidualBlock(6 * w, 2 * w), _up(2 * w, 2 * w))
+        self.up_1 = nn.Sequential(ResidualBlock(3 * w, w), _up(w, w))
+        self.last = nn.Conv3d(w, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) -> (B, 1, X, Y, Z) logits; 16 voxels along each axis or more."""
+        half = self.down_1(x)
+        quarter = self.down_2(half)
+        eighth = self.down_3(quarter)
+        y = _beside(self.up_4(self.down_4(eighth)), eighth)
+        y = _beside(self.up_3(y), quarter)
+        y = _beside(self.up_2(y), half)
+        out: Tensor = self.last(_fitted(self.up_1(y), x))
+        return out
+
+
+def _fitted(x: Tensor, like: Tensor) -> Tensor:
+    """With zeros at the far ends, where halving dropped an odd voxel."""
+    missing = [n - m for n, m in zip(like.shape[2:], x.shape[2:], strict=True)]
+    return functional.pad(x, [v for n in reversed(missing) for v in (0, n)]) if any(missing) else x
+
+
+def _beside(x: Tensor, skip: Tensor) -> Tensor:
+    return torch.cat([_fitted(x, skip), skip], dim=1)
+
+
+__all__ = ["RUNet", "RUNetSettings", "ResidualBlock"]

@@ -1,0 +1,171 @@
+"""A reconstruction network in training: one step, one look at validation cases, and what may go on later.
+
+Lightning runs the loop. A state is exact: case n depends on the seed and on n alone, so that a training which goes on
+after step 300 sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
+
+from calvaria.data.device.batches import batches
+from calvaria.data.device.cases import CaseMaker, Cases
+from calvaria.errors import InputError
+from calvaria.reconstruction.zoo import make_network
+from calvaria.training.objectives import SymmetryTerm, cross_entropy, overlap_loss
+from calvaria.volume.grid import Grid
+
+if TYPE_CHECKING:
+    from calvaria.training.reconstruction import Recipe
+
+
+DRAWN = 3
+"""So many validation cases are kept to be drawn."""
+
+
+class NotFiniteError(InputError):
+    """The loss is no number any more."""
+
+
+class Batch(dict[str, Tensor]):
+    """``seen`` (B, C, X, Y, Z), ``truth`` and ``weight`` (B, 1, X, Y, Z), on the training grid."""
+
+    def to(self, device: str | torch.device) -> Batch:
+        """The same on another device."""
+        return Batch({name: volume.to(device) for name, volume in self.items()})
+
+
+def batch_of(cases: Cases, coarsen: int) -> Batch:
+    """Cases on the training grid: how much of each of its voxels is bone, missing bone, and known."""
+    parts = {"seen": cases.shown, "truth": cases.patch, "weight": cases.weight}
+    return Batch({name: functional.avg_pool3d(volume, coarsen) for name, volume in parts.items()})
+
+
+class Stream(IterableDataset[Batch]):
+    """Batches from a given one on; of several processes each gets its own.
+
+    It tells no length: Lightning, going on in the middle of an epoch, would count the batches before as well.
+
+    Args:
+        maker: makes the cases.
+        recipe: how many there are in a batch, how many batches, on which grid.
+        first: the number of the first batch.
+        process: which process this is.
+        processes: how many there are.
+    """
+
+    def __init__(self, maker: CaseMaker, recipe: Recipe, first: int, *, process: int = 0, processes: int = 1) -> None:
+        self.maker, self.recipe = maker, recipe
+        self.first, self.every, self.count = first * processes + process, processes, max(0, recipe.steps - first)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for cases in batches(self.maker, self.recipe.batch, self.count, first=self.first, every=self.every):
+            yield batch_of(cases, self.recipe.coarsen)
+
+
+class Learner(pl.LightningModule):
+    """A network, its losses and its optimiser.
+
+    Args:
+        recipe: what is made.
+        grid: the training grid.
+        train: makes the training cases.
+        watched: the validation cases, always the same.
+        symmetry: the further term of the loss; needed where alpha is above 0.
+    """
+
+    def __init__(
+        self, recipe: Recipe, grid: Grid, train: CaseMaker, watched: list[Batch], symmetry: SymmetryTerm | None
+    ) -> None:
+        super().__init__()
+        self.recipe, self.grid, self.maker, self.watched = recipe, grid, train, watched
+        self.looked_at: list[Tensor] = []
+        torch.manual_seed(recipe.seed)
+        self.network = make_network(recipe.network, grid.shape, size=recipe.size, channels=1)
+        self._symmetry = [symmetry]  # in a list: it is frozen, and no part of the state
+
+    def losses(self, batch: Batch, logits: Tensor) -> dict[str, Tensor]:
+        """Each term's mean over the batch, and under "loss" what is learned from."""
+        recipe, terms = self.recipe, {}
+        terms["overlap"] = overlap_loss(logits, batch["truth"], batch["weight"]).mean()
+        total = terms["overlap"]
+        if recipe.cross_entropy:
+            terms["cross_entropy"] = cross_entropy(logits, batch["truth"], batch["weight"]).mean()
+            total = total + recipe.cross_entropy * terms["cross_entropy"]
+        alpha, term = self.alpha, self._symmetry[0]
+        if alpha and term is not None:
+            terms["symmetry"] = term(batch["seen"][:, :1], logits.float()).mean()
+            total = total + alpha * terms["symmetry"]
+        return {**terms, "loss": total}
+
+    @property
+    def alpha(self) -> float:
+        """Weight of the symmetry term at this step."""
+        rise = self.recipe.alpha_rise
+        return self.recipe.alpha * (min(1.0, self.global_step / rise) if rise else 1.0)
+
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        """The loss of one batch.
+
+        Raises:
+            NotFiniteError: it is infinite or no number.
+        """
+        terms = self.losses(batch, self.network(batch["seen"]))
+        if not math.isfinite(float(terms["loss"].detach())):
+            raise NotFiniteError(f"step {self.global_step}: the loss is {float(terms['loss'].detach())}")
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
+        return terms["loss"]
+
+    def validation_step(self, batch: Batch, number: int) -> None:
+        """Losses of one batch of validation cases, and the Dice of the patches at a half."""
+        logits = self.network(batch["seen"])
+        self.looked_at = [] if number == 0 else self.looked_at
+        if len(self.looked_at) < DRAWN:
+            self.looked_at.append(torch.sigmoid(logits[0, 0]).float().cpu())
+        for name, value in self.losses(batch, logits).items():
+            self.log(f"validation/{name}", value, on_epoch=True, sync_dist=True, batch_size=len(logits))
+        found, truth = logits > 0, batch["truth"] > 0.5
+        both = (found & truth).flatten(1).sum(dim=1)
+        dice = 2 * both / (found.flatten(1).sum(dim=1) + truth.flatten(1).sum(dim=1)).clamp(min=1)
+        self.log("validation/dsc", dice.mean(), on_epoch=True, sync_dist=True, batch_size=len(logits), prog_bar=True)
+
+    def on_fit_start(self) -> None:
+        """The symmetry network goes where the network is."""
+        if self._symmetry[0] is not None:
+            self._symmetry[0].to(self.device)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches from the next step on."""
+        here, of = self.trainer.global_rank, self.trainer.world_size
+        stream = Stream(self.maker, self.recipe, self.trainer.global_step, process=here, processes=of)
+        return DataLoader(stream, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation cases; of several processes each looks at its share."""
+        return DataLoader(self.watched[self.trainer.global_rank :: self.trainer.world_size], batch_size=None)  # type: ignore[arg-type]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; its rate rises in a line and falls in a half cosine."""
+        recipe = self.recipe
+        optimiser = torch.optim.AdamW(self.network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+
+        def share(step: int) -> float:
+            if step < recipe.warmup:
+                return (step + 1) / recipe.warmup
+            done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+            return max(0.5 * (1 + math.cos(math.pi * min(done, 1.0))), 1e-3)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+__all__ = ["Batch", "Learner", "NotFiniteError", "Stream", "batch_of"]

@@ -1,0 +1,345 @@
+"""Training of reconstruction networks: the same curve after a kill, the best look kept, a word when it fails."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tests.data.device.shells import cache_of
+
+from calvaria.errors import InputError
+from calvaria.models import available
+from calvaria.models.registry import load_about, load_arrays
+from calvaria.reconstruction.zoo import make_network
+from calvaria.training import reconstruction as module
+
+pytest.importorskip("lightning", reason="Lightning is not installed: the training of networks was not tried")
+
+from calvaria.training.learner import Learner, Stream, batch_of
+from calvaria.training.reconstruction import KIND, Recipe, build, make_learner
+from calvaria.training.rehearsal import rehearse
+from calvaria.training.watching import STOPPED, Watch, out_of_memory
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return cache_of(tmp_path_factory.mktemp("reconstruction")).path
+
+
+@pytest.fixture(autouse=True)
+def sides(monkeypatch):
+    split = SimpleNamespace(train=["train-0", "train-1"], validation=["train-2", "test-3"], test=[])
+    monkeypatch.setattr(module, "load_split", lambda: split)
+
+
+@pytest.fixture
+def recipe(cache, tmp_path):
+    return Recipe(
+        cache,
+        tmp_path / "work",
+        tmp_path / "weights" / "runet.safetensors",
+        coarsen=4,
+        steps=4,
+        batch=1,
+        warmup=1,
+        look_steps=2,
+        look_cases=1,
+    )
+
+
+def silent(line):
+    del line
+
+
+def killed_at(monkeypatch, step, error):
+    """Trainings end with ``error`` when they come to a step; returns how to let them be."""
+    real = Learner.training_step
+
+    def ends(self, batch, number):
+        if self.global_step == step:
+            raise error
+        return real(self, batch, number)
+
+    monkeypatch.setattr(Learner, "training_step", ends)
+    return lambda: monkeypatch.setattr(Learner, "training_step", real)
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes(recipe, tmp_path, monkeypatch):
+    whole = build(recipe, silent)
+    other = replace(recipe, work=tmp_path / "other", output=tmp_path / "other" / "runet.safetensors")
+    revive = killed_at(monkeypatch, 3, RuntimeError("power cut"))
+    with pytest.raises(RuntimeError, match="power cut"):
+        build(other, silent)
+    revive()
+    lines = []
+    again = build(other, lines.append)
+    assert lines[0] == "going on from step 2 of 4"
+    assert again.sha256 == whole.sha256
+
+
+def test_pieces_of_minutes_lead_to_the_same_bytes(recipe, tmp_path):
+    whole = build(recipe, silent)
+    pieces = replace(recipe, work=tmp_path / "pieces", output=tmp_path / "pieces" / "runet.safetensors")
+    lines, found, calls = [], None, 0
+    while found is None:
+        found, calls = build(pieces, lines.append, minutes=0.0), calls + 1
+        assert calls <= recipe.steps
+    assert calls == recipe.steps // recipe.look_steps + 1  # it always gets on, and stops after a look's next step
+    assert sum("the same command goes on from here" in line for line in lines) == calls - 1
+    assert found.sha256 == whole.sha256
+
+
+def test_a_finished_training_is_not_done_again(recipe):
+    first = build(recipe, silent)
+    recipe.output.unlink()
+    lines = []
+    again = build(recipe, lines.append)
+    assert again.sha256 == first.sha256
+    assert not lines
+
+
+def test_another_recipe_does_not_go_on_from_the_state(recipe):
+    build(recipe, silent, minutes=0.0)
+    with pytest.raises(InputError, match="trained by another recipe; delete it to begin anew, or name another --work"):
+        build(replace(recipe, rate=1e-4), silent)
+
+
+def test_the_weights_on_disk_are_the_average_of_the_best_look(recipe, monkeypatch):
+    seen = {}
+    real = Learner.validation_step
+
+    def look(self, batch, number):
+        real(self, batch, number)
+        seen[self.global_step] = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self.log("validation/dsc", torch.tensor({2: 0.9, 4: 0.3}[self.global_step]), batch_size=1)
+
+    monkeypatch.setattr(Learner, "validation_step", look)
+    # Lightning logs a name once a step: the real line is left out here.
+    monkeypatch.setattr(
+        Learner,
+        "log",
+        lambda self, name, *a, _log=Learner.log, **k: None if "sync_dist" in k else _log(self, name, *a, **k),
+    )
+    info = build(recipe, silent)
+    assert info.kind == KIND
+    about = json.loads(load_about(info)["calvaria"])
+    assert about["step"] == 2
+    assert about["shape"] == [28, 36, 24]
+    found = load_arrays(info)
+    for name, value in seen[2].items():
+        np.testing.assert_array_equal(found[name], value.numpy(), err_msg=name)
+    assert any((seen[4][name] != seen[2][name]).any() for name in seen[2])
+    network = make_network(about["network"], tuple(about["shape"]), size=about["size"])
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in found.items()})
+    assert "DSC\n  0.900" in info.card
+    assert "CC BY-NC-SA 4.0" in info.card
+    assert [model.name for model in available(recipe.output.parent)] == ["runet"]
+
+
+def test_a_training_that_gets_no_better_ends(recipe):
+    # An average that never moves: every look is the same.
+    lines = []
+    info = build(replace(recipe, steps=40, patience=2, average=0.0, rate=1e-30), lines.append)
+    assert info is not None
+    assert lines[-1] == "no better look in 2 looks: done at step 6"
+
+
+def test_a_loss_that_is_no_number_is_said_and_the_state_kept(recipe, monkeypatch):
+    real = Learner.losses
+
+    def broken(self, batch, logits):
+        terms = real(self, batch, logits)
+        return {**terms, "loss": terms["loss"] * math.nan} if self.global_step == 3 else terms
+
+    monkeypatch.setattr(Learner, "losses", broken)
+    with pytest.raises(InputError, match=r"runet: step 3: the loss is nan; try a lower --rate.*stopped\.ckpt") as error:
+        build(recipe, silent)
+    assert "\n" not in str(error.value)
+    kept = torch.load(recipe.work / "runet" / STOPPED, weights_only=True)
+    assert kept["global_step"] == 3
+    assert all(torch.isfinite(value).all() for value in kept["state_dict"].values())
+    assert torch.load(recipe.work / "runet" / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    ],
+)
+def test_too_little_memory_is_said_and_the_state_kept(recipe, monkeypatch, error):
+    revive = killed_at(monkeypatch, 3, error)
+    with pytest.raises(InputError, match=r"does not suffice for 1 cases a step; try a smaller --batch, --size small"):
+        build(recipe, silent)
+    assert torch.load(recipe.work / "runet" / STOPPED, weights_only=True)["global_step"] == 3
+    revive()
+    assert build(recipe, silent) is not None
+    assert not out_of_memory(RuntimeError("another trouble"))
+
+
+def test_ctrl_c_is_ctrl_c(recipe, monkeypatch):
+    revive = killed_at(monkeypatch, 3, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        build(recipe, silent)
+    revive()
+    assert build(recipe, silent) is not None
+
+
+def test_nobody_is_learned_from_who_is_watched(recipe):
+    learner, grid = make_learner(replace(recipe, look_cases=3))
+    ids = [learner.maker.cache.entries[row].id for row in learner.maker.rows]
+    assert sorted(ids) == ["train-0", "train-1"]
+    assert grid.shape == (28, 36, 24)
+    watched = [one["truth"] for one in learner.watched]
+    again = [one["truth"] for one in make_learner(replace(recipe, look_cases=3, seed=5))[0].watched]
+    assert all((a == b).all() for a, b in zip(watched, again, strict=True))
+
+
+def test_a_batch_says_how_much_of_each_voxel_is_what(recipe):
+    learner, _ = make_learner(recipe)
+    cases = learner.maker.make([0, 1])
+    batch = batch_of(cases, 4)
+    assert batch["seen"].shape == (2, 1, 28, 36, 24)
+    assert float(batch["truth"].sum()) * 64 == pytest.approx(float(cases.patch.sum()))
+    assert float(batch["seen"].max()) <= 1
+    here = cases.shown[1, 0, 40:44, 60:64, 48:52]
+    assert float(batch["seen"][1, 0, 10, 15, 12]) == pytest.approx(float(here.mean()))
+
+
+def test_processes_share_the_cases(recipe):
+    learner, _ = make_learner(recipe)
+    parts = [list(Stream(learner.maker, recipe, 2, process=n, processes=2)) for n in range(2)]
+    assert [len(part) for part in parts] == [2, 2]
+    for turn in range(2):
+        for process in range(2):
+            wanted = batch_of(learner.maker.make([(2 + turn) * 2 + process]), 4)
+            assert (parts[process][turn]["truth"] == wanted["truth"]).all()
+
+
+def test_alpha_rises(recipe):
+    learner, _ = make_learner(recipe)
+    found = []
+    for step in (0, 5, 10, 20):
+        learner.recipe = replace(recipe, alpha=2.0, alpha_rise=10)
+        learner.trainer = SimpleNamespace(global_step=step)
+        found.append(learner.alpha)
+    assert found == [0.0, 1.0, 2.0, 2.0]
+    learner.recipe = replace(recipe, alpha=2.0)
+    assert learner.alpha == 2.0
+
+
+class Still(torch.nn.Module):
+    """A symmetry network that finds the plane through the head's centre."""
+
+    def forward(self, cubes):
+        return cubes.mean(dim=(2, 3, 4)).expand(-1, 3) * 0
+
+
+def test_the_symmetry_term_is_learned_from_and_no_part_of_the_state(recipe, monkeypatch):
+    monkeypatch.setattr("calvaria.symmetry.runner.load_module", lambda name: Still())
+    with_term = replace(recipe, alpha=1.0, steps=2)
+    assert with_term.name == "runet-sym"
+    learner, _ = make_learner(with_term)
+    batch = batch_of(learner.maker.make([0]), 4)
+    learner.trainer = SimpleNamespace(global_step=0)
+    with torch.no_grad():
+        terms = learner.losses(batch, learner.network(batch["seen"]))
+    assert float(terms["loss"]) == pytest.approx(float(terms["overlap"] + terms["symmetry"]), rel=1e-5)
+    assert all(name.startswith("network.") for name in learner.state_dict())
+    info = build(with_term, silent)
+    assert info.name == "runet-sym"
+    assert "symmetry term alpha 1 in the window 'calvaria'" in info.card
+
+
+def test_cross_entropy_is_added_where_it_is_wanted(recipe):
+    learner, _ = make_learner(replace(recipe, cross_entropy=0.5))
+    learner.trainer = SimpleNamespace(global_step=0)
+    batch = batch_of(learner.maker.make([0]), 4)
+    with torch.no_grad():
+        terms = learner.losses(batch, learner.network(batch["seen"]))
+    assert float(terms["loss"]) == pytest.approx(float(terms["overlap"] + 0.5 * terms["cross_entropy"]), rel=1e-5)
+
+
+def test_a_network_learns(recipe):
+    learner, _ = make_learner(recipe)
+    learner.trainer = SimpleNamespace(global_step=0)
+    optimiser = torch.optim.AdamW(learner.network.parameters(), lr=3e-3)
+    batch = batch_of(learner.maker.make([0]), 4)
+    found = []
+    for _ in range(25):
+        loss = learner.losses(batch, learner.network(batch["seen"]))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        found.append(float(loss.detach()))
+    assert found[-1] < 0.5 * found[0]
+
+
+def test_a_rehearsal_says_what_the_whole_costs_and_leaves_nothing(recipe):
+    found = rehearse(recipe)
+    assert found.parameters == sum(p.numel() for p in make_network("runet", found.shape).parameters())
+    assert found.steps == 4
+    assert found.step_s > 0
+    assert found.case_s > 0
+    assert found.memory_mb > 100
+    assert found.minutes * 60 >= 4 * found.step_s
+    assert not recipe.work.exists()
+    assert len(found.lines()) == 4
+    assert found.as_json()["shape"] == (28, 36, 24)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps is 1 or more; got 0"),
+        ({"steps": 5}, "5 steps are no whole number of looks of 2 steps; take 4 or 6"),
+        ({"batch": 0}, "batch is 1 or more; got 0"),
+        ({"alpha": -1.0}, "alpha, its rise, cross_entropy, warmup and patience are 0 or more"),
+        ({"rate": 0.0}, "rate and clip are above 0"),
+        ({"average": 1.0}, "average from 0 to below 1"),
+        ({"window": "nose"}, "the window is one of skull, calvaria, patch; got 'nose'"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(recipe, change, message):
+    with pytest.raises(InputError, match=message):
+        replace(recipe, **change)
+
+
+def test_a_grid_that_does_not_divide_is_refused(recipe):
+    with pytest.raises(InputError, match="do not divide by 5"):
+        make_learner(replace(recipe, coarsen=5))
+
+
+def test_the_watch_knows_no_best_before_the_first_look(recipe, tmp_path):
+    assert math.isnan(Watch(recipe, tmp_path, silent).best_dsc)
+
+
+def test_two_processes_learn_together(tmp_path):
+    """By the command itself, since Lightning starts the second process by it."""
+    made = cache_of(tmp_path)
+    start = tmp_path / "start.py"
+    start.write_text(
+        "from types import SimpleNamespace\n"
+        "from calvaria.training import reconstruction\n"
+        "reconstruction.load_split = lambda: SimpleNamespace(train=['train-0', 'train-1'], validation=['train-2'])\n"
+        "from calvaria.cli import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, str(start), "train", "reconstruction", "--cache", str(made.path), "--coarsen", "4"]
+    command += ["-o", str(tmp_path / "out" / "runet.safetensors"), "--steps", "2", "--batch", "1", "--devices", "2"]
+    command += ["--device", "cpu", "--work", str(tmp_path / "work")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("validation DSC") == 1  # said once, not by each process
+    assert [model.name for model in available(tmp_path / "out")] == ["runet"]
+    assert (tmp_path / "work" / "runet" / "last.ckpt").exists()
