@@ -86,7 +86,7 @@ test-lowest: $(VENV)/.dev
 	  --ignore tests/data/device --ignore tests/benchmarks/test_variation.py \
 	  $(foreach name,reflection loss forward network,--ignore tests/symmetry/test_$(name).py) \
 	  $(foreach name,objectives pictures poses reconstruction samples symmetry,--ignore tests/training/test_$(name).py) \
-	  $(foreach name,runet zoo,--ignore tests/reconstruction/test_$(name).py) $(or $(PYTEST_ARGS),tests)
+	  $(foreach name,network runet zoo,--ignore tests/reconstruction/test_$(name).py) $(or $(PYTEST_ARGS),tests)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix

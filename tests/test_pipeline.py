@@ -25,7 +25,7 @@ POSE = rigid((15, -20, 30), (50, -40, 200))
 def family(monkeypatch: pytest.MonkeyPatch) -> None:
     """The made-up heads' engine under the shipped one's name."""
     info = ModelInfo("shape-prior", "shape-prior", Path("none"), "0" * 64, "none", "", 0)
-    monkeypatch.setattr(pipeline, "load_engine", lambda name: family_engine())
+    monkeypatch.setattr(pipeline, "load_engine", lambda name, device: family_engine())
     monkeypatch.setattr(pipeline, "find", lambda name: info)
 
 

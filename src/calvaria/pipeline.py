@@ -78,24 +78,26 @@ def reconstruct(
     *,
     engine: str = "shape-prior",
     kind: Literal["auto", "mask", "ct"] = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     progress: Progress | None = None,
 ) -> Reconstruction:
     """Give back the missing bone of a skull.
 
     Args:
         volume: a bone mask (two values) or a CT in HU.
-        engine: name of the model that completes the skull.
+        engine: name of the model that completes the skull, or its weights file.
         kind: what the volume is; "auto" tells by its values.
+        device: where a network runs; the shape prior runs on the CPU.
         progress: called when a stage begins.
 
     Returns:
         The patch and everything known about it. A skull without a defect gives an empty patch, and a warning says so.
 
     Raises:
-        InputError: the volume is neither mask nor CT, or shows no skull.
+        InputError: the volume is neither mask nor CT, or shows no skull; or there is no such model or device.
     """
     clock = _Clock(progress)
-    completer = load_engine(engine)
+    completer = load_engine(engine, device)
     with ThreadPoolExecutor(1) as beside:
         ready = beside.submit(completer.prepare)
         with clock.stage("bone"):
@@ -115,7 +117,7 @@ def reconstruct(
         patch = to_patch(soft, frame, defective)
         completed = defective.with_data(defective.mask | patch.mask)
         holes = holes_in(patch)
-    confidence = judge(soft, boxed, frame, holes)
+    confidence = judge(soft, boxed, frame, holes, calibrated=completer.calibrated)
     if progress is not None:
         progress("done", STAGES["done"])
     model = find(engine)

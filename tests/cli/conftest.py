@@ -47,9 +47,10 @@ class Engine:
         *,
         engine: str = "shape-prior",
         kind: str = "auto",
+        device: str = "auto",
         progress: Callable[[str, float], None] | None = None,
     ) -> SimpleNamespace:
-        self.calls.append({"engine": engine, "kind": kind, "grid": volume.grid})
+        self.calls.append({"engine": engine, "kind": kind, "device": device, "grid": volume.grid})
         if self.error is not None:
             raise self.error
         if volume.data.max() > 1:

@@ -80,7 +80,8 @@ def test_result_json_holds_the_figures_and_nobodys_name(run, engine, skull, tmp_
     assert str(tmp_path) not in text
     assert len(record["input"]["sha256"]) == 64
     assert record["input"]["format"] == ".nrrd"
-    assert record["parameters"] == {"engine": "shape-prior", "kind": "mask", "orientation": None, "preview": True}
+    told = {"engine": "shape-prior", "kind": "mask", "orientation": None, "preview": True, "device": "auto"}
+    assert record["parameters"] == told
     assert record["seconds"]["stages"] == {"fit": 0.5, "pose": 0.25}
     assert record["seconds"]["total"] > 0
     assert 10 < record["peak_memory_mb"] < 10_000
@@ -117,7 +118,6 @@ def test_options_reach_the_engine(run, engine, skull, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{skull}", "--device", "cuda"], "--device cuda: the shape prior runs on the CPU only; use --device auto"),
         (["{skull}", "-i", "other.nrrd"], "two inputs were given, Erika Mustermann.nrrd and other.nrrd; give one"),
         (["nowhere.nrrd"], "nowhere.nrrd: no such file or folder"),
         ([], "no input was given; try: calvaria reconstruct skull.nrrd -o out"),

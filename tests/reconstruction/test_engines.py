@@ -22,6 +22,7 @@ from tests.heads import (
     truth_of,
 )
 
+from calvaria.errors import InputError
 from calvaria.models import available
 from calvaria.reconstruction.box import TRUNCATION_MM, BoxField, box_grid
 from calvaria.reconstruction.engines import load_engine
@@ -126,3 +127,8 @@ def test_the_shipped_engine_is_loaded_once_and_knows_its_template():
     engine = load_engine("shape-prior")
     assert load_engine("shape-prior") is engine
     assert engine.template.mean.data.max() > 0.3
+
+
+def test_a_gpu_is_refused_where_the_engine_has_no_use_for_one():
+    with pytest.raises(InputError, match="--device cuda: the shape prior runs on the CPU only; use --device auto"):
+        load_engine("shape-prior", "cuda")

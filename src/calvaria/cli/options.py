@@ -32,7 +32,7 @@ Orientation = Annotated[
 
 
 def require_cpu(device: Device) -> None:
-    """Raise where a GPU is asked for: no engine of this version can use one.
+    """Raise where a GPU is asked for and the shape prior would not use it.
 
     Raises:
         InputError: the device is cuda.

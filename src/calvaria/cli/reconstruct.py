@@ -18,7 +18,6 @@ from calvaria.cli.options import (
     Preview,
     Quiet,
     Verbose,
-    require_cpu,
 )
 from calvaria.cli.results import Settings, run_case
 from calvaria.cli.screen import Screen
@@ -47,7 +46,9 @@ def reconstruct(
     ] = None,
     kind: KindOption = "auto",
     orientation: Orientation = None,
-    model: Annotated[str, typer.Option(metavar="NAME", help="The engine that completes the skull.")] = "shape-prior",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="What completes the skull: a model, or its weights file.")
+    ] = "shape-prior",
     device: DeviceOption = "auto",
     preview: Preview = True,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
@@ -61,9 +62,8 @@ def reconstruct(
     format (NRRD, NIfTI or MHA) and on its grid. A folder of cases gives one folder of results for each.
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
-    require_cpu(device)
     path = _the_input(source, source_option)
-    settings = Settings(engine=model, kind=kind, orientation=orientation, preview=preview)
+    settings = Settings(engine=model, kind=kind, orientation=orientation, preview=preview, device=device)
     if path.is_dir():
         _run_folder(path, output, settings, jobs, screen)
     else:

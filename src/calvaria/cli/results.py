@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from calvaria import __version__
 from calvaria.cli.cases import image_suffix, is_mesh
-from calvaria.cli.options import Kind
+from calvaria.cli.options import Device, Kind
 from calvaria.cli.screen import Progress, json_ready
 from calvaria.cli.staging import staged
 from calvaria.errors import InputError
@@ -49,16 +49,18 @@ class Settings:
     """What is asked for; stands in result.json as ``parameters``.
 
     Args:
-        engine: name of the engine that completes the skull.
+        engine: name of the model that completes the skull, or its weights file.
         kind: ``mask``, ``ct``, or ``auto`` to tell by the values.
         orientation: where the voxel axes run (``LPS``), for files that do not say it.
         preview: whether to draw preview.png.
+        device: where a network runs.
     """
 
     engine: str = "shape-prior"
     kind: Kind = "auto"
     orientation: str | None = None
     preview: bool = True
+    device: Device = "auto"
 
 
 class _Clock:
@@ -112,6 +114,7 @@ def run_case(
         volume,
         engine=settings.engine,
         kind=settings.kind,
+        device=settings.device,
         progress=lambda stage, fraction: tell(stage, start + (end - start) * fraction),
     )
     clock.lap("reconstruct")
@@ -198,7 +201,8 @@ def _write_record(
         "schema": SCHEMA,
         "versions": _versions(),
         "input": _describe_input(source, volume) | {"sha256": sha256_of(source)},
-        "parameters": asdict(settings),
+        # Of a weights file the name, beside its hash: its folders may be named after people.
+        "parameters": asdict(settings) | {"engine": Path(settings.engine).name},
         **_describe_result(result, scores),
         "seconds": clock.total(result.report.get("seconds", {})),
         "peak_memory_mb": peak_memory_mb(),

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +42,7 @@ class ModelInfo:
         licence: SPDX name; weights made from public skulls do not carry the code's licence.
         card: the model card, Markdown.
         size_bytes: size of the file.
+        others: further files of the model beside it, such as a converted network's: name -> SHA-256.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ModelInfo:
     licence: str
     card: str
     size_bytes: int
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 def available(folder: Path = WEIGHTS) -> list[ModelInfo]:
@@ -59,7 +63,7 @@ def available(folder: Path = WEIGHTS) -> list[ModelInfo]:
     return [_info(folder, entry) for entry in json.loads(index.read_text(encoding="utf-8"))["models"]]
 
 
-def _info(folder: Path, entry: dict[str, str]) -> ModelInfo:
+def _info(folder: Path, entry: dict[str, Any]) -> ModelInfo:
     path = folder / entry["file"]
     card = path.with_suffix(".md")
     return ModelInfo(
@@ -70,6 +74,7 @@ def _info(folder: Path, entry: dict[str, str]) -> ModelInfo:
         entry["licence"],
         card.read_text(encoding="utf-8") if card.exists() else "",
         path.stat().st_size if path.exists() else 0,
+        entry.get("others", {}),
     )
 
 
@@ -126,12 +131,14 @@ def load_shape_arrays(name: str = SHAPE_PRIOR) -> Arrays:
     return load_arrays(find(name))
 
 
-def register(path: Path, name: str, kind: str, licence: str) -> ModelInfo:
-    """Enter a weights file into the index of its folder, replacing an entry of the same name."""
+def register(path: Path, name: str, kind: str, licence: str, others: Sequence[Path] = ()) -> ModelInfo:
+    """Enter a weights file, and others beside it, into their folder's index; an entry of the same name goes."""
     index = path.parent / "index.json"
     models = json.loads(index.read_text(encoding="utf-8"))["models"] if index.exists() else []
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    entry = {"name": name, "kind": kind, "file": path.name, "sha256": sha256, "licence": licence}
+    entry: dict[str, Any] = {"name": name, "kind": kind, "file": path.name, "sha256": sha256, "licence": licence}
+    if others:
+        entry["others"] = {other.name: hashlib.sha256(other.read_bytes()).hexdigest() for other in others}
     models = [m for m in models if m["name"] != name] + [entry]
     index.write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
     return _info(path.parent, entry)

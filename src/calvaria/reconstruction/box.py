@@ -80,10 +80,12 @@ class BoxField:
     Args:
         distance_mm: float32 on `box_grid()`, signed distance in the skull's own mm, negative in bone, truncated.
         known: bool, where the scan shows anything.
+        scale: of the box's axes: scaled canonical mm times these are the skull's own.
     """
 
     distance_mm: F32
     known: BoolArray
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 def box_to_world(frame: CanonicalFrame) -> F64:
@@ -103,7 +105,14 @@ def to_box(mask: Volume, frame: CanonicalFrame) -> BoxField:
     fraction = resample(coarsen(mask, FINE_MM), moved)
     # How far one step along each axis of the box goes in the skull's own mm.
     distance = subvoxel_distance(fraction.data, tuple(SPACING_MM * frame.scale), TRUNCATION_MM)
-    return BoxField(distance, known_mask(Volume(distance, moved), [cut.moved(frame.to_world) for cut in frame.cuts]))
+    known = known_mask(Volume(distance, moved), [cut.moved(frame.to_world) for cut in frame.cuts])
+    return BoxField(distance, known, scale_of(frame))
+
+
+def scale_of(frame: CanonicalFrame) -> tuple[float, float, float]:
+    """The scale of a frame's box."""
+    x, y, z = (float(factor) for factor in frame.scale)
+    return x, y, z
 
 
 def subvoxel_distance(fraction: F32, spacing_mm: tuple[float, ...], limit_mm: float) -> F32:

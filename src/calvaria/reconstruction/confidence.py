@@ -22,6 +22,10 @@ WORST_MISFIT_MM, LARGEST_CM2 = 0.35, 75.0
 """Beyond these no validation case lies."""
 
 
+UNTRIED = "what this model's patches are worth was not measured"
+"""The reason for an engine that nothing was fitted on."""
+
+
 @dataclass(frozen=True)
 class Confidence:
     """How good the patch probably is.
@@ -41,7 +45,9 @@ class Confidence:
     frontal_share: float = 0.0
 
 
-def judge(soft: SoftField, field: BoxField, frame: CanonicalFrame, holes: tuple[Hole, ...]) -> Confidence:
+def judge(
+    soft: SoftField, field: BoxField, frame: CanonicalFrame, holes: tuple[Hole, ...], *, calibrated: bool = True
+) -> Confidence:
     """Say what accuracy to expect.
 
     Args:
@@ -49,13 +55,14 @@ def judge(soft: SoftField, field: BoxField, frame: CanonicalFrame, holes: tuple[
         field: the skull it was given.
         frame: the pose.
         holes: what was filled.
+        calibrated: whether the figures above are the engine's; otherwise nothing is expected of it.
     """
     if not holes:
         return Confidence(None, "no defect was found, so there is nothing to judge")
     misfit_mm, area_cm2 = round(soft.misfit_mm, 4), round(sum(hole.area_cm2 for hole in holes), 2)
     added = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
     frontal = round(float(frontal_floor()[added].mean()) if added.any() else 0.0, 4)
-    doubt = _doubt(soft, field, frame, area_cm2)
+    doubt = _doubt(soft, field, frame, area_cm2) if calibrated else UNTRIED
     if doubt is not None:
         return Confidence(None, doubt, misfit_mm, area_cm2, frontal)
     expected = round(float(np.clip(expected_dsc(misfit_mm, area_cm2, frontal), 0.0, 1.0)), 3)

@@ -6,21 +6,33 @@ from functools import lru_cache
 
 from calvaria.errors import InputError
 from calvaria.models import find, load_arrays
+from calvaria.reconstruction.network import KIND, NetworkEngine, NetworkSpec, load_run
 from calvaria.reconstruction.shape_model import ShapeModel
 from calvaria.reconstruction.shape_prior import ShapePrior
 from calvaria.reconstruction.soft import Engine
-from calvaria.skull.template import template_from
+from calvaria.skull.template import load_template, template_from
 
 
 @lru_cache(maxsize=2)
-def load_engine(name: str) -> Engine:
+def load_engine(name: str, device: str = "auto") -> Engine:
     """The engine made from an installed model; loaded once a process.
 
+    Args:
+        name: as `calvaria models` lists it, or a weights file.
+        device: "auto", "cpu" or "cuda"; the shape prior runs on the CPU.
+
     Raises:
-        InputError: there is no such model, its file is damaged, or this version cannot run its kind.
+        InputError: there is no such model, its file is damaged, this version cannot run its kind, or it cannot run on
+            the device.
+        MissingExtraError: it is a network, and nothing that runs it is installed.
     """
     info = find(name)
     if info.kind == "shape-prior":
+        if device == "cuda":
+            raise InputError("--device cuda: the shape prior runs on the CPU only; use --device auto or cpu")
         arrays = load_arrays(info)
         return ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays))
+    if info.kind == KIND:
+        spec = NetworkSpec.of(info)
+        return NetworkEngine(spec, load_run(info, spec, device), load_template())
     raise InputError(f"the model {name!r} is of kind {info.kind!r}, which this version cannot run")

@@ -16,6 +16,7 @@ from calvaria.reconstruction.box import (
     BoxField,
     box_grid,
     box_to_world,
+    scale_of,
     to_box,
 )
 from calvaria.reconstruction.soft import Engine, SoftField
@@ -99,7 +100,8 @@ def moved_field(field: BoxField, before: CanonicalFrame, after: CanonicalFrame) 
     """A skull carried over into another frame by interpolation."""
     grid = box_grid().moved(box_to_world(after))
     distance = _read(field.distance_mm, grid.centres_mm().reshape(-1, 3), before, TRUNCATION_MM).reshape(grid.shape)
-    return BoxField(distance, known_mask(Volume(distance, grid), [cut.moved(after.to_world) for cut in after.cuts]))
+    known = known_mask(Volume(distance, grid), [cut.moved(after.to_world) for cut in after.cuts])
+    return BoxField(distance, known, scale_of(after))
 
 
 def _at(

@@ -98,6 +98,8 @@ class Trusted:
 class ShapePrior:
     """The engine: keeps its model and what can be prepared once; call `complete` for each skull."""
 
+    calibrated = True
+
     def __init__(self, model: ShapeModel, template: Template, settings: Settings | None = None) -> None:
         """Prepare the engine.
 

@@ -38,6 +38,10 @@ class Engine(Protocol):
     """
 
     @property
+    def calibrated(self) -> bool:
+        """Whether the expected accuracy of :mod:`calvaria.reconstruction.confidence` was fitted on this engine."""
+
+    @property
     def template(self) -> Template:
         """The mean skull that defines the poses which the engine was made with."""
 

@@ -29,6 +29,8 @@ from calvaria.data.split import load_split
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.models import ModelInfo, register
 from calvaria.models.registry import LICENCE
+from calvaria.models.runtime import convert, has_openvino
+from calvaria.reconstruction.network import KIND
 from calvaria.reconstruction.zoo import make_network
 from calvaria.training.objectives import WINDOWS, SymmetryTerm
 from calvaria.volume.grid import Grid
@@ -37,9 +39,6 @@ if TYPE_CHECKING:
     from calvaria.training.learner import Batch, Learner
 
 Note = Callable[[str], None]
-
-KIND = "reconstruction-network"
-"""What the registry calls such models."""
 
 LOOK_SEED = 1_000_003
 """Of the validation cases; training cases never use it."""
@@ -307,7 +306,8 @@ def _write(recipe: Recipe, grid: Grid, best: Path, dsc: float) -> ModelInfo:
     recipe.output.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, recipe.output, metadata={"calvaria": json.dumps(about, sort_keys=True)})
     recipe.output.with_suffix(".md").write_text(_card(recipe, grid, about, weights, dsc), encoding="utf-8")
-    return register(recipe.output, recipe.name, KIND, LICENCE)
+    others = convert(network, torch.zeros(1, 1, *grid.shape), recipe.output) if has_openvino() else ()
+    return register(recipe.output, recipe.name, KIND, LICENCE, others)
 
 
 def _card(recipe: Recipe, grid: Grid, about: dict[str, Any], weights: dict[str, torch.Tensor], dsc: float) -> str:

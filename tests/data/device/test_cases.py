@@ -187,7 +187,7 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_the_batch_is_asked_for(
     monkeypatch.setattr(maker, "make", lambda numbers: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(batches(maker, 1, 1))
-    with pytest.raises(InputError, match="batches have 1 case or more, 1 is kept ready or more, .* got 0, 1, 2 and 1"):
+    with pytest.raises(InputError, match=r"batches have 1 case or more, 1 is kept ready or more, .* got 0, 1, 2 and 1"):
         next(batches(maker, 0, 1))
 
 
