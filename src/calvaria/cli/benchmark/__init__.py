@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from calvaria.cli.benchmark import table1
+from calvaria.cli.benchmark import table1, table2
 
 EXAMPLES = """\b
 Examples:
   calvaria benchmark table1 --data autoimplant2020 -o planes.csv
+  calvaria benchmark table2 --data autoimplant2020 --cache coarse.safetensors -o table2.csv
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
@@ -16,6 +17,7 @@ app = typer.Typer(
     help="The papers' tables, each by one command.", epilog=EXAMPLES, no_args_is_help=True, rich_markup_mode=None
 )
 app.command("table1", epilog=table1.EXAMPLES)(table1.table1)
+app.command("table2", epilog=table2.EXAMPLES)(table2.table2)
 
 
 @app.callback()
