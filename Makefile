@@ -85,7 +85,7 @@ test-lowest: $(VENV)/.dev
 	$(LOWEST_ENV)/bin/python -m pytest -W default --ignore tests/test_house.py --ignore tests/metrics/test_monai.py \
 	  --ignore tests/data/device --ignore tests/benchmarks/test_variation.py --ignore tests/benchmarks/test_networks.py \
 	  $(foreach name,reflection loss forward network,--ignore tests/symmetry/test_$(name).py) \
-	  $(foreach name,objectives pictures poses reconstruction samples symmetry,--ignore tests/training/test_$(name).py) \
+	  $(foreach name,objectives pictures poses reconstruction samples sketches symmetry,--ignore tests/training/test_$(name).py) \
 	  $(foreach name,network runet zoo,--ignore tests/reconstruction/test_$(name).py) $(or $(PYTEST_ARGS),tests)
 
 format: $(VENV)/.dev

@@ -140,6 +140,9 @@ def test_every_network_is_trained_with_and_without(tmp_path, monkeypatch):
     assert {(r.steps, r.batch, r.seed) for r in trained} == {(200, base.batch, 0)}
     assert models[1] == Model("runet-sym", "0123456789ab", str(tmp_path / "weights" / "runet-sym.safetensors"))
     assert lines[0] == "runet: step 1"
+    trained.clear()
+    train_all(replace(base, prior=tmp_path / "sketches"), ["runet"], (0.0, 1.0), silent)
+    assert [recipe.name for recipe in trained] == ["runet", "runet-sym", "runet-prior", "runet-prior-sym"]
 
 
 def test_real_skulls_are_completed_in_the_same_pose(real_data, tmp_path):

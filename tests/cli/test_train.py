@@ -24,7 +24,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def sides(monkeypatch):
     split = SimpleNamespace(train=["train-0", "train-1"], validation=["train-2"], test=[])
-    monkeypatch.setattr(module, "load_split", lambda: split)
+    monkeypatch.setattr("calvaria.training.sketches.load_split", lambda: split)
 
 
 def call(*words):

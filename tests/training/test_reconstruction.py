@@ -17,13 +17,15 @@ from tests.data.device.shells import cache_of
 from calvaria.errors import InputError
 from calvaria.models import available
 from calvaria.models.registry import load_about, load_arrays
+from calvaria.models.runtime import run_in_openvino
+from calvaria.reconstruction.network import KIND, NetworkSpec, run_in_torch
 from calvaria.reconstruction.zoo import make_network
 from calvaria.training import reconstruction as module
 
 pytest.importorskip("lightning", reason="Lightning is not installed: the training of networks was not tried")
 
 from calvaria.training.learner import Learner, Stream, batch_of
-from calvaria.training.reconstruction import KIND, Recipe, build, make_learner
+from calvaria.training.reconstruction import Recipe, build, make_learner
 from calvaria.training.rehearsal import rehearse
 from calvaria.training.watching import STOPPED, Watch, out_of_memory
 
@@ -38,7 +40,8 @@ def cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def sides(monkeypatch):
     split = SimpleNamespace(train=["train-0", "train-1"], validation=["train-2", "test-3"], test=[])
-    monkeypatch.setattr(module, "load_split", lambda: split)
+    monkeypatch.setattr("calvaria.training.sketches.load_split", lambda: split)
+    monkeypatch.setattr(module, "has_openvino", lambda: False)  # conversion takes seconds; one test does it
 
 
 @pytest.fixture
@@ -98,13 +101,17 @@ def test_pieces_of_minutes_lead_to_the_same_bytes(recipe, tmp_path):
     assert found.sha256 == whole.sha256
 
 
-def test_a_finished_training_is_not_done_again(recipe):
+def test_a_finished_training_is_not_done_again_and_its_network_is_converted(recipe, monkeypatch):
     first = build(recipe, silent)
+    assert not first.others
+    monkeypatch.setattr(module, "has_openvino", lambda: True)
     recipe.output.unlink()
     lines = []
     again = build(recipe, lines.append)
     assert again.sha256 == first.sha256
     assert not lines
+    spec, x = NetworkSpec.of(again), np.random.default_rng(0).random((1, 1, 28, 36, 24)).astype(np.float32)
+    np.testing.assert_allclose(run_in_openvino(again)(x), run_in_torch(again, spec)(x), atol=1e-3)
 
 
 def test_another_recipe_does_not_go_on_from_the_state(recipe):
@@ -197,7 +204,7 @@ def test_ctrl_c_is_ctrl_c(recipe, monkeypatch):
 
 def test_nobody_is_learned_from_who_is_watched(recipe):
     learner, grid = make_learner(replace(recipe, look_cases=3))
-    ids = [learner.maker.cache.entries[row].id for row in learner.maker.rows]
+    ids = [learner.source.maker.cache.entries[row].id for row in learner.source.maker.rows]
     assert sorted(ids) == ["train-0", "train-1"]
     assert grid.shape == (28, 36, 24)
     watched = [one["truth"] for one in learner.watched]
@@ -207,7 +214,7 @@ def test_nobody_is_learned_from_who_is_watched(recipe):
 
 def test_a_batch_says_how_much_of_each_voxel_is_what(recipe):
     learner, _ = make_learner(recipe)
-    cases = learner.maker.make([0, 1])
+    cases = learner.source.maker.make([0, 1])
     batch = batch_of(cases, 4)
     assert batch["seen"].shape == (2, 1, 28, 36, 24)
     assert float(batch["truth"].sum()) * 64 == pytest.approx(float(cases.patch.sum()))
@@ -218,11 +225,11 @@ def test_a_batch_says_how_much_of_each_voxel_is_what(recipe):
 
 def test_processes_share_the_cases(recipe):
     learner, _ = make_learner(recipe)
-    parts = [list(Stream(learner.maker, recipe, 2, process=n, processes=2)) for n in range(2)]
+    parts = [list(Stream(learner.source, recipe, 2, process=n, processes=2)) for n in range(2)]
     assert [len(part) for part in parts] == [2, 2]
     for turn in range(2):
         for process in range(2):
-            wanted = batch_of(learner.maker.make([(2 + turn) * 2 + process]), 4)
+            wanted = batch_of(learner.source.maker.make([(2 + turn) * 2 + process]), 4)
             assert (parts[process][turn]["truth"] == wanted["truth"]).all()
 
 
@@ -250,7 +257,7 @@ def test_the_symmetry_term_is_learned_from_and_no_part_of_the_state(recipe, monk
     with_term = replace(recipe, alpha=1.0, steps=2)
     assert with_term.name == "runet-sym"
     learner, _ = make_learner(with_term)
-    batch = batch_of(learner.maker.make([0]), 4)
+    batch = batch_of(learner.source.maker.make([0]), 4)
     learner.trainer = SimpleNamespace(global_step=0)
     with torch.no_grad():
         terms = learner.losses(batch, learner.network(batch["seen"]))
@@ -264,7 +271,7 @@ def test_the_symmetry_term_is_learned_from_and_no_part_of_the_state(recipe, monk
 def test_cross_entropy_is_added_where_it_is_wanted(recipe):
     learner, _ = make_learner(replace(recipe, cross_entropy=0.5))
     learner.trainer = SimpleNamespace(global_step=0)
-    batch = batch_of(learner.maker.make([0]), 4)
+    batch = batch_of(learner.source.maker.make([0]), 4)
     with torch.no_grad():
         terms = learner.losses(batch, learner.network(batch["seen"]))
     assert float(terms["loss"]) == pytest.approx(float(terms["overlap"] + 0.5 * terms["cross_entropy"]), rel=1e-5)
@@ -274,7 +281,7 @@ def test_a_network_learns(recipe):
     learner, _ = make_learner(recipe)
     learner.trainer = SimpleNamespace(global_step=0)
     optimiser = torch.optim.AdamW(learner.network.parameters(), lr=3e-3)
-    batch = batch_of(learner.maker.make([0]), 4)
+    batch = batch_of(learner.source.maker.make([0]), 4)
     found = []
     for _ in range(25):
         loss = learner.losses(batch, learner.network(batch["seen"]))["loss"]
@@ -330,8 +337,8 @@ def test_two_processes_learn_together(tmp_path):
     start = tmp_path / "start.py"
     start.write_text(
         "from types import SimpleNamespace\n"
-        "from calvaria.training import reconstruction\n"
-        "reconstruction.load_split = lambda: SimpleNamespace(train=['train-0', 'train-1'], validation=['train-2'])\n"
+        "from calvaria.training import sketches\n"
+        "sketches.load_split = lambda: SimpleNamespace(train=['train-0', 'train-1'], validation=['train-2'])\n"
         "from calvaria.cli import main\n"
         "main()\n"
     )

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -124,7 +125,7 @@ def train_all(
     """Train every network with every weight of the symmetry term, each as if it were alone; goes on where it stopped.
 
     Args:
-        base: what all have in common.
+        base: what all have in common; with sketches of the shape prior, every network is trained with them as well.
         networks: by name.
         alphas: weights of the symmetry term.
         tell: takes a line now and then.
@@ -137,8 +138,8 @@ def train_all(
 
     models = []
     for network in networks:
-        for alpha in alphas:
-            recipe = replace(base, network=network, alpha=alpha)
+        for prior, alpha in product(dict.fromkeys((None, base.prior)), alphas):
+            recipe = replace(base, network=network, alpha=alpha, prior=prior)
             recipe = replace(recipe, output=base.output.parent / f"{recipe.name}.safetensors")
             began = time.monotonic()
             info = train(recipe, partial(_named, tell, recipe.name), device=device)

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from calvaria.errors import InputError
 from calvaria.models import find, load_arrays
+from calvaria.models.registry import SHAPE_PRIOR
 from calvaria.reconstruction.network import KIND, NetworkEngine, NetworkSpec, load_run
 from calvaria.reconstruction.shape_model import ShapeModel
 from calvaria.reconstruction.shape_prior import ShapePrior
@@ -34,5 +35,6 @@ def load_engine(name: str, device: str = "auto") -> Engine:
         return ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays))
     if info.kind == KIND:
         spec = NetworkSpec.of(info)
-        return NetworkEngine(spec, load_run(info, spec, device), load_template())
+        prior = load_engine(SHAPE_PRIOR, "cpu") if spec.channels > 1 else None
+        return NetworkEngine(spec, load_run(info, spec, device), load_template(), prior)
     raise InputError(f"the model {name!r} is of kind {info.kind!r}, which this version cannot run")

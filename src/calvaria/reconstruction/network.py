@@ -18,7 +18,9 @@ from calvaria.models import ModelInfo, load_arrays
 from calvaria.models.registry import load_about
 from calvaria.models.runtime import Run, has_openvino, run_in_openvino
 from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.soft import SoftField
+from calvaria.reconstruction.repose import missing_share
+from calvaria.reconstruction.soft import Engine, SoftField
+from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.template import Template
 from calvaria.volume.components import label
 from calvaria.volume.gather import trilinear_at
@@ -81,30 +83,38 @@ class NetworkEngine:
         spec: what it is.
         run: the network itself.
         template: the mean skull that poses are registered to.
+        prior: sketches what a network of two channels is shown beside the bone.
     """
 
     calibrated = False
 
-    def __init__(self, spec: NetworkSpec, run: Run, template: Template) -> None:
+    def __init__(self, spec: NetworkSpec, run: Run, template: Template, prior: Engine | None = None) -> None:
         self.spec, self.template = spec, template
-        self._run = run
+        self._run, self._prior = run, prior
 
     def prepare(self) -> None:
-        """Nothing: the network is loaded with the engine."""
+        """The prior's part, if there is one; the network is loaded with the engine."""
+        if self._prior is not None:
+            self._prior.prepare()
 
     def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
-        """The completion itself: a network is as quick as a sketch."""
-        return self.complete(field)
+        """The prior's sketch, which the network then completes; or its own completion, as quick as a sketch."""
+        return self.complete(field) if self._prior is None else self._prior.sketch(field, before)
 
     def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
         """Complete a skull."""
         from scipy.special import expit
 
-        seen = bone_on(self.spec.grid, field)
-        both = np.stack([seen, seen[::-1]])[:, None]  # (2, 1, X, Y, Z)
-        one, other = (expit(self._run(np.ascontiguousarray(x[None])))[0, 0] for x in both)
-        missing = without_crumbs((one + other[::-1]) / 2, self.spec.grid)
-        return soft_field(missing, seen, self.spec.grid, field)
+        grid = self.spec.grid
+        seen = bone_on(grid, field)
+        channels = [seen]
+        if self._prior is not None:
+            sketch = self._prior.sketch(field, self._prior.sketch(field)) if sketch is None else sketch
+            channels.append(sketch_on(grid, field, sketch))
+        x = np.stack(channels)[None]  # (1, C, X, Y, Z)
+        one, other = (expit(self._run(np.ascontiguousarray(way)))[0, 0] for way in (x, x[:, :, ::-1]))
+        missing = without_crumbs((one + other[::-1]) / 2, grid)
+        return soft_field(missing, seen, grid, field)
 
 
 def bone_on(grid: Grid, field: BoxField) -> F32:
@@ -114,20 +124,30 @@ def bone_on(grid: Grid, field: BoxField) -> F32:
         grid: in canonical mm.
         field: the skull in the scaled box.
     """
-    parts = max(1, round(grid.spacing_mm[0] / FINE_MM))
-    fine = _finer(grid, parts)
-    distance: F32 = np.where(field.known, field.distance_mm, np.float32(AIR_MM)).astype(np.float32)
-    bone = _read(distance, field, fine) < 0
+    fine, parts = _finer(grid)
     i, j, k = grid.shape
-    seen: F32 = bone.reshape(i, parts, j, parts, k, parts).mean(axis=(1, 3, 5), dtype=np.float32)
+    seen: F32 = _bone(fine, field).reshape(i, parts, j, parts, k, parts).mean(axis=(1, 3, 5), dtype=np.float32)
     return seen
 
 
-def _finer(grid: Grid, parts: int) -> Grid:
-    """The grid with each voxel divided into ``parts``^3."""
+def sketch_on(grid: Grid, field: BoxField, sketch: SoftField) -> F32:
+    """How much of each voxel of a network's grid a sketch holds for missing bone."""
+    fine, parts = _finer(grid)
+    frame = CanonicalFrame(np.eye(4), np.array(field.scale), 0.0, ())  # the box in canonical mm
+    return missing_share(sketch, frame, _bone(fine, field), fine, parts)
+
+
+def _bone(grid: Grid, field: BoxField) -> NDArray[np.bool_]:
+    distance: F32 = np.where(field.known, field.distance_mm, np.float32(AIR_MM)).astype(np.float32)
+    return _read(distance, field, grid) < 0
+
+
+def _finer(grid: Grid) -> tuple[Grid, int]:
+    """The grid with voxels of about `FINE_MM`, and how many of them lie along an edge of the grid's own."""
+    parts = max(1, round(grid.spacing_mm[0] / FINE_MM))
     i, j, k = (n * parts for n in grid.shape)
     first = grid.to_world([(1 / parts - 1) / 2] * 3)
-    return Grid.isotropic((i, j, k), grid.spacing_mm[0] / parts, first)
+    return Grid.isotropic((i, j, k), grid.spacing_mm[0] / parts, first), parts
 
 
 def _read(values: F32, field: BoxField, grid: Grid) -> F32:

@@ -22,9 +22,12 @@ from calvaria.reconstruction.box import (
 from calvaria.reconstruction.soft import Engine, SoftField
 from calvaria.skull.canonical import CanonicalFrame, coarse_bone, relocate
 from calvaria.volume.gather import trilinear_at
+from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen
 from calvaria.volume.sampler import known_mask
 from calvaria.volume.volume import Volume
+
+F32 = NDArray[np.float32]
 
 SETTLED_MM = 1.5
 """A pose that moves the skull by less is not looked for again."""
@@ -79,6 +82,26 @@ def filled(bone: Volume, frame: CanonicalFrame, sketch: SoftField) -> Volume:
     # A voxel's share of bone, from how far its centre lies within the surface.
     share = np.clip(0.5 - distance_mm / float(np.mean(bone.grid.spacing_mm)), 0.0, 1.0)
     return bone.with_data(np.maximum(bone.data, share.reshape(bone.shape)))
+
+
+def missing_share(sketch: SoftField, frame: CanonicalFrame, bone: NDArray[np.bool_], grid: Grid, parts: int) -> F32:
+    """How much of each block of voxels a sketch holds for missing bone.
+
+    Args:
+        sketch: the completion.
+        frame: its frame, in the world of ``grid``.
+        bone: (I, J, K) what is there.
+        grid: of ``bone``.
+        parts: voxels along an edge of a block; divides all counts.
+
+    Returns:
+        (I / parts, J / parts, K / parts) float32, 0 to 1.
+    """
+    distance_mm = _at(sketch.distance_mm, sketch.region, grid.centres_mm().reshape(-1, 3), frame)
+    missing = (distance_mm.reshape(grid.shape) < 0) & ~bone
+    i, j, k = (n // parts for n in grid.shape)
+    share: F32 = missing.reshape(i, parts, j, parts, k, parts).mean(axis=(1, 3, 5), dtype=np.float32)
+    return share
 
 
 def displacement_mm(before: CanonicalFrame, after: CanonicalFrame) -> float:

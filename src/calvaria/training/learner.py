@@ -7,7 +7,7 @@ after step 300 sees what an uninterrupted one would have seen.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -21,6 +21,7 @@ from calvaria.data.device.cases import CaseMaker, Cases
 from calvaria.errors import InputError
 from calvaria.reconstruction.zoo import make_network
 from calvaria.training.objectives import SymmetryTerm, cross_entropy, overlap_loss
+from calvaria.training.sketches import TRAIN, Sketches
 from calvaria.volume.grid import Grid
 
 if TYPE_CHECKING:
@@ -43,10 +44,43 @@ class Batch(dict[str, Tensor]):
         return Batch({name: volume.to(device) for name, volume in self.items()})
 
 
-def batch_of(cases: Cases, coarsen: int) -> Batch:
-    """Cases on the training grid: how much of each of its voxels is bone, missing bone, and known."""
+def batch_of(cases: Cases, coarsen: int, prior: Tensor | None = None) -> Batch:
+    """Cases on the training grid: how much of each of its voxels is bone, missing bone, and known.
+
+    Args:
+        cases: on the cache's grid.
+        coarsen: cache voxels along a training voxel.
+        prior: (B, 1, X, Y, Z) what the shape prior holds for missing, on the training grid: the second channel.
+    """
     parts = {"seen": cases.shown, "truth": cases.patch, "weight": cases.weight}
-    return Batch({name: functional.avg_pool3d(volume, coarsen) for name, volume in parts.items()})
+    batch = Batch({name: functional.avg_pool3d(volume, coarsen) for name, volume in parts.items()})
+    if prior is not None:
+        batch["seen"] = torch.cat([batch["seen"], prior.to(cases.shown)], dim=1)
+    return batch
+
+
+class Source:
+    """Where the training cases come from: made anew each, or, with sketches, the same ones again and again.
+
+    Args:
+        maker: makes the cases.
+        recipe: how they are laid onto the training grid.
+        sketches: what the shape prior makes of them; None: nothing is shown of it.
+    """
+
+    def __init__(self, maker: CaseMaker, recipe: Recipe, sketches: Sketches | None = None) -> None:
+        self.maker, self.recipe, self.sketches = maker, recipe, sketches
+        self.device = maker.device
+
+    def make(self, numbers: Sequence[int]) -> Batch:
+        """The batch of some case numbers; a case that comes again is mirrored every other time."""
+        if self.sketches is None:
+            return batch_of(self.maker.make(numbers), self.recipe.coarsen)
+        count = self.sketches.count
+        prior = torch.stack([self.sketches.read(TRAIN, number) for number in numbers])[:, None]
+        batch = batch_of(self.maker.make([number % count for number in numbers]), self.recipe.coarsen, prior)
+        mirrored = torch.tensor([number // count % 2 == 1 for number in numbers])[:, None, None, None, None]
+        return Batch({name: torch.where(mirrored, v.flip(2), v) for name, v in batch.items()})
 
 
 class Stream(IterableDataset[Batch]):
@@ -55,20 +89,19 @@ class Stream(IterableDataset[Batch]):
     It tells no length: Lightning, going on in the middle of an epoch, would count the batches before as well.
 
     Args:
-        maker: makes the cases.
-        recipe: how many there are in a batch, how many batches, on which grid.
+        source: makes the batches.
+        recipe: how many cases there are in a batch, and how many batches.
         first: the number of the first batch.
         process: which process this is.
         processes: how many there are.
     """
 
-    def __init__(self, maker: CaseMaker, recipe: Recipe, first: int, *, process: int = 0, processes: int = 1) -> None:
-        self.maker, self.recipe = maker, recipe
+    def __init__(self, source: Source, recipe: Recipe, first: int, *, process: int = 0, processes: int = 1) -> None:
+        self.source, self.recipe = source, recipe
         self.first, self.every, self.count = first * processes + process, processes, max(0, recipe.steps - first)
 
     def __iter__(self) -> Iterator[Batch]:
-        for cases in batches(self.maker, self.recipe.batch, self.count, first=self.first, every=self.every):
-            yield batch_of(cases, self.recipe.coarsen)
+        yield from batches(self.source, self.recipe.batch, self.count, first=self.first, every=self.every)
 
 
 class Learner(pl.LightningModule):
@@ -77,19 +110,19 @@ class Learner(pl.LightningModule):
     Args:
         recipe: what is made.
         grid: the training grid.
-        train: makes the training cases.
+        source: of the training cases.
         watched: the validation cases, always the same.
         symmetry: the further term of the loss; needed where alpha is above 0.
     """
 
     def __init__(
-        self, recipe: Recipe, grid: Grid, train: CaseMaker, watched: list[Batch], symmetry: SymmetryTerm | None
+        self, recipe: Recipe, grid: Grid, source: Source, watched: list[Batch], symmetry: SymmetryTerm | None
     ) -> None:
         super().__init__()
-        self.recipe, self.grid, self.maker, self.watched = recipe, grid, train, watched
+        self.recipe, self.grid, self.source, self.watched = recipe, grid, source, watched
         self.looked_at: list[Tensor] = []
         torch.manual_seed(recipe.seed)
-        self.network = make_network(recipe.network, grid.shape, size=recipe.size, channels=1)
+        self.network = make_network(recipe.network, grid.shape, size=recipe.size, channels=recipe.channels)
         self._symmetry = [symmetry]  # in a list: it is frozen, and no part of the state
 
     def losses(self, batch: Batch, logits: Tensor) -> dict[str, Tensor]:
@@ -146,7 +179,7 @@ class Learner(pl.LightningModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the next step on."""
         here, of = self.trainer.global_rank, self.trainer.world_size
-        stream = Stream(self.maker, self.recipe, self.trainer.global_step, process=here, processes=of)
+        stream = Stream(self.source, self.recipe, self.trainer.global_step, process=here, processes=of)
         return DataLoader(stream, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -22,10 +22,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from calvaria.data.cache import SkullCache
-from calvaria.data.device.cases import CaseMaker, CaseSettings
+from calvaria.data.device.cases import CaseSettings
 from calvaria.data.device.deformation import coarser
-from calvaria.data.device.draw import NOTHING
-from calvaria.data.split import load_split
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.models import ModelInfo, register
 from calvaria.models.registry import LICENCE
@@ -33,15 +31,13 @@ from calvaria.models.runtime import convert, has_openvino
 from calvaria.reconstruction.network import KIND
 from calvaria.reconstruction.zoo import make_network
 from calvaria.training.objectives import WINDOWS, SymmetryTerm
+from calvaria.training.sketches import LOOK, TRAIN, Sketches, SketchRecipe, case_maker
 from calvaria.volume.grid import Grid
 
 if TYPE_CHECKING:
     from calvaria.training.learner import Batch, Learner
 
 Note = Callable[[str], None]
-
-LOOK_SEED = 1_000_003
-"""Of the validation cases; training cases never use it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +53,8 @@ class Recipe:
         coarsen: voxels of the cache along an edge of a training voxel: 2 is 3.2 mm of a coarse cache, for a CPU.
         alpha: weight of the symmetry term; 0 for none (eq. 2; the paper's is 1).
         alpha_rise: steps over which it rises from 0; 0: it is there from the first.
+        prior: a file of the shape prior's sketches of these cases (:mod:`calvaria.training.sketches`): the network is
+            shown them as a second channel; None: bone alone.
         window: where symmetry is asked for, see :mod:`calvaria.training.objectives`.
         symmetry: name or file of the symmetry network.
         cross_entropy: weight of that term.
@@ -87,6 +85,7 @@ class Recipe:
     coarsen: int = 2
     alpha: float = 0.0
     alpha_rise: int = 0
+    prior: Path | None = None
     window: str = "calvaria"
     symmetry: str = "symmetry-vit"
     cross_entropy: float = 0.0
@@ -124,12 +123,19 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """Of the model, and of its files: such as "runet-sym"."""
-        return self.network.rpartition(".")[2].lower() + ("-sym" if self.alpha else "")
+        """Of the model, and of its files: such as "runet-prior-sym"."""
+        parts = [self.network.rpartition(".")[2].lower(), "prior" if self.prior else "", "sym" if self.alpha else ""]
+        return "-".join(filter(None, parts))
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input."""
+        return 1 if self.prior is None else 2
 
     def key(self) -> str:
         """Hash of all that decides what is learned: a state of another recipe is not gone on from."""
-        told = {k: v for k, v in asdict(self).items() if k not in ("cache", "work", "output")}
+        told = {k: v for k, v in asdict(self).items() if k not in ("cache", "work", "output", "prior")}
+        told["prior"] = self.prior is not None
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
@@ -142,39 +148,50 @@ def make_learner(recipe: Recipe) -> tuple[Learner, Grid]:
         MissingExtraError: Lightning is not installed.
     """
     try:
-        from calvaria.training.learner import Learner
+        from calvaria.training.learner import Learner, Source
     except ImportError as error:
         if (error.name or "").split(".")[0] != "lightning":
             raise
         raise MissingExtraError(
             "reconstruction networks are trained with Lightning: pip install 'calvaria[train]'"
         ) from None
-    cache, split = SkullCache(recipe.cache), load_split()
+    cache = SkullCache(recipe.cache)
     if any(n % recipe.coarsen for n in cache.grid.shape):
         raise InputError(f"coarsen: the cache's {cache.grid.shape} voxels do not divide by {recipe.coarsen}")
     grid = coarser(cache.grid, recipe.coarsen)
-    train, watched = (
-        [entry.id for entry in cache.entries if entry.id in set(side)] for side in (split.train, split.validation)
-    )
-    maker = CaseMaker(cache, train, recipe.cases, seed=recipe.seed)
+    sketches = None if recipe.prior is None else _sketches(recipe, recipe.prior, grid)
+    maker = case_maker(cache, recipe.cases, TRAIN, recipe.seed)
     term = None
     if recipe.alpha:
         from calvaria.symmetry.runner import load_module
 
         term = SymmetryTerm(load_module(recipe.symmetry), grid, recipe.window)
-    return Learner(recipe, grid, maker, _watched(recipe, cache, watched), term), grid
+    return Learner(recipe, grid, Source(maker, recipe, sketches), _watched(recipe, cache, sketches), term), grid
 
 
-def _watched(recipe: Recipe, cache: SkullCache, ids: list[str]) -> list[Batch]:
+def _sketches(recipe: Recipe, path: Path, grid: Grid) -> Sketches:
+    """The file of sketches, if it is of this training's cases."""
+    sketches = Sketches(path)
+    wanted = SketchRecipe(recipe.cache, path, path, coarsen=recipe.coarsen, cases=recipe.cases, seed=recipe.seed)
+    if sketches.key != wanted.key() or sketches.shape != grid.shape:
+        raise InputError(f"{path.name}: sketches of other cases (another seed, coarsen or recipe); make them anew")
+    if sketches.look_cases < recipe.look_cases:
+        raise InputError(
+            f"{path.name}: {sketches.look_cases} validation cases; the recipe looks at {recipe.look_cases}"
+        )
+    return sketches
+
+
+def _watched(recipe: Recipe, cache: SkullCache, sketches: Sketches | None) -> list[Batch]:
     """The validation cases: the training's kinds of defects, heads and scans as they are."""
     from calvaria.training.learner import batch_of
 
-    complete = [entry.id for entry in cache.entries if entry.id in set(ids) and entry.complete]
-    settings = CaseSettings(
-        recipe.cases.kinds, rim_chance=0.0, blend_chance=0.0, augmentation=NOTHING, unlabelled_share=0.0
-    )
-    maker = CaseMaker(cache, complete, settings, seed=LOOK_SEED)
-    return [batch_of(maker.make([number]), recipe.coarsen) for number in range(recipe.look_cases)]
+    maker = case_maker(cache, recipe.cases, LOOK, recipe.seed)
+    batches = []
+    for number in range(recipe.look_cases):
+        prior = None if sketches is None else sketches.read(LOOK, number)[None, None]
+        batches.append(batch_of(maker.make([number]), recipe.coarsen, prior))
+    return batches
 
 
 def build(
@@ -291,13 +308,13 @@ def _write(recipe: Recipe, grid: Grid, best: Path, dsc: float) -> ModelInfo:
     from safetensors.torch import save_file
 
     state = torch.load(best, weights_only=True, map_location="cpu")
-    network = make_network(recipe.network, grid.shape, size=recipe.size)
+    network = make_network(recipe.network, grid.shape, size=recipe.size, channels=recipe.channels)
     network.load_state_dict({k.removeprefix("network."): v for k, v in state["state_dict"].items()})
     weights = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
     about = {
         "network": recipe.network,
         "size": recipe.size,
-        "channels": 1,
+        "channels": recipe.channels,
         "shape": list(grid.shape),
         "affine": grid.affine.tolist(),
         "recipe": recipe.key(),
@@ -306,7 +323,7 @@ def _write(recipe: Recipe, grid: Grid, best: Path, dsc: float) -> ModelInfo:
     recipe.output.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, recipe.output, metadata={"calvaria": json.dumps(about, sort_keys=True)})
     recipe.output.with_suffix(".md").write_text(_card(recipe, grid, about, weights, dsc), encoding="utf-8")
-    others = convert(network, torch.zeros(1, 1, *grid.shape), recipe.output) if has_openvino() else ()
+    others = convert(network, torch.zeros(1, recipe.channels, *grid.shape), recipe.output) if has_openvino() else ()
     return register(recipe.output, recipe.name, KIND, LICENCE, others)
 
 
@@ -317,12 +334,13 @@ def _card(recipe: Recipe, grid: Grid, about: dict[str, Any], weights: dict[str, 
         if recipe.alpha
         else "no symmetry term"
     )
+    further = ", and how much the shape prior holds for missing bone" if recipe.prior else ""
     return f"""# {recipe.name}
 
 Gives the missing bone of a skull in the canonical frame: {recipe.network}, size {recipe.size}, {count:,} parameters.
 
-- Input: {" x ".join(map(str, grid.shape))} voxels of {grid.spacing_mm[0]:.1f} mm, how much of each is bone. Output:
-  logits of missing bone.
+- Input: {" x ".join(map(str, grid.shape))} voxels of {grid.spacing_mm[0]:.1f} mm, how much of each is bone{further}.
+  Output: logits of missing bone.
 - Trained on synthetic and official defects of the training persons of the split of AutoImplant 2020 (SkullFix).
   {recipe.steps} steps of {recipe.batch} cases; soft Dice loss, {symmetric}.
 - Weights: the average at step {about["step"]}, the best of the looks at {recipe.look_cases} validation cases: mean DSC

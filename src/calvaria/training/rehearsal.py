@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from calvaria.training.learner import Learner, batch_of
+from calvaria.training.learner import Learner
 from calvaria.training.reconstruction import Recipe, make_learner
 
 STEPS = 3
@@ -79,8 +79,7 @@ def rehearse(recipe: Recipe, device: str = "cpu") -> Rehearsal:
     case_s = step_s = 0.0
     for number in range(STEPS + 1):
         began = time.perf_counter()
-        cases = learner.maker.make(range(number * recipe.batch, (number + 1) * recipe.batch))
-        batch = batch_of(cases, recipe.coarsen).to(device)
+        batch = learner.source.make(range(number * recipe.batch, (number + 1) * recipe.batch)).to(device)
         made = time.perf_counter()
         with torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bf16-mixed"):
             loss = learner.losses(batch, learner.network(batch["seen"]))["loss"]

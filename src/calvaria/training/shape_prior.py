@@ -254,8 +254,8 @@ def _model(cases: Sequence[SkullCase], work: Path, unlabelled: str = "none") -> 
     loaded = [_example_field(work, case, unlabelled) for case in cases]
     fields = [field for field in loaded if field is not None]
     examples = np.stack([example(field) for field in fields])
-    known = np.stack([_coarse(field.known.astype(np.float32)) > 0.99 for field in fields])
-    depth = np.median([_coarse(bone_depth(field.distance_mm, FINE_MM)) for field in fields], axis=0)
+    known = np.stack([coarse_field(field.known.astype(np.float32)) > 0.99 for field in fields])
+    depth = np.median([coarse_field(bone_depth(field.distance_mm, FINE_MM)) for field in fields], axis=0)
     depth = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
     return fit_modes(impute(examples, known), SPACING_MM, depth_half=depth)
 
@@ -289,10 +289,11 @@ def example(field: BoxField) -> F32:
     from scipy import ndimage
 
     distance = np.clip(field.distance_mm, -TRUNCATION_MM, TRUNCATION_MM)
-    return _coarse(ndimage.gaussian_filter(distance, 0.3 * SPACING_MM / FINE_MM, truncate=3))
+    return coarse_field(ndimage.gaussian_filter(distance, 0.3 * SPACING_MM / FINE_MM, truncate=3))
 
 
-def _coarse(values: F32) -> F32:
+def coarse_field(values: F32) -> F32:
+    """A field of the common box on the model's grid, trilinear."""
     from scipy import ndimage
 
     fine, coarse = box_grid(), box_grid(SPACING_MM)

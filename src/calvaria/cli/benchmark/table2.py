@@ -34,6 +34,10 @@ def table2(
     batch: Annotated[int, typer.Option(metavar="N", help="Cases a step.")] = 2,
     coarsen: Annotated[int, typer.Option(metavar="N", help="Cache voxels along a training voxel.")] = 2,
     alpha: Annotated[float, typer.Option(metavar="A", help="Weight of the symmetry loss in the second run.")] = 1.0,
+    prior: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Train each with the shape prior's sketches too, from train sketches."),
+    ] = None,
     window: Annotated[str, typer.Option(metavar="WINDOW", help="skull, calvaria or patch.")] = "calvaria",
     work: Annotated[Path, typer.Option(metavar="FOLDER", help="For states and weights.")] = Path("calvaria-work"),
     side: Annotated[str, typer.Option(metavar="SIDE", help="Whose skulls are completed: validation or test.")] = "test",
@@ -61,7 +65,9 @@ def table2(
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     tasks = tasks_of(data, side, tuple(kind or BENCHMARK_KINDS), limit)
     weights = work / "weights" / "runet.safetensors"  # each network's own name takes its place
-    base = Recipe(cache, work, weights, size=size, steps=steps, batch=batch, coarsen=coarsen, window=window)
+    base = Recipe(
+        cache, work, weights, size=size, steps=steps, batch=batch, coarsen=coarsen, window=window, prior=prior
+    )
     found = networks.train_all(base, network or list(ZOO), (0.0, alpha), screen.say, device=device_of(device))
     prior = networks.Model(networks.PRIOR, find(networks.PRIOR).sha256[:12], networks.PRIOR)
     rows = networks.run(tasks, [prior, *found], output, jobs=jobs, tell=screen.say)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from calvaria.cli.train import reconstruction, shape_prior, symmetry
+from calvaria.cli.train import reconstruction, shape_prior, sketches, symmetry
 
 EXAMPLES = """\b
 Examples:
@@ -19,6 +19,7 @@ Examples:
 app = typer.Typer(help="Make weights from skulls.", epilog=EXAMPLES, no_args_is_help=True, rich_markup_mode=None)
 app.command("shape-prior", epilog=shape_prior.EXAMPLES)(shape_prior.shape_prior)
 app.command("symmetry", epilog=symmetry.EXAMPLES)(symmetry.symmetry)
+app.command("sketches", epilog=sketches.EXAMPLES)(sketches.sketches)
 app.command("reconstruction", epilog=reconstruction.EXAMPLES)(reconstruction.reconstruction)
 
 

@@ -43,6 +43,10 @@ def reconstruction(
     alpha_rise: Annotated[
         int | None, typer.Option(metavar="N", help="Steps over which that weight rises from 0.")
     ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Show it the shape prior's sketches too, from `calvaria train sketches`."),
+    ] = None,
     window: Annotated[
         str | None, typer.Option(metavar="WINDOW", help="Where symmetry is asked for: skull, calvaria or patch.")
     ] = None,
@@ -87,6 +91,7 @@ def reconstruction(
     given = {
         "coarsen": coarsen,
         "alpha_rise": alpha_rise,
+        "prior": prior,
         "window": window,
         "symmetry": symmetry,
         "cross_entropy": cross_entropy,

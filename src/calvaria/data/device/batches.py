@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
 from queue import Empty, Full, Queue
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from calvaria.data.device.cases import CaseMaker, Cases
+from calvaria.data.device.cases import CaseMaker
 from calvaria.errors import InputError
+
+Made_co = TypeVar("Made_co", covariant=True)
+"""What a maker makes."""
 
 POLL_S = 0.1
 """How often a waiting thread looks whether the other side is still there."""
 
 
+class Maker(Protocol[Made_co]):
+    """Makes what is learned from: a `CaseMaker`, or something around one."""
+
+    device: torch.device
+
+    def make(self, numbers: Sequence[int]) -> Made_co:
+        """A batch of some cases: a dataclass or a dict of tensors on the device."""
+
+
 def batches(
-    maker: CaseMaker, size: int, count: int, *, first: int = 0, every: int = 1, ahead: int = 2
-) -> Iterator[Cases]:
+    maker: Maker[Made_co], size: int, count: int, *, first: int = 0, every: int = 1, ahead: int = 2
+) -> Iterator[Made_co]:
     """Batches of cases, made by a thread while the step before them is still running.
 
     On a GPU they are made on a stream of their own, so that a step does not queue behind them. Breaking off the
@@ -47,7 +58,7 @@ def batches(
             f"and {every}"
         )
     numbers = range(first, first + count * every, every)
-    ready: Queue[_Made | BaseException] = Queue(ahead)
+    ready: Queue[_Ready[Made_co] | BaseException] = Queue(ahead)
     stop = threading.Event()
     thread = threading.Thread(target=_fill, args=(maker, size, numbers, ready, stop), daemon=True)
     thread.start()
@@ -62,35 +73,39 @@ def batches(
         thread.join()
 
 
-class _Made:
+class _Ready(Generic[Made_co]):
     """A batch, and the point on its stream after which it is there."""
 
-    def __init__(self, cases: Cases) -> None:
-        self.cases = cases
-        self.event = torch.cuda.current_stream().record_event() if cases.shown.is_cuda else None
+    def __init__(self, batch: Made_co, device: torch.device) -> None:
+        self.batch = batch
+        self.event = torch.cuda.current_stream().record_event() if device.type == "cuda" else None
 
-    def here(self) -> Cases:
+    def here(self) -> Made_co:
         """The batch, for the stream that asks."""
         if self.event is not None:
             stream = torch.cuda.current_stream()
             stream.wait_event(self.event)
-            for name in (one.name for one in fields(self.cases)):
-                value = getattr(self.cases, name)
+            values = self.batch.values() if isinstance(self.batch, dict) else vars(self.batch).values()
+            for value in values:
                 if isinstance(value, Tensor):
                     value.record_stream(stream)
-        return self.cases
+        return self.batch
 
 
 def _fill(
-    maker: CaseMaker, size: int, numbers: range, ready: Queue[_Made | BaseException], stop: threading.Event
+    maker: Maker[Made_co],
+    size: int,
+    numbers: range,
+    ready: Queue[_Ready[Made_co] | BaseException],
+    stop: threading.Event,
 ) -> None:
     """What the thread does."""
     stream = torch.cuda.Stream(maker.device) if maker.device.type == "cuda" else None  # type: ignore[no-untyped-call]
     for number in numbers:
-        made: _Made | BaseException
+        made: _Ready[Made_co] | BaseException
         try:
             with torch.cuda.stream(stream):  # None: nothing changes
-                made = _Made(maker.make(range(number * size, (number + 1) * size)))
+                made = _Ready(maker.make(range(number * size, (number + 1) * size)), maker.device)
         except BaseException as error:  # handed over: it is raised where the batch is asked for
             made = error
         while not stop.is_set():
@@ -103,7 +118,7 @@ def _fill(
             return
 
 
-def _next(ready: Queue[_Made | BaseException], thread: threading.Thread) -> _Made | BaseException:
+def _next(ready: Queue[_Ready[Made_co] | BaseException], thread: threading.Thread) -> _Ready[Made_co] | BaseException:
     while True:
         try:
             return ready.get(timeout=POLL_S)

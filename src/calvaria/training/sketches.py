@@ -1,0 +1,319 @@
+"""What the shape prior makes of training cases: the further channel that a network can be given (``--prior``).
+
+A network that is shown the prior's completion in training must be shown one as good as it will get later, on people
+whom the prior has not seen. So the training persons are dealt into folds, and each case is sketched by a prior that was
+fitted to the other folds; validation cases are sketched by the prior that ships, which knows training persons only.
+
+A sketch takes seconds, a training step less: the first so many cases of a training are sketched once and kept in a
+file, and shown over and over, mirrored or not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calvaria.data.cache import FILLING, SkullCache
+from calvaria.data.device.cases import CaseMaker, CaseSettings
+from calvaria.data.device.deformation import coarser
+from calvaria.data.device.draw import NOTHING
+from calvaria.data.split import load_split
+from calvaria.errors import FormatError, InputError
+from calvaria.reconstruction.box import to_box
+from calvaria.reconstruction.engines import load_engine
+from calvaria.reconstruction.repose import missing_share, settle
+from calvaria.reconstruction.shape_model import SPACING_MM, bone_depth, fit_modes
+from calvaria.reconstruction.shape_prior import ShapePrior
+from calvaria.skull.canonical import SPACING_MM as FINE_MM
+from calvaria.skull.canonical import locate
+from calvaria.skull.template import load_template
+from calvaria.training.shape_prior import FEWEST, coarse_field, example
+from calvaria.volume.volume import Volume, bounding_box
+
+U8 = NDArray[np.uint8]
+Note = Callable[[str], None]
+
+FORMAT = "calvaria-sketches-1"
+
+LOOK_SEED = 1_000_003
+"""Of the validation cases; training cases never use it."""
+
+FIELDS = ("example", "depth")
+"""What a training person's skull gives to a prior, in hundredths of a mm."""
+
+TRAIN, LOOK = "train", "look"
+"""The two rows of cases: those that are learned from, and those that are watched."""
+
+
+@dataclass(frozen=True)
+class SketchRecipe:
+    """What sketches are made of.
+
+    Args:
+        cache: the training cache.
+        work: folder for what may be resumed.
+        output: the file to write.
+        count: training cases.
+        look_cases: validation cases.
+        coarsen: cache voxels along a training voxel.
+        folds: of the training persons.
+        cases: what training cases are like.
+        seed: of everything that is drawn.
+        jobs: processes.
+
+    Raises:
+        InputError: a count below 1, or fewer than two folds.
+    """
+
+    cache: Path
+    work: Path
+    output: Path
+    count: int = 1000
+    look_cases: int = 20
+    coarsen: int = 2
+    folds: int = 4
+    cases: CaseSettings = field(default_factory=lambda: CaseSettings(blend_chance=0.0))
+    seed: int = 0
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.look_cases, self.coarsen, self.jobs) < 1 or self.folds < 2:
+            raise InputError("count, look_cases, coarsen and jobs are 1 or more, folds 2 or more")
+
+    def key(self) -> str:
+        """Hash of what decides which cases there are."""
+        told = {"cases": asdict(self.cases), "seed": self.seed, "coarsen": self.coarsen, "folds": self.folds}
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+class Sketches:
+    """A file of sketches, read whole.
+
+    Args:
+        path: that `build_sketches` wrote.
+
+    Raises:
+        InputError: there is no such file.
+        FormatError: it is another kind of file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        if not path.is_file():
+            raise InputError(
+                f"{path}: no such file; make it with: calvaria train sketches --cache CACHE -o {path.name}"
+            )
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = json.loads(file.metadata()["calvaria"])
+                if about["format"] != FORMAT:
+                    raise ValueError(f"layout {about['format']!r}, this version reads {FORMAT!r}")
+                self._packed: U8 = file.get_tensor("sketches")
+                self._start: NDArray[np.int64] = file.get_tensor("start")
+                self._box: NDArray[np.int16] = file.get_tensor("box")
+            self.key, self.count, self.look_cases = str(about["key"]), int(about["count"]), int(about["look_cases"])
+            i, j, k = about["shape"]
+            self.shape = (int(i), int(j), int(k))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{path.name}: no sketches of the shape prior ({error}); make them anew") from None
+
+    def read(self, side: str, number: int) -> Tensor:
+        """(X, Y, Z) float32: how much of each training voxel the prior holds for missing bone, of a case."""
+        row = number % self.count if side == TRAIN else self.count + number
+        a, b, c, d, e, f = (int(v) for v in self._box[row])
+        out = torch.zeros(self.shape)
+        if d > a:
+            packed = self._packed[self._start[row] : self._start[row + 1]].tobytes()
+            part = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(d - a, e - b, f - c)
+            out[a:d, b:e, c:f] = torch.from_numpy(part.astype(np.float32) / 255)
+        return out
+
+
+def build_sketches(recipe: SketchRecipe, note: Note) -> Path:
+    """Sketch the cases that are not there yet, and write all into one file.
+
+    Args:
+        recipe: which, and where to.
+        note: told a line now and then, with the time left.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: the cache holds nobody of the split's training persons, or no complete validation skull.
+    """
+    from safetensors.numpy import save_file
+
+    work = recipe.work / f"sketches-{recipe.key()}"
+    work.mkdir(parents=True, exist_ok=True)
+    cache = SkullCache(recipe.cache)
+    if any(n % recipe.coarsen for n in cache.grid.shape):
+        raise InputError(f"coarsen: the cache's {cache.grid.shape} voxels do not divide by {recipe.coarsen}")
+    _each([("field", row) for row in train_rows(cache)], recipe, work, note, "skulls in the common box")
+    tasks = [(TRAIN, n) for n in range(recipe.count)] + [(LOOK, n) for n in range(recipe.look_cases)]
+    _each(tasks, recipe, work, note, "cases sketched")
+    boxes, parts = [], []
+    for side, number in tasks:
+        found = np.load(work / f"{side}-{number}.npz")
+        boxes.append(found["box"])
+        parts.append(np.frombuffer(zlib.compress(found["part"].tobytes(), 6), np.uint8))
+    arrays: dict[str, NDArray[Any]] = {
+        "box": np.array(boxes, np.int16),
+        "start": np.cumsum([0, *map(len, parts)], dtype=np.int64),
+        "sketches": np.concatenate(parts),
+    }
+    shape = coarser(cache.grid, recipe.coarsen).shape
+    about = {"format": FORMAT, "key": recipe.key(), "count": recipe.count, "look_cases": recipe.look_cases}
+    recipe.output.parent.mkdir(parents=True, exist_ok=True)
+    part = recipe.output.with_name(recipe.output.name + ".part")
+    save_file(arrays, part, metadata={"calvaria": json.dumps({**about, "shape": shape})})
+    part.replace(recipe.output)
+    return recipe.output
+
+
+def train_rows(cache: SkullCache) -> list[int]:
+    """Rows of the training persons' skulls."""
+    return cache.index_of(load_split().train)
+
+
+def fold_of(person: str, folds: int) -> int:
+    """Which fold a person is in: the same in every run, whoever else is there."""
+    return int(hashlib.sha256(person.encode()).hexdigest(), 16) % folds
+
+
+def _each(tasks: Sequence[tuple[str, int]], recipe: SketchRecipe, work: Path, note: Note, what: str) -> None:
+    """Do the tasks whose file is not there."""
+    todo = [task for task in tasks if not (work / f"{task[0]}-{task[1]}.npz").exists()]
+    began = time.monotonic()
+    for count, _ in enumerate(_done(todo, recipe, work), 1):
+        if count % 20 == 0 or count == len(todo):
+            left = (time.monotonic() - began) / count * (len(todo) - count) / 60
+            note(f"{what}: {len(tasks) - len(todo) + count} of {len(tasks)}, {left:.0f} min left")
+
+
+def _done(todo: Sequence[tuple[str, int]], recipe: SketchRecipe, work: Path) -> Iterator[None]:
+    if recipe.jobs == 1 or len(todo) < 2:
+        sketcher = Sketcher(recipe, work)
+        for task in todo:
+            sketcher.do(*task)
+            yield
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(recipe.jobs, context, _begin, (recipe, work)) as pool:
+        yield from pool.map(_work, todo, chunksize=4)
+
+
+_SKETCHERS: list[Sketcher] = []
+"""The one of a worker process."""
+
+
+def _begin(recipe: SketchRecipe, work: Path) -> None:
+    torch.set_num_threads(1)
+    _SKETCHERS[:] = [Sketcher(recipe, work)]
+
+
+def _work(task: tuple[str, int]) -> None:
+    _SKETCHERS[0].do(*task)
+
+
+class Sketcher:
+    """Makes the files of the work folder, one a skull and one a case.
+
+    Args:
+        recipe: which.
+        work: the folder.
+    """
+
+    def __init__(self, recipe: SketchRecipe, work: Path) -> None:
+        self.recipe, self.work = recipe, work
+        self.cache = SkullCache(recipe.cache)
+        self._makers: dict[str, CaseMaker] = {}
+
+    def do(self, what: str, number: int) -> None:
+        """Make the file of a task."""
+        arrays = self._field(number) if what == "field" else self._sketch(what, number)
+        part = self.work / f"{what}-{number}.part.npz"
+        np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
+        part.replace(self.work / f"{what}-{number}.npz")
+
+    def _field(self, row: int) -> dict[str, NDArray[Any]]:
+        """A training person's skull as an example of the shape model; holes as the shipped prior fills them."""
+        bone = self.cache.bone(row)
+        if not self.cache.entries[row].complete:
+            bone |= self.cache.patch(row, FILLING)
+        skull = Volume(bone, self.cache.grid)
+        field = to_box(skull, locate(skull, load_template()))
+        found = (example(field), coarse_field(bone_depth(field.distance_mm, FINE_MM)))
+        return {name: np.round(100 * part).astype(np.int16) for name, part in zip(FIELDS, found, strict=True)}
+
+    def _sketch(self, side: str, number: int) -> dict[str, NDArray[Any]]:
+        """What the prior makes of a case: its share of the training voxels in which it holds bone for missing."""
+        cases = self.maker(side).make([number])
+        person = self.cache.entries[cases.rows[0]].person
+        prior = load_engine("shape-prior") if side == LOOK else self.prior(fold_of(person, self.recipe.folds))
+        skull = Volume(cases.shown[0, 0].numpy() > 0.5, self.cache.grid)
+        coarse = coarser(self.cache.grid, self.recipe.coarsen)
+        share = np.zeros(coarse.shape, np.float32)
+        if skull.data.any():
+            frame, _, sketch = settle(skull, locate(skull, prior.template), prior)
+            share = missing_share(sketch, frame, skull.mask, skull.grid, self.recipe.coarsen)
+        whole = np.round(share * 255).astype(np.uint8)
+        box = bounding_box(whole > 0) or (slice(0, 0),) * 3
+        corners = [part.start for part in box] + [part.stop for part in box]
+        return {"box": np.array(corners, np.int16), "part": whole[box]}
+
+    def maker(self, side: str) -> CaseMaker:
+        """Of the cases of a side."""
+        if side not in self._makers:
+            self._makers[side] = case_maker(self.cache, self.recipe.cases, side, self.recipe.seed)
+        return self._makers[side]
+
+    @lru_cache(maxsize=8)  # noqa: B019  # a sketcher lives as long as its process
+    def prior(self, fold: int) -> ShapePrior:
+        """The prior that was fitted to all folds but one."""
+        entries, folds = self.cache.entries, self.recipe.folds
+        rows = [row for row in train_rows(self.cache) if fold_of(entries[row].person, folds) != fold]
+        if len(rows) < FEWEST:
+            raise InputError(
+                f"{self.cache.path.name}: {len(rows)} training persons in the other folds; {FEWEST} are needed"
+            )
+        files = [np.load(self.work / f"field-{row}.npz") for row in rows]
+        examples, depths = (np.stack([file[name].astype(np.float32) / 100 for file in files]) for name in FIELDS)
+        depth = np.median(depths, axis=0)
+        half = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
+        return ShapePrior(fit_modes(examples, SPACING_MM, depth_half=half), load_template())
+
+
+def case_maker(cache: SkullCache, cases: CaseSettings, side: str, seed: int) -> CaseMaker:
+    """The cases of a training: those that are learned from, or those that are watched.
+
+    Watched are complete skulls of validation persons with the training's kinds of defects; heads and scans are as they
+    are, and the cases the same for every training.
+
+    Raises:
+        InputError: the cache holds nobody of that side of the split.
+    """
+    split = load_split()
+    if side == TRAIN:
+        return CaseMaker(cache, split.train, cases, seed=seed)
+    ids = [entry.id for entry in cache.entries if entry.complete and entry.id in set(split.validation)]
+    plain = replace(cases, rim_chance=0.0, blend_chance=0.0, augmentation=NOTHING, unlabelled_share=0.0)
+    return CaseMaker(cache, ids or list(split.validation), plain, seed=LOOK_SEED)
+
+
+__all__ = ["LOOK", "TRAIN", "SketchRecipe", "Sketches", "build_sketches", "case_maker", "fold_of"]
