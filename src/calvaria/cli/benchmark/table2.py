@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -69,8 +69,8 @@ def table2(
         cache, work, weights, size=size, steps=steps, batch=batch, coarsen=coarsen, window=window, prior=prior
     )
     found = networks.train_all(base, network or list(ZOO), (0.0, alpha), screen.say, device=device_of(device))
-    prior = networks.Model(networks.PRIOR, find(networks.PRIOR).sha256[:12], networks.PRIOR)
-    rows = networks.run(tasks, [prior, *found], output, jobs=jobs, tell=screen.say)
+    alone = networks.Model(networks.PRIOR, find(networks.PRIOR).sha256[:12], networks.PRIOR)
+    rows = networks.run(tasks, [alone, *found], output, jobs=jobs, tell=screen.say)
     for line in networks.table2(rows):
         screen.say(line)
     screen.json([asdict(row) for row in rows])
