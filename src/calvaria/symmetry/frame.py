@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.symmetry.plane import Plane
-from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen
 from calvaria.volume.volume import Volume, bounding_box
@@ -48,9 +47,6 @@ HEIGHT_MM = 150.0
 
 COARSE_MM = 2.0
 """Bone is averaged to about this before it is laid into the cube."""
-
-CELL = 4
-"""Voxels along the edge of a cell; cells far from bone are not read."""
 
 HALF = 0.5
 """Bone fraction from which a coarse voxel counts as bone where a head's top and centre are looked for."""
@@ -133,38 +129,22 @@ def cube_of(bone: Volume, frame: F64) -> NDArray[np.float32]:
     Returns:
         (96, 96, 96) float32 fractions, trilinear; 0 more than 150 mm below the top.
     """
+    from scipy import ndimage
+
     cube = network_grid()
     to_index = bone.grid.inverse @ frame @ cube.affine
-    cells = SIZE // CELL
-    first = np.stack(np.meshgrid(*[np.arange(cells) * CELL] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    middle = (first + (CELL - 1) / 2) @ to_index[:3, :3].T + to_index[:3, 3]
-    chosen = np.flatnonzero(_near_bone(bone, middle))
-    within = np.stack(np.meshgrid(*[np.arange(CELL)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    points = (first[chosen][:, None] + within).reshape(-1, 3) @ to_index[:3, :3].T + to_index[:3, 3]
-    values = trilinear_at(bone.data.reshape(-1), bone.shape, np.ascontiguousarray(points.T))
-    blocks = np.zeros((cells**3, CELL, CELL, CELL), np.float32)
-    blocks[chosen] = values.reshape(-1, CELL, CELL, CELL)
-    whole = blocks.reshape(cells, cells, cells, CELL, CELL, CELL).transpose(0, 3, 1, 4, 2, 5).reshape(SIZE, SIZE, SIZE)
+    ends = cube.to_index(bone.grid.moved(np.linalg.inv(frame)).corners_mm())
+    low = np.clip(np.floor(ends.min(axis=0)), 0, SIZE).astype(int)
+    high = np.clip(np.ceil(ends.max(axis=0)) + 1, low, SIZE).astype(int)
+    whole = np.zeros((SIZE, SIZE, SIZE), np.float32)
+    inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    start = to_index[:3, :3] @ low + to_index[:3, 3]
+    if (high > low).all():  # elsewhere there is no bone
+        ndimage.affine_transform(bone.data, to_index[:3, :3], start, output=whole[inside], order=1, prefilter=False)
     seen = np.flatnonzero((whole > HALF).any(axis=(0, 1)))
     if len(seen):
         whole[:, :, : max(0, seen[-1] - int(HEIGHT_MM / SPACING_MM))] = 0.0
     return whole
-
-
-def _near_bone(bone: Volume, index: F64) -> NDArray[np.bool_]:
-    """Whether there may be bone in a cell of the cube about each of (N, 3) places, indices of the bone's grid."""
-    from scipy import ndimage
-
-    reach = np.ceil(CELL * SPACING_MM * np.sqrt(3) / 2 / np.asarray(bone.grid.spacing_mm)).astype(int) + 1
-    block = np.maximum(reach // 2, 1)
-    padded = np.pad(bone.data > 0, [(0, int(-n % b)) for n, b in zip(bone.shape, block, strict=True)])
-    i, j, k = (n // b for n, b in zip(padded.shape, block, strict=True))
-    full = padded.reshape(i, block[0], j, block[1], k, block[2]).any(axis=(1, 3, 5))
-    size = 2 * np.ceil(reach / block).astype(int) + 1
-    near = np.pad(ndimage.maximum_filter(np.pad(full, size[0]), size=tuple(size)), 1)
-    place = np.floor((index + 0.5) / block).astype(int) + size[0] + 1
-    place = np.clip(place, 0, np.array(near.shape) - 1)
-    return np.asarray(near[tuple(place.T)])
 
 
 __all__ = [
