@@ -28,10 +28,10 @@ def plane(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A CT or bone mask, or a folder of them.")],
     *,
-    method: Annotated[str, typer.Option(metavar="HOW", help="network, optimise, or network+optimise.")] = "network+optimise",
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="The symmetry network, by name or file.")
-    ] = "symmetry-vit",
+    method: Annotated[
+        str, typer.Option(metavar="HOW", help="network, optimise, or network+optimise.")
+    ] = "network+optimise",
+    model: Annotated[str, typer.Option(metavar="NAME", help="The symmetry network, by name or file.")] = "symmetry-vit",
     up: Annotated[
         tuple[float, float, float], typer.Option(metavar="X Y Z", help="Where the top of the head is, LPS; roughly.")
     ] = (0.0, 0.0, 1.0),

@@ -68,8 +68,8 @@ class PlaneEstimate:
         method: one of `METHODS`.
         residual: the symmetry loss SL (eq. 1) that is left in the vault, 0 to 1: 0.01 for complete skulls, more with
             holes.
-        asymmetry_mm: how far one side's surface lies off the other's mirror image: median over the vault, so that holes do
-            not count.
+        asymmetry_mm: how far one side's surface lies off the other's mirror image: median over the vault, so that
+            holes do not count.
         apart_deg: angle between what the network and the optimiser found; None where only one was asked.
         apart_mm: how far apart these two lie in the middle of the vault; None likewise.
         centre_mm: (3,) the middle of the vault, on the plane.
