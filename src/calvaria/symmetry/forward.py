@@ -1,6 +1,6 @@
 """The vision transformer's way from cube to numbers in NumPy: it is a few matrix products.
 
-So the plane is found in the plain installation, without torch or another run time, in about 10 ms. It computes what
+So the plane is found in the plain installation, without torch or another run time. It computes what
 :class:`calvaria.symmetry.network.SymmetryNetwork` computes with the encoder "vit"; tests hold the two together.
 """
 
