@@ -11,13 +11,12 @@ of the scans.
 
 from __future__ import annotations
 
-import csv
 import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -26,7 +25,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from calvaria.benchmarks.cases import Task, build
-from calvaria.errors import CalvariaError, FormatError
+from calvaria.benchmarks.rows import read_table, write_table
+from calvaria.errors import CalvariaError
 from calvaria.metrics import measure
 from calvaria.metrics.statistics import FEWEST_PAIRS, compare_pairs
 from calvaria.reconstruction.engines import load_engine
@@ -223,28 +223,12 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         FormatError: it is no such table.
     """
-    if not path.exists():
-        return []
-    kinds = {field.name: field.type for field in fields(Row)}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if set(reader.fieldnames or ()) != set(kinds):
-            raise FormatError(f"{path.name}: not a table of networks; name another file")
-        return [
-            Row(**{name: float(text) if kinds[name] == "float" else text for name, text in line.items()})  # type: ignore[arg-type]
-            for line in reader
-        ]
+    return read_table(path, Row, "networks")
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write the file anew; it appears whole."""
-    from calvaria.io.files import atomic_path
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    write_table(path, Row, rows)
 
 
 def table2(rows: Sequence[Row]) -> list[str]:

@@ -10,23 +10,23 @@ plane against the reference, the least symmetry loss of the complete skull in th
 
 from __future__ import annotations
 
-import csv
 import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.benchmarks.cases import Task, build, tasks_of
 from calvaria.benchmarks.pose import placed
-from calvaria.errors import CalvariaError, FormatError
+from calvaria.benchmarks.rows import read_table, write_table
+from calvaria.errors import CalvariaError
 from calvaria.skull.canonical import REGION_MM, locate
 from calvaria.symmetry.estimate import axes_of, estimate_from
 from calvaria.symmetry.frame import coarse_bone
@@ -255,31 +255,12 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         FormatError: it is no such table.
     """
-    if not path.exists():
-        return []
-    names = {field.name: field.type for field in fields(Row)}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if set(reader.fieldnames or ()) != set(names):
-            raise FormatError(f"{path.name}: not a table of planes; name another file")
-        return [Row(**{name: _value(names[name], text) for name, text in line.items()}) for line in reader]
-
-
-def _value(kind: object, text: str) -> Any:
-    if kind == "float":
-        return float(text)
-    return text == "True" if kind == "bool" else text
+    return read_table(path, Row, "planes")
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write the file anew; it appears whole."""
-    from calvaria.io.files import atomic_path
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    write_table(path, Row, rows)
 
 
 def angles_table(rows: Sequence[Row], split: str) -> list[str]:
