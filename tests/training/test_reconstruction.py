@@ -24,9 +24,10 @@ from calvaria.training import reconstruction as module
 
 pytest.importorskip("lightning", reason="Lightning is not installed: the training of networks was not tried")
 
-from calvaria.training.learner import Learner, Stream, batch_of
+from calvaria.training.learner import Learner, Stream
 from calvaria.training.reconstruction import Recipe, build, make_learner
 from calvaria.training.rehearsal import rehearse
+from calvaria.training.source import batch_of
 from calvaria.training.watching import STOPPED, Watch, out_of_memory
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

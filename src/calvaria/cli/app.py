@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Sequence
 from typing import Annotated
@@ -62,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 a bug, 2 the input or the call, 3 a quality check failed, 130 interrupted.
     """
+    # numpy is not loaded yet. Its products here are so small that a second thread waits more than it works: with one
+    # a reconstruction takes 0.92 times as long, and 0.67 times the processor time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     screen = Screen()
     try:
         command = typer.main.get_command(app)

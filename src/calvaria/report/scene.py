@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
+from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume, bounding_box
 
@@ -81,12 +82,10 @@ class Field:
 
     def at(self, index: NDArray[np.floating]) -> FloatArray:
         """Trilinear values at (3, N) fractional indices of the working grid."""
-        from scipy.ndimage import map_coordinates
-
-        values: FloatArray = map_coordinates(
-            self.data, index - np.array(self.start)[:, None], output=np.float32, order=1, mode="constant", cval=0.0
-        )
-        return values
+        local = index - np.array(self.start)[:, None]
+        if self.data.flags.c_contiguous:
+            return trilinear_at(self.data.reshape(-1), self.data.shape, local)
+        return trilinear_at(self.data.T.reshape(-1), self.data.shape[::-1], local[::-1])
 
 
 @dataclass(frozen=True, eq=False)

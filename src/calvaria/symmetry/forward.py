@@ -78,7 +78,8 @@ def _patches(cube: F32, edge: int, weights: Weights, name: str) -> F32:
     """(X, Y, Z) -> (X / e, Y / e, Z / e, C): what patches of a cube and of its mirror image tell together."""
     i, j, k = (n // edge for n in cube.shape)
     parts = cube.reshape(i, edge, j, edge, k, edge).transpose(0, 2, 4, 1, 3, 5)
-    own, mirrored = np.split(_linear(parts.reshape(i, j, k, edge**3), weights, name), 2, axis=-1)
+    told = _linear(parts.reshape(-1, edge**3), weights, name)  # one product, not one for each row
+    own, mirrored = np.split(told.reshape(i, j, k, -1), 2, axis=-1)
     out: F32 = own + mirrored[::-1]
     return out
 

@@ -107,11 +107,12 @@ def head_frame(bone: Volume, rotation: F64) -> F64:
     Raises:
         InputError: there is no bone.
     """
-    index = np.argwhere(bone.data > HALF)
-    if not len(index):
+    seen = np.flatnonzero(bone.data > HALF)
+    if not len(seen):
         raise InputError("there is no bone: all fractions are below a half")
-    if len(index) > SOME_VOXELS:  # drawn, as every n-th could fall in step with the array
-        index = index[np.random.default_rng(0).integers(len(index), size=SOME_VOXELS)]
+    if len(seen) > SOME_VOXELS:  # drawn, as every n-th could fall in step with the array
+        seen = seen[np.random.default_rng(0).integers(len(seen), size=SOME_VOXELS)]
+    index = np.stack(np.unravel_index(seen, bone.shape), axis=1)
     some = bone.grid.to_world(index) @ rotation
     near = some[:, 2] > some[:, 2].max() - HEIGHT_MM
     frame = np.eye(4)

@@ -7,21 +7,19 @@ after step 300 sees what an uninterrupted one would have seen.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
 from calvaria.data.device.batches import batches
-from calvaria.data.device.cases import CaseMaker, Cases
 from calvaria.errors import InputError
 from calvaria.reconstruction.zoo import make_network
 from calvaria.training.objectives import SymmetryTerm, cross_entropy, overlap_loss
-from calvaria.training.sketches import TRAIN, Sketches
+from calvaria.training.source import Batch, Source
 from calvaria.volume.grid import Grid
 
 if TYPE_CHECKING:
@@ -34,53 +32,6 @@ DRAWN = 3
 
 class NotFiniteError(InputError):
     """The loss is no number any more."""
-
-
-class Batch(dict[str, Tensor]):
-    """``seen`` (B, C, X, Y, Z), ``truth`` and ``weight`` (B, 1, X, Y, Z), on the training grid."""
-
-    def to(self, device: str | torch.device) -> Batch:
-        """The same on another device."""
-        return Batch({name: volume.to(device) for name, volume in self.items()})
-
-
-def batch_of(cases: Cases, coarsen: int, prior: Tensor | None = None) -> Batch:
-    """Cases on the training grid: how much of each of its voxels is bone, missing bone, and known.
-
-    Args:
-        cases: on the cache's grid.
-        coarsen: cache voxels along a training voxel.
-        prior: (B, 1, X, Y, Z) what the shape prior holds for missing, on the training grid: the second channel.
-    """
-    parts = {"seen": cases.shown, "truth": cases.patch, "weight": cases.weight}
-    batch = Batch({name: functional.avg_pool3d(volume, coarsen) for name, volume in parts.items()})
-    if prior is not None:
-        batch["seen"] = torch.cat([batch["seen"], prior.to(cases.shown)], dim=1)
-    return batch
-
-
-class Source:
-    """Where the training cases come from: made anew each, or, with sketches, the same ones again and again.
-
-    Args:
-        maker: makes the cases.
-        recipe: how they are laid onto the training grid.
-        sketches: what the shape prior makes of them; None: nothing is shown of it.
-    """
-
-    def __init__(self, maker: CaseMaker, recipe: Recipe, sketches: Sketches | None = None) -> None:
-        self.maker, self.recipe, self.sketches = maker, recipe, sketches
-        self.device = maker.device
-
-    def make(self, numbers: Sequence[int]) -> Batch:
-        """The batch of some case numbers; a case that comes again is mirrored every other time."""
-        if self.sketches is None:
-            return batch_of(self.maker.make(numbers), self.recipe.coarsen)
-        count = self.sketches.count
-        prior = torch.stack([self.sketches.read(TRAIN, number) for number in numbers])[:, None]
-        batch = batch_of(self.maker.make([number % count for number in numbers]), self.recipe.coarsen, prior)
-        mirrored = torch.tensor([number // count % 2 == 1 for number in numbers])[:, None, None, None, None]
-        return Batch({name: torch.where(mirrored, v.flip(2), v) for name, v in batch.items()})
 
 
 class Stream(IterableDataset[Batch]):
@@ -201,4 +152,4 @@ class Learner(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-__all__ = ["Batch", "Learner", "NotFiniteError", "Stream", "batch_of"]
+__all__ = ["Learner", "NotFiniteError", "Stream"]

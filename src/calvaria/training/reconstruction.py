@@ -35,7 +35,8 @@ from calvaria.training.sketches import LOOK, TRAIN, Sketches, SketchRecipe, case
 from calvaria.volume.grid import Grid
 
 if TYPE_CHECKING:
-    from calvaria.training.learner import Batch, Learner
+    from calvaria.training.learner import Learner
+    from calvaria.training.source import Batch
 
 Note = Callable[[str], None]
 
@@ -72,6 +73,7 @@ class Recipe:
         patience: looks without a better one after which training stops; 0: never.
         cases: what training cases are like.
         seed: of everything that is drawn.
+        kept: a folder in which cases are kept once they are made, for the next training on the same ones; None: none.
 
     Raises:
         InputError: a number or a name that makes no sense.
@@ -102,6 +104,7 @@ class Recipe:
     patience: int = 0
     cases: CaseSettings = field(default_factory=lambda: CaseSettings(blend_chance=0.0))
     seed: int = 0
+    kept: Path | None = None
 
     def __post_init__(self) -> None:
         counts = {name: getattr(self, name) for name in ("coarsen", "steps", "batch", "look_steps", "look_cases")}
@@ -134,7 +137,7 @@ class Recipe:
 
     def key(self) -> str:
         """Hash of all that decides what is learned: a state of another recipe is not gone on from."""
-        told = {k: v for k, v in asdict(self).items() if k not in ("cache", "work", "output", "prior")}
+        told = {k: v for k, v in asdict(self).items() if k not in ("cache", "work", "output", "prior", "kept")}
         told["prior"] = self.prior is not None
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
@@ -148,13 +151,15 @@ def make_learner(recipe: Recipe) -> tuple[Learner, Grid]:
         MissingExtraError: Lightning is not installed.
     """
     try:
-        from calvaria.training.learner import Learner, Source
+        from calvaria.training.learner import Learner
     except ImportError as error:
         if (error.name or "").split(".")[0] != "lightning":
             raise
         raise MissingExtraError(
             "reconstruction networks are trained with Lightning: pip install 'calvaria[train]'"
         ) from None
+    from calvaria.training.source import Source
+
     cache = SkullCache(recipe.cache)
     if any(n % recipe.coarsen for n in cache.grid.shape):
         raise InputError(f"coarsen: the cache's {cache.grid.shape} voxels do not divide by {recipe.coarsen}")
@@ -184,7 +189,7 @@ def _sketches(recipe: Recipe, path: Path, grid: Grid) -> Sketches:
 
 def _watched(recipe: Recipe, cache: SkullCache, sketches: Sketches | None) -> list[Batch]:
     """The validation cases: the training's kinds of defects, heads and scans as they are."""
-    from calvaria.training.learner import batch_of
+    from calvaria.training.source import batch_of
 
     maker = case_maker(cache, recipe.cases, LOOK, recipe.seed)
     batches = []
