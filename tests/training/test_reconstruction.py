@@ -178,6 +178,40 @@ def test_a_loss_that_is_no_number_is_said_and_the_state_kept(recipe, monkeypatch
     assert torch.load(recipe.work / "runet" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
+def without_slopes_at(monkeypatch, steps):
+    """Losses that are numbers, and whose slopes are none, at some steps."""
+    real = Learner.losses
+
+    def broken(self, batch, logits):
+        terms = real(self, batch, logits)
+        if self.global_step in steps and logits.requires_grad:
+            terms["loss"] = terms["loss"] + (logits.sum() * 0).sqrt()
+        return terms
+
+    monkeypatch.setattr(Learner, "losses", broken)
+
+
+def test_slopes_that_are_no_numbers_change_nothing(recipe, monkeypatch):
+    lines = []
+    monkeypatch.setattr("calvaria.training.watching.NOTE_STEPS", 1)
+    without_slopes_at(monkeypatch, {1})
+    info = build(recipe, lines.append)
+    assert all(np.isfinite(value).all() for value in load_arrays(info).values())
+    assert "passed over" not in lines[0]
+    assert any(line.endswith("1 steps passed over: their slopes were no numbers") for line in lines)
+    state = torch.load(recipe.work / "runet" / "last.ckpt", weights_only=True)["optimizer_states"][0]["state"]
+    assert {int(weight["step"]) for weight in state.values()} == {recipe.steps - 1}
+
+
+def test_slopes_that_stay_no_numbers_end_it_with_good_weights(recipe, monkeypatch):
+    monkeypatch.setattr("calvaria.training.learner.MOST_SKIPPED", 2)
+    without_slopes_at(monkeypatch, {1, 2, 3})
+    with pytest.raises(InputError, match=r"slopes were no numbers 2 times in a row; try a lower --rate.*stopped\.ckpt"):
+        build(recipe, silent)
+    kept = torch.load(recipe.work / "runet" / STOPPED, weights_only=True)
+    assert all(torch.isfinite(value).all() for value in kept["state_dict"].values())
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -338,7 +372,8 @@ def test_two_processes_learn_together(tmp_path):
     start = tmp_path / "start.py"
     start.write_text(
         "from types import SimpleNamespace\n"
-        "from calvaria.training import sketches\n"
+        "from calvaria.training import reconstruction, sketches\n"
+        "reconstruction.has_openvino = lambda: False\n"
         "sketches.load_split = lambda: SimpleNamespace(train=['train-0', 'train-1'], validation=['train-2'])\n"
         "from calvaria.cli import main\n"
         "main()\n"

@@ -30,8 +30,12 @@ DRAWN = 3
 """So many validation cases are kept to be drawn."""
 
 
+MOST_SKIPPED = 10
+"""A training whose slopes were no numbers for so many steps in a row has failed."""
+
+
 class NotFiniteError(InputError):
-    """The loss is no number any more."""
+    """The loss, or its slopes, are no numbers any more."""
 
 
 class Stream(IterableDataset[Batch]):
@@ -75,6 +79,7 @@ class Learner(pl.LightningModule):
         torch.manual_seed(recipe.seed)
         self.network = make_network(recipe.network, grid.shape, size=recipe.size, channels=recipe.channels)
         self._symmetry = [symmetry]  # in a list: it is frozen, and no part of the state
+        self.skipped, self._in_a_row = 0, 0
 
     def losses(self, batch: Batch, logits: Tensor) -> dict[str, Tensor]:
         """Each term's mean over the batch, and under "loss" what is learned from."""
@@ -121,6 +126,27 @@ class Learner(pl.LightningModule):
         both = (found & truth).flatten(1).sum(dim=1)
         dice = 2 * both / (found.flatten(1).sum(dim=1) + truth.flatten(1).sum(dim=1)).clamp(min=1)
         self.log("validation/dsc", dice.mean(), on_epoch=True, sync_dist=True, batch_size=len(logits), prog_bar=True)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the slopes; a step whose slopes are no numbers, as may happen in 16 bits, changes nothing.
+
+        Raises:
+            NotFiniteError: too many such steps in a row.
+        """
+        slopes = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
+        if torch.isfinite(torch.nn.utils.get_total_norm(slopes)):
+            self._in_a_row = 0
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
+        if self._in_a_row == MOST_SKIPPED:
+            raise NotFiniteError(f"step {self.global_step}: the slopes were no numbers {MOST_SKIPPED} times in a row")
+        self.zero_grad(set_to_none=True)  # the optimiser passes over weights without slopes
 
     def on_fit_start(self) -> None:
         """The symmetry network goes where the network is."""

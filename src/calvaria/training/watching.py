@@ -78,7 +78,9 @@ class Watch(pl.Callback):
         if trainer.is_global_zero and step % NOTE_STEPS == 0 and step < self.steps:
             left = spent / (step - self._first) * (self.steps - step) / 60
             loss = float(trainer.callback_metrics["train/loss"])
-            self.note(f"step {step} of {self.steps}: loss {loss:.4f}, {left:.0f} min left")
+            skipped = getattr(learner, "skipped", 0)
+            passed = f", {skipped} steps passed over: their slopes were no numbers" if skipped else ""
+            self.note(f"step {step} of {self.steps}: loss {loss:.4f}, {left:.0f} min left{passed}")
         # Not before a look that is due: it belongs to the state. Told to stop, Lightning would look once more, and an
         # interrupted training would choose its best from other looks.
         if self.minutes is not None and step % self.look_steps and step < self.steps:
