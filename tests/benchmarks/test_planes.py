@@ -49,7 +49,7 @@ def task(name: str = "train-007", kind: str = "official") -> Task:
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks give a made-up head; its pose is known, and a network that always says the middle of the cube."""
     monkeypatch.setattr(module, "build", lambda task: holed(SIDE))
-    monkeypatch.setattr(module, "locate", lambda skull: SimpleNamespace(to_world=POSE))
+    monkeypatch.setattr(module, "locate", lambda skull: SimpleNamespace(to_world=POSE, plane=TRUE))
     monkeypatch.setattr("calvaria.symmetry.estimate.load_network", lambda name: lambda cube: np.zeros(3, np.float32))
 
 
@@ -81,9 +81,10 @@ def test_a_skull_gives_a_row_for_each_method_input_and_turn(made_up: None) -> No
     for row in others:
         assert not row.error
         assert math.isfinite(row.deg + row.mm + row.residual + row.seconds)
-    found = [row for row in others if row.method == "optimise" and not row.turned]
-    assert max(row.deg for row in found) < 0.8
-    assert {row.input for row in found} == {"complete", "defective"}
+    for method in ("optimise", "pose"):
+        found = [row for row in others if row.method == method and not row.turned]
+        assert max(row.deg for row in found) < 0.8
+        assert {row.input for row in found} == {"complete", "defective"}
 
 
 def test_a_method_that_fails_is_named_and_the_others_go_on(made_up: None, monkeypatch: pytest.MonkeyPatch) -> None:

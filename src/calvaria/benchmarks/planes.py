@@ -28,7 +28,7 @@ from calvaria.benchmarks.pose import placed
 from calvaria.benchmarks.rows import read_table, write_table
 from calvaria.errors import CalvariaError
 from calvaria.skull.canonical import REGION_MM, locate
-from calvaria.symmetry.estimate import axes_of, estimate_from
+from calvaria.symmetry.estimate import PlaneEstimate, axes_of, estimate_from, judged
 from calvaria.symmetry.frame import coarse_bone
 from calvaria.symmetry.optimise import optimise
 from calvaria.symmetry.plane import Plane, reflect_volume
@@ -48,6 +48,11 @@ AROUND_MM = 3.3
 REFERENCE = "reference"
 """Method name of the reference itself: the bound."""
 
+POSE = "pose"
+"""Method name of the canonical frame's plane: registered to the mean skull, then a descent from there."""
+
+UP = axes_of((0.0, 0.0, 1.0))
+
 
 @dataclass(frozen=True)
 class Row:
@@ -59,7 +64,7 @@ class Row:
         kind: of the hole.
         input: "complete" or "defective": what the method saw.
         turned: whether the skull was turned at random first.
-        method: "reference", "optimise", or the network's name, with "+optimise" where the optimiser followed it.
+        method: "reference", "optimise", "pose", or the network's name, with "+optimise" where the optimiser followed.
         deg: angle to the reference plane.
         mm: distance from it in the middle of the vault.
         implant_dsc: DSC of the reflected patch and its part in the complete skull: the paper's table 1.
@@ -164,21 +169,19 @@ def rows_of(task: Task, split: str, models: Sequence[str], turns: int) -> list[R
             bone = coarse_bone(moved)
             for method in methods_of(models):
                 start = Row(task.case.id, split, task.kind, seen, turn > 0, method)
-                rows.append(_row(start, bone, move, Truth(right, middle, overlaps)))
+                rows.append(_row(start, moved, bone, move, Truth(right, middle, overlaps)))
     return rows
 
 
 def methods_of(models: Sequence[str]) -> tuple[str, ...]:
-    """The methods of a run: the optimiser from many starts, and each network alone and followed by the optimiser."""
-    return ("optimise", *models, *(f"{model}+optimise" for model in models))
+    """The methods of a run: optimiser from many starts, pose, and each network alone and followed by the optimiser."""
+    return ("optimise", POSE, *models, *(f"{model}+optimise" for model in models))
 
 
-def _row(start: Row, bone: Volume, move: F64, truth: Truth) -> Row:
-    model, _, follows = start.method.partition("+")
-    method = "optimise" if start.method == "optimise" else "network+optimise" if follows else "network"
+def _row(start: Row, skull: Volume, bone: Volume, move: F64, truth: Truth) -> Row:
     began = time.process_time()
     try:
-        found = estimate_from(bone, method, axes_of((0.0, 0.0, 1.0)), model)
+        found = _estimate(start.method, skull, bone)
     except CalvariaError as error:
         return replace(start, error=" ".join(str(error).split()))
     seconds = time.process_time() - began
@@ -195,6 +198,14 @@ def _row(start: Row, bone: Volume, move: F64, truth: Truth) -> Row:
         trusted=found.trusted,
         seconds=seconds,
     )
+
+
+def _estimate(method: str, skull: Volume, bone: Volume) -> PlaneEstimate:
+    if method == POSE:
+        return judged(bone, locate(skull).plane, method, UP)
+    model, _, follows = method.partition("+")
+    how = "optimise" if method == "optimise" else "network+optimise" if follows else "network"
+    return estimate_from(bone, how, UP, model)
 
 
 def run(
