@@ -1,6 +1,6 @@
 """Finding the mid-sagittal plane of a skull, complete or with holes, and saying how sure that is.
 
-Three methods: the network alone (a quarter of a second), the optimiser alone (from many starts), and the optimiser
+Three methods: the network alone (a tenth of a second), the optimiser alone (from many starts), and the optimiser
 started from the network's answer, which is as accurate and many times as fast.
 """
 
