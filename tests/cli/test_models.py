@@ -1,4 +1,4 @@
-"""`calvaria models`: what ships, and under which licence."""
+"""`calvaria models`: what ships or was trained, and under which licence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+from calvaria.models import register
 
 
 @pytest.fixture
@@ -40,3 +42,30 @@ def test_json_has_the_whole_hash_and_no_path(run, shipped):
     assert model["sha256"] == shipped.sha256
     assert model["file"] == "shape-prior.safetensors"
     assert "somewhere" not in str(model)
+
+
+def test_a_folder_of_ones_own(run, tmp_path):
+    (tmp_path / "net.safetensors").write_bytes(b"0" * 2_000_000)
+    (tmp_path / "net.md").write_text("# My net")
+    register(tmp_path / "net.safetensors", "my-net", "reconstruction-network", "MIT")
+    result = run("models", str(tmp_path), "-v")
+    assert (result.code, result.err) == (0, "")
+    assert "my-net reconstruction-network 2.0 MIT" in " ".join(result.out.split())
+    assert "# My net" in result.out
+    assert "shape-prior" not in result.out
+
+
+def test_a_folder_without_models_says_what_to_do(run, tmp_path):
+    result = run("models", str(tmp_path / "none"))
+    assert result.code == 2
+    assert "no models here; `calvaria train` writes them" in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["nothing", "[]", '{"models": [{"name": "x"}]}'])
+def test_an_index_that_is_none(run, tmp_path, text):
+    (tmp_path / "index.json").write_text(text)
+    result = run("models", str(tmp_path))
+    assert result.code == 2
+    assert "index.json: no index of models" in result.err
+    assert result.err.count("\n") == 1

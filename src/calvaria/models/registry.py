@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.errors import InputError
+from calvaria.errors import FormatError, InputError
 
 Arrays = dict[str, NDArray[np.generic]]
 
 WEIGHTS = Path(__file__).parent / "weights"
+
+INDEX = "index.json"
+"""Beside weights: what each file is."""
 
 LICENCE = "CC-BY-NC-SA-4.0"
 """Of everything that is fitted to skulls made from the CQ500 head CTs."""
@@ -56,11 +59,21 @@ class ModelInfo:
 
 
 def available(folder: Path = WEIGHTS) -> list[ModelInfo]:
-    """All models in a folder, in the order of its index; none if there is no index."""
-    index = folder / "index.json"
-    if not index.exists():
-        return []
-    return [_info(folder, entry) for entry in json.loads(index.read_text(encoding="utf-8"))["models"]]
+    """All models in a folder, in the order of its index; none if there is no index.
+
+    Raises:
+        FormatError: the index is something else.
+    """
+    try:
+        return [_info(folder, entry) for entry in _entries(folder)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise FormatError(f"{folder / INDEX}: no index of models ({type(error).__name__}: {error})") from None
+
+
+def _entries(folder: Path) -> list[dict[str, Any]]:
+    index = folder / INDEX
+    entries: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))["models"] if index.exists() else []
+    return entries
 
 
 def _info(folder: Path, entry: dict[str, Any]) -> ModelInfo:
@@ -133,12 +146,11 @@ def load_shape_arrays(name: str = SHAPE_PRIOR) -> Arrays:
 
 def register(path: Path, name: str, kind: str, licence: str, others: Sequence[Path] = ()) -> ModelInfo:
     """Enter a weights file, and others beside it, into their folder's index; an entry of the same name goes."""
-    index = path.parent / "index.json"
-    models = json.loads(index.read_text(encoding="utf-8"))["models"] if index.exists() else []
+    models = _entries(path.parent)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     entry: dict[str, Any] = {"name": name, "kind": kind, "file": path.name, "sha256": sha256, "licence": licence}
     if others:
         entry["others"] = {other.name: hashlib.sha256(other.read_bytes()).hexdigest() for other in others}
     models = [m for m in models if m["name"] != name] + [entry]
-    index.write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
+    (path.parent / INDEX).write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
     return _info(path.parent, entry)
