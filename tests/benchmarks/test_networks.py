@@ -105,7 +105,7 @@ def test_symmetry_is_tested_over_persons_not_cases():
         for kind in ("random_1", "random_2"):  # two cases of one person count once
             rows += [row(person, "runet", 0.7, kind), row(person, "runet-sym", 0.7 + gain, kind)]
     lines = table2(rows)
-    (line,) = [line for line in lines if line.startswith("runet") and "five kinds" in line and "+0.035" in line]
+    (line,) = [line for line in lines if line.startswith("runet") and "other kinds" in line and "+0.035" in line]
     persons, gain = line.split()[3:5]
     assert (persons, gain) == ("4", "+0.0350")
     assert line.split()[-2:] == ["4", "0.0625"]  # all four better: 1 / 2^4

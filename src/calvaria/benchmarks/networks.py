@@ -255,7 +255,7 @@ def _own_lines(rows: Sequence[Row]) -> list[str]:
         f"{'MSD mm':<8} {'empty':>5} {'CPU s':>6}",
     ]
     for model in dict.fromkeys(row.model for row in rows):
-        for holes in ("official", "five kinds"):
+        for holes in ("official", "other kinds"):
             some = _of(rows, model, holes)
             if not some:
                 continue
@@ -281,7 +281,7 @@ def _test_lines(rows: Sequence[Row]) -> list[str]:
     for model in names:
         if f"{model}-sym" not in names:
             continue
-        for holes in ("official", "five kinds"):
+        for holes in ("official", "other kinds"):
             without, with_it = (_by_person(_of(rows, name, holes)) for name in (model, f"{model}-sym"))
             persons = sorted(without.keys() & with_it.keys())
             if len(persons) < FEWEST_PAIRS:
