@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -115,18 +116,22 @@ class KeptCases:
             batch = batch_of(self.maker.make(missing), self.coarsen)
             for row, number in enumerate(missing):
                 self._keep(number, {name: volume[row, 0].cpu().numpy() for name, volume in batch.items()})
-        read = [np.load(self._path(number)) for number in numbers]
+        read = [self._read(number) for number in numbers]
         size = np.float32(self.coarsen**3)
-        volumes = {name: np.stack([file[name] for file in read])[:, None] / size for name in PARTS}
+        volumes = {name: np.stack([counts[name] for counts in read])[:, None] / size for name in PARTS}
         return Batch({name: torch.from_numpy(volume) for name, volume in volumes.items()}).to(self.maker.device)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number}.npz"
 
-    def _keep(self, number: int, volumes: dict[str, np.ndarray]) -> None:
+    def _read(self, number: int) -> dict[str, NDArray[np.uint8]]:
+        with np.load(self._path(number)) as file:
+            return {name: file[name] for name in PARTS}
+
+    def _keep(self, number: int, volumes: dict[str, NDArray[np.float32]]) -> None:
         counts = {name: np.rint(volume * self.coarsen**3).astype(np.uint8) for name, volume in volumes.items()}
         part = self.folder / f"{number}.{os.getpid()}.part.npz"
-        np.savez_compressed(part, **counts)
+        np.savez_compressed(part, **counts)  # type: ignore[arg-type]
         part.replace(self._path(number))
 
 
