@@ -121,24 +121,50 @@ def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    asked: list[tuple[str, set[str]]] = []
 
-    def rows(task: Task, split: str, models: tuple[str, ...], turns: int) -> list[Row]:
-        asked.append(task.case.id)
-        return [
-            Row(task.case.id, split, task.kind, "complete", False, method)
-            for method in ("reference", *methods_of(models))
-        ]
+    def rows(task: Task, split: str, models: tuple[str, ...], turns: int, held: frozenset[str]) -> list[Row]:
+        methods = {"reference", *methods_of(models)} - held
+        asked.append((task.case.id, methods))
+        return [Row(task.case.id, split, task.kind, "complete", False, method) for method in sorted(methods)]
 
     monkeypatch.setattr(module, "rows_of", rows)
     said: list[str] = []
     tasks = [("test", task("train-001")), ("test", task("train-002"))]
     run(tasks[:1], tmp_path / "p.csv", ("n",), 0, tell=said.append)
     both = run(tasks, tmp_path / "p.csv", ("n",), 0, tell=said.append)
-    assert asked == ["train-001", "train-002"]
+    everything = {"reference", "optimise", "pose", "n", "n+optimise"}
+    assert asked == [("train-001", everything), ("train-002", everything)]
     assert {row.case for row in both} == {"train-001", "train-002"}
-    run(tasks, tmp_path / "p.csv", ("n", "another"), 0, tell=said.append)
-    assert asked == ["train-001", "train-002", "train-001", "train-002"]
+    all_rows = run(tasks, tmp_path / "p.csv", ("n", "another"), 0, tell=said.append)
+    assert asked[2:] == [(case, {"another", "another+optimise"}) for case in ("train-001", "train-002")]
+    assert len(all_rows) == 2 * (len(everything) + 2)
+
+
+def test_a_method_that_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[frozenset[str]] = []
+
+    def rows(task: Task, split: str, models: tuple[str, ...], turns: int, held: frozenset[str]) -> list[Row]:
+        asked.append(held)
+        error = "" if held else "no answer"
+        methods = {"reference", *methods_of(models)} - held
+        return [
+            Row(task.case.id, split, task.kind, "complete", False, method, error=error if method == "n" else "")
+            for method in sorted(methods)
+        ]
+
+    monkeypatch.setattr(module, "rows_of", rows)
+    for _ in range(3):
+        found = run([("test", task("train-001"))], tmp_path / "p.csv", ("n",), 0, tell=lambda _: None)
+    assert asked == [frozenset(), frozenset({"reference", "optimise", "pose", "n+optimise"})]
+    assert sorted(row.method for row in found) == ["n", "n+optimise", "optimise", "pose", "reference"]
+    assert not any(row.error for row in found)
+
+
+def test_held_methods_are_left_out(made_up: None) -> None:
+    methods = frozenset({"reference", "optimise", "symmetry-vit+optimise"})
+    rows = rows_of(task(), "validation", ("symmetry-vit",), turns=0, held=methods)
+    assert [row.method for row in rows] == ["pose", "symmetry-vit"] * 2
 
 
 def test_the_tables_hold_the_published_figures_and_ours() -> None:

@@ -146,18 +146,15 @@ def reference_plane(complete: Volume) -> tuple[Plane, F64]:
     return best.plane, np.asarray(best.to_world[:3] @ [0.0, 0.0, 20.0, 1.0])
 
 
-def rows_of(task: Task, split: str, models: Sequence[str], turns: int) -> list[Row]:
-    """Every method on one skull with one hole; a method that fails is named in its row."""
+def rows_of(task: Task, split: str, models: Sequence[str], turns: int, held: frozenset[str] = frozenset()) -> list[Row]:
+    """Every method but those held on one skull with one hole; a method that fails is named in its row."""
     defective, patch = build(task)
     complete = defective.with_data(defective.mask | patch.mask)
     right, middle = reference_plane(complete)
     overlaps = Overlaps.of(defective, patch)
-    rows = [
-        Row(
-            task.case.id, split, task.kind, "complete", False, REFERENCE, 0.0, 0.0, overlaps.implant(right),
-            overlaps.mirror(right),
-        )
-    ]  # fmt: skip
+    bound = (overlaps.implant(right), overlaps.mirror(right))
+    rows = [Row(task.case.id, split, task.kind, "complete", False, REFERENCE, 0.0, 0.0, *bound)]
+    methods = [method for method in methods_of(models) if method not in held]
     rng = np.random.default_rng([45, int(task.case.id[-3:])])
     for turn in range(turns + 1):
         seed = int(rng.integers(1 << 32))
@@ -167,10 +164,10 @@ def rows_of(task: Task, split: str, models: Sequence[str], turns: int) -> list[R
             if turn:
                 moved, move = placed(moved, np.random.default_rng(seed))
             bone = coarse_bone(moved)
-            for method in methods_of(models):
+            for method in methods:
                 start = Row(task.case.id, split, task.kind, seen, turn > 0, method)
                 rows.append(_row(start, moved, bone, move, Truth(right, middle, overlaps)))
-    return rows
+    return rows[1:] if REFERENCE in held else rows
 
 
 def methods_of(models: Sequence[str]) -> tuple[str, ...]:
@@ -211,7 +208,7 @@ def _estimate(method: str, skull: Volume, bone: Volume) -> PlaneEstimate:
 def run(
     tasks: Sequence[tuple[str, Task]], output: Path, models: Sequence[str], turns: int, *, jobs: int = 1, tell: Tell
 ) -> list[Row]:
-    """Run what the file does not hold yet, and write each skull's rows as soon as they are there.
+    """Run the methods that the file does not hold yet, and write each skull's rows as soon as they are there.
 
     Args:
         tasks: side of the split and task.
@@ -228,17 +225,17 @@ def run(
         FormatError: the file is no such table.
     """
     rows = read_rows(output)
-    wanted = {REFERENCE, *methods_of(models)}
-    held: dict[tuple[str, str], list[Row]] = {}
+    failed = {(row.key, row.method) for row in rows if row.error}
+    rows = [row for row in rows if (row.key, row.method) not in failed]
+    held: dict[tuple[str, str], set[str]] = {}
     for row in rows:
-        held.setdefault(row.key, []).append(row)
-    done = {
-        key
-        for key, some in held.items()
-        if wanted <= {row.method for row in some} and not any(row.error for row in some)
-    }
-    todo = [(split, task) for split, task in tasks if (task.case.id, task.kind) not in done]
-    rows = [row for row in rows if row.key in done]
+        held.setdefault(row.key, set()).add(row.method)
+    wanted = {REFERENCE, *methods_of(models)}
+    todo = []
+    for split, task in tasks:
+        there = frozenset(held.get((task.case.id, task.kind), ()))
+        if not wanted <= there:
+            todo.append((split, task, there))
     write_rows(output, rows)
     began = time.monotonic()
     for count, found in enumerate(_found(todo, models, turns, jobs), 1):
@@ -250,13 +247,15 @@ def run(
     return [row for row in rows if row.key in keys]
 
 
-def _found(todo: Sequence[tuple[str, Task]], models: Sequence[str], turns: int, jobs: int) -> Iterator[list[Row]]:
+def _found(
+    todo: Sequence[tuple[str, Task, frozenset[str]]], models: Sequence[str], turns: int, jobs: int
+) -> Iterator[list[Row]]:
     work = partial(rows_of, models=tuple(models), turns=turns)
     if jobs == 1:
-        yield from (work(task, split) for split, task in todo)
+        yield from (work(task, split, held=held) for split, task, held in todo)
         return
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(work, task, split) for split, task in todo]
+        futures = [pool.submit(work, task, split, held=held) for split, task, held in todo]
         yield from (future.result() for future in as_completed(futures))
 
 

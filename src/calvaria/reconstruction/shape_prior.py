@@ -62,6 +62,8 @@ class Settings:
         rough_grow_mm: room given to the hole's outline in quick fits.
         grow_mm: ... and in the final one.
         smallest_ml: predicted and absent bone below this is a natural opening, or none.
+        outward_mm: the completed bone's outer side is moved out by this, less within `FLUSH_MM` of the rim; without it,
+            it lies 0.1 to 0.2 mm too deep.
         seed: which jitters are drawn.
     """
 
@@ -77,6 +79,7 @@ class Settings:
     rough_grow_mm: float = 5.0
     grow_mm: float = 3.3
     smallest_ml: float = 5.0
+    outward_mm: float = 0.1
     seed: int = 1
 
 
@@ -211,7 +214,11 @@ class ShapePrior:
         final = self._fit(known, self.moves, self.settings.modes)
         values = self._read(final, gap_mm, read_mm)
         values = self._plates(values, field, gap_mm)
-        values = close_outside(values, self._outer(field, gap_mm, values))
+        values = close_valleys(values, self._outer(field, gap_mm, values), CLOSED_MM, DEEPEST_MM)
+        values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM)
+        # The rim stays flush with the bone.
+        away = np.clip(field.distance_mm / FLUSH_MM, 0, 1)
+        values = values - np.float32(self.settings.outward_mm) * away * outer_side(values, gap_mm <= read_mm)
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
 
     def _outer(self, field: BoxField, gap_mm: F32, values: F32) -> BoolArray:
@@ -219,6 +226,10 @@ class ShapePrior:
         near = self._outside & (gap_mm <= REGION_MM)
         near &= ~over_wall(near, (values < 0) & (gap_mm <= REGION_MM))
         return near & ~behind_wall(near, field.distance_mm < 0)
+
+    def _lamellae(self, gap_mm: F32) -> BoolArray:
+        """Where lamellae of the frontal floor may be missing: orbits' roofs, that most people have."""
+        return frontal_floor() & vault() & (gap_mm <= REGION_MM) & ~self._outside & (self._depth < THINNEST_MM)
 
     def _trusted(self, field: BoxField, gap_mm: F32, dense_mm: tuple[float, float]) -> Trusted:
         """Points near the hole whose distance says nothing of the hole."""
@@ -295,33 +306,61 @@ def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: fl
     return out
 
 
-def close_outside(values: F32, outer: BoolArray) -> F32:
-    """Deepen the valley of a thin completion on the outside of the head, so that no gap is left in it.
+def close_valleys(values: F32, zone: BoolArray, closed_mm: float, deepest_mm: float) -> F32:
+    """Deepen the valley of a thin completion, so that no gap is left in it.
 
     Args:
         values: completed distances on the box grid.
-        outer: where the missing bone is the outside of the head.
+        zone: where a valley is a plate.
+        closed_mm: its bottom is lowered to this, negative.
+        deepest_mm: ... by this at most: what would have to be deepened by more is no plate.
 
     Returns:
-        The distances; lowered by at most `DEEPEST_MM`.
+        The distances, lowered where needed.
     """
     from scipy import ndimage
 
-    inside = bounding_box(outer)
+    inside = bounding_box(zone)
     if inside is None:
         return values
     # Next to bone some neighbour is deep enough, so that only the valley itself and what lies over it are lowered.
     smallest = ndimage.minimum_filter(values[inside], 3)
     out = values.copy()
-    out[inside] -= np.where(outer[inside], np.clip(smallest - CLOSED_MM, 0.0, DEEPEST_MM), 0.0)
+    out[inside] -= np.where(zone[inside], np.clip(smallest - closed_mm, 0.0, deepest_mm), 0.0)
     return out
 
 
-CLOSED_MM = -0.9
-"""The outside of the head is at least twice this thick: no gap is left in it."""
+def outer_side(values: F32, where: BoolArray) -> F32:
+    """How much distances are of bone's outer side: 1 where they grow away from the head's middle, 0 where towards it.
 
-DEEPEST_MM = 1.4
-"""A valley that would have to be deepened by more is no plate."""
+    Between them where the surface runs along the way from the middle, and in the middle of a plate.
+
+    Args:
+        values: completed distances on the box grid.
+        where: where it is asked; 0 elsewhere.
+    """
+    from scipy import ndimage
+
+    out = np.zeros(values.shape, np.float32)
+    inside = bounding_box(where)
+    if inside is None:
+        return out
+    away = box_grid().crop(inside).centres_mm()
+    away /= np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), SPACING_MM)
+    smooth = ndimage.gaussian_filter(values[inside], 1.0)
+    slope = sum(np.gradient(smooth, axis=axis) * away[..., axis] for axis in range(3))
+    out[inside] = np.where(where[inside], (1 + np.clip(slope, -1, 1)) / 2, 0)
+    return out
+
+
+CLOSED_MM, DEEPEST_MM = -0.9, 1.4
+"""The outside of the head is at least twice the first thick: no gap is left in it."""
+
+LAMELLA_MM, LAMELLA_DEEPEST_MM = -0.7, 2.0
+"""The same of the orbits' roofs: thinner, and lying elsewhere by more, so that their valleys are shallower."""
+
+FLUSH_MM = 4.0
+"""From the rim to here the completion's outer side is moved out by and by, so that no step is left at the rim."""
 
 OUTSIDE_MM = 9.0
 """Bone so near to the mean head's convex hull is its outside: forehead, brow, vault; not the orbits' roofs."""
