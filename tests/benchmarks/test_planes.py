@@ -174,3 +174,11 @@ def test_the_tables_hold_the_published_figures_and_ours() -> None:
     lines = angles_table(some_rows(), "validation")
     assert any("defective" in line and "1.50  1.50  1.50  1.50" in line for line in lines)
     assert any("complete" in line and "1.50  1.50  2.40  2.50" in line for line in lines)
+
+
+def test_a_network_from_a_file_is_named_without_its_folder() -> None:
+    rows = [replace(row, method="runs/a/own.safetensors+optimise") for row in some_rows() if row.method == "optimise"]
+    lines = [*table1(rows), *angles_table(rows, "validation")]
+    assert any(line.startswith("own+optimise, complete ") for line in lines)
+    assert any(line.startswith("own+optimise ") and "complete" in line for line in lines)
+    assert not any("runs" in line for line in lines)

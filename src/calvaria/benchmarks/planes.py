@@ -289,10 +289,9 @@ def angles_table(rows: Sequence[Row], split: str) -> list[str]:
                 if one:
                     figures = [_spread([r.deg for r in one]), _spread([r.mm for r in one])]
                     doubted, ms = sum(not r.trusted for r in one), 1e3 * float(np.median([r.seconds for r in one]))
-                    lines.append(
-                        f"{method:<28} {seen:<10} {'45 deg' if turned else 'no':<7} {len(one):>4}  {figures[0]:<26} "
-                        f"{figures[1]:<26} {doubted:>7} {ms:>7.0f}"
-                    )
+                    skulls = f"{seen:<10} {'45 deg' if turned else 'no':<7} {len(one):>4}"
+                    cost = f"{doubted:>7} {ms:>7.0f}"
+                    lines.append(f"{_shown(method):<28} {skulls}  {figures[0]:<26} {figures[1]:<26} {cost}")
     failed = [row for row in some if row.error]
     return lines + [f"FAILED: {row.case} {row.kind} {row.method}: {row.error}" for row in failed]
 
@@ -330,10 +329,16 @@ def _overlap_lines(rows: Sequence[Row], figure: str, seen: str) -> list[str]:
             chosen = [row for row in some if (row.kind == "official") == (holes == "official")]
             sides = [[getattr(row, figure) for row in chosen if row.split == side] for side in SIDES]
             cells = [f"{np.mean(v):.3f} {np.std(v):.3f} ({len(v)})" if v else "-" for v in sides]
-            label = method if method == REFERENCE else f"{method}, {seen}"
+            label = method if method == REFERENCE else f"{_shown(method)}, {seen}"
             if chosen:
                 lines.append(f"{label:<36} {holes:<12} " + " ".join(f"{cell:<20}" for cell in cells))
     return lines
+
+
+def _shown(method: str) -> str:
+    """A method as tables name it: a network's file without its folder."""
+    model, plus, follows = method.partition("+")
+    return Path(model).stem + plus + follows
 
 
 def _spread(values: Sequence[float]) -> str:
