@@ -9,6 +9,8 @@ import pytest
 from tests.heads import SIDE, Head, boxed, family_engine
 
 from calvaria.reconstruction.box import BoxField, box_grid, vault
+from calvaria.reconstruction.cover import HEAD_CENTRE_MM
+from calvaria.reconstruction.find import OPEN_MM, real_holes
 from calvaria.reconstruction.shape_prior import (
     AIR_MM,
     CLOSED_MM,
@@ -149,3 +151,16 @@ def test_the_outer_side_is_moved_out_and_the_rim_stays_flush():
     assert less.min() >= 0
     assert 0.45 < less.max() <= 0.5 + 1e-5
     assert (less <= 0.5 * np.clip(field.distance_mm / FLUSH_MM, 0, 1) + 1e-5).all()
+
+
+@pytest.mark.parametrize(("depth_mm", "hole"), [(0.0, True), (-7.0, False)], ids=["through the wall", "behind it"])
+def test_what_lies_behind_a_standing_wall_is_no_hole(depth_mm, hole):
+    centres = box_grid().centres_mm() - HEAD_CENTRE_MM
+    away = np.linalg.norm(centres, axis=-1)
+    cap = centres[..., 2] > 0.8 * away
+    wall = np.abs(away - 70) < 3
+    missing = cap & (np.abs(away - 70 - depth_mm) < 3)
+    bone = wall & ~missing
+    # Nowhere but in bone is bone near, as if the hole were wide.
+    field = BoxField(np.where(bone, np.float32(-1), np.float32(OPEN_MM + 1)), np.ones(bone.shape, bool))
+    assert real_holes(missing, missing, field, 3.0).any() == hole

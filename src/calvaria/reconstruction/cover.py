@@ -45,7 +45,12 @@ def behind_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
         places: bool on the box grid: where to look.
         bone: what is there, on the same grid.
     """
-    return meets_bone(places & sinuses(), bone, np.arange(STEP_MM, DEEPEST_MM, STEP_MM))
+    return covered_by(places & sinuses(), bone)
+
+
+def covered_by(places: BoolArray, bone: BoolArray) -> BoolArray:
+    """Those places that have a wall before them, anywhere in the head; as `behind_wall`."""
+    return meets_bone(places, bone, np.arange(STEP_MM, DEEPEST_MM, STEP_MM))
 
 
 @lru_cache(maxsize=1)

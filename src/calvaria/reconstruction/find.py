@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import BoxField, box_grid, vault
+from calvaria.reconstruction.cover import covered_by
 from calvaria.reconstruction.regression import jitters, trilinear
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.skull.canonical import SPACING_MM
@@ -39,6 +40,9 @@ SHARE = 0.15
 
 OPEN_MM = 5.0
 """A hole is at least so wide that bone is this far from its middle: 10 mm across, less than a burr hole and its rim."""
+
+COVERED = 0.5
+"""A hole has bone before less than this share of it; the validation persons' holes have it before a tenth at most."""
 
 PLATE = 0.5
 """Where the coarse prediction thins out, a plate is taken to keep this share of its usual depth."""
@@ -148,7 +152,8 @@ def real_holes(missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml
         missing: predicted and absent, on the box grid.
         seed: a piece must share a voxel with this.
         field: the skull; somewhere in a hole the nearest bone is `OPEN_MM` away, while a surface that merely lies
-            elsewhere than predicted leaves slivers along the bone.
+            elsewhere than predicted leaves slivers along the bone. And a hole goes through: a piece behind a wall that
+            stands is bone that most people have thicker.
         smallest_ml: smaller pieces are dropped.
     """
     from scipy import ndimage
@@ -159,6 +164,9 @@ def real_holes(missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml
     wide = np.bincount(labels[field.distance_mm > OPEN_MM], minlength=count + 1) > 0
     keep = touched & (size_ml > smallest_ml) & wide
     keep[0] = False
+    pieces = keep[labels]
+    covered = np.bincount(labels[covered_by(pieces, field.distance_mm < 0)], minlength=count + 1)
+    keep &= covered < COVERED * np.bincount(labels.ravel())
     return np.asarray(keep[labels])
 
 

@@ -169,11 +169,13 @@ class ShapePrior:
         fitted = self._fit(
             self._trusted(field, gap_mm, self.settings.rough_dense_mm), self.moves[:3], min(100, self.settings.modes)
         )
-        values = self._plates(self._read(fitted, gap_mm, READ_MM), field, gap_mm)
+        values = self._walls(self._read(fitted, gap_mm, READ_MM), field, gap_mm)
         return SoftField(values, (gap_mm <= READ_MM) & vault(), fitted.misfit_mm)
 
-    def _plates(self, values: F32, field: BoxField, gap_mm: F32) -> F32:
-        return keep_plates(values, field, gap_mm, self._depth, self.settings.plate)
+    def _walls(self, values: F32, field: BoxField, gap_mm: F32) -> F32:
+        """A completion whose plates are kept, without gaps in the outside of the head."""
+        values = keep_plates(values, field, gap_mm, self._depth, self.settings.plate)
+        return close_valleys(values, self._outer(field, gap_mm, values), CLOSED_MM, DEEPEST_MM)
 
     def _hole(self, field: BoxField, rough: SoftField) -> BoolArray:
         """The hole as a rough completion shows it: bone that is absent, but predicted or there on the other side."""
@@ -212,9 +214,7 @@ class ShapePrior:
         """
         known = self._trusted(field, gap_mm, self.settings.dense_mm)
         final = self._fit(known, self.moves, self.settings.modes)
-        values = self._read(final, gap_mm, read_mm)
-        values = self._plates(values, field, gap_mm)
-        values = close_valleys(values, self._outer(field, gap_mm, values), CLOSED_MM, DEEPEST_MM)
+        values = self._walls(self._read(final, gap_mm, read_mm), field, gap_mm)
         values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM)
         # The rim stays flush with the bone.
         away = np.clip(field.distance_mm / FLUSH_MM, 0, 1)
