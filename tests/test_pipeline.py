@@ -12,7 +12,7 @@ from tests.heads import BACK, SIDE, Head, dice, family_engine, rigid, scan, trut
 
 from calvaria import pipeline
 from calvaria.errors import InputError
-from calvaria.io import read_mask
+from calvaria.io import read_mask, read_volume
 from calvaria.metrics import score
 from calvaria.models import ModelInfo, available
 from calvaria.pipeline import Reconstruction, bone_of, evaluate, reconstruct
@@ -172,3 +172,15 @@ def test_a_real_skull_in_slices_of_2_5_mm(skull):
     sliced, missing = resample_mask(defective, grid), resample_mask(truth, grid)
     missing = missing.with_data(missing.mask & ~sliced.mask)
     assert evaluate(reconstruct(sliced).patch, missing, sliced).dsc > LEAST["slices"]
+
+
+def test_the_hole_of_a_real_patient_is_closed(real_data: Path) -> None:
+    ct = read_volume(real_data / "clinical-ct" / "cranium.nrrd")
+    result = reconstruct(ct)
+    (hole,) = result.holes
+    # A frontal hole down to the brow; its half closed would have half the area.
+    assert 12 < hole.area_cm2 < 18
+    assert 6 < hole.volume_ml < 11
+    bone = np.argwhere(result.defective.mask)
+    front = ct.grid.to_world(bone)[:, 1].min()
+    assert abs(hole.centre_mm[1] - front) < 40
