@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from calvaria.errors import InputError
@@ -98,6 +99,8 @@ def reconstruct(
     """
     clock = _Clock(progress)
     completer = load_engine(engine, device)
+    # Both threads load parts of it; racing for the package itself, one was seen to fail (KeyError: 'scipy').
+    import_module("scipy")
     with ThreadPoolExecutor(1) as beside:
         ready = beside.submit(completer.prepare)
         with clock.stage("bone"):

@@ -42,8 +42,8 @@ OPEN_MM = 5.0
 """A hole is at least so wide that bone is this far from its middle: 10 mm across, less than a burr hole and its rim."""
 
 COVERED = 0.8
-"""A hole has bone before less than this share of it: true ones before a tenth, when first outlined and with a frontal sinus
-in them before a half, and what is merely thin has it before all."""
+"""A hole has bone before less than this share of it: true ones before a tenth, or before half where they are first
+outlined together with a frontal sinus; what is merely thin has it before all."""
 
 PLATE = 0.5
 """Where the coarse prediction thins out, a plate is taken to keep this share of its usual depth."""
