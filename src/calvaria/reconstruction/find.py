@@ -161,13 +161,14 @@ def real_holes(missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml
 
     labels, count = ndimage.label(missing)
     touched = np.bincount(labels[seed], minlength=count + 1) > 0
-    size_ml = np.bincount(labels.ravel()) * SPACING_MM**3 / 1000
+    size = np.bincount(labels.ravel())
+    size_ml = size * SPACING_MM**3 / 1000
     wide = np.bincount(labels[field.distance_mm > OPEN_MM], minlength=count + 1) > 0
     keep = touched & (size_ml > smallest_ml) & wide
     keep[0] = False
     pieces = keep[labels]
     covered = np.bincount(labels[covered_by(pieces, field.distance_mm < 0)], minlength=count + 1)
-    keep &= covered < COVERED * np.bincount(labels.ravel())
+    keep &= covered < COVERED * size
     return np.asarray(keep[labels])
 
 
