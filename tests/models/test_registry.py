@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,15 @@ def test_registering_again_replaces_the_entry_and_keeps_the_others(weights):
     register(weights, "first", "shape-prior", "MIT")
     assert sorted(model.name for model in available(weights.parent)) == ["first", "second"]
     assert sorted(load_arrays(find("first", weights.parent))) == ["a"]
+
+
+def test_trainings_that_end_at_once_all_enter(weights):
+    files = [weights.with_name(f"{number}.safetensors") for number in range(40)]
+    for file in files:
+        save_file({"a": np.zeros(1)}, file)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda file: register(file, file.stem, "network", "MIT"), files))
+    assert sorted(model.name for model in available(weights.parent)) == sorted(file.stem for file in files)
 
 
 def test_a_file_without_a_card_has_an_empty_one(weights):

@@ -145,12 +145,20 @@ def load_shape_arrays(name: str = SHAPE_PRIOR) -> Arrays:
 
 
 def register(path: Path, name: str, kind: str, licence: str, others: Sequence[Path] = ()) -> ModelInfo:
-    """Enter a weights file, and others beside it, into their folder's index; an entry of the same name goes."""
-    models = _entries(path.parent)
+    """Enter a weights file, and others beside it, into their folder's index; an entry of the same name goes.
+
+    Several trainings may end in one folder at once: each waits for its turn, and the index appears whole.
+    """
+    from filelock import FileLock
+
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     entry: dict[str, Any] = {"name": name, "kind": kind, "file": path.name, "sha256": sha256, "licence": licence}
     if others:
         entry["others"] = {other.name: hashlib.sha256(other.read_bytes()).hexdigest() for other in others}
-    models = [m for m in models if m["name"] != name] + [entry]
-    (path.parent / INDEX).write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
+    index = path.parent / INDEX
+    part = index.with_name(INDEX + ".part")
+    with FileLock(index.with_name(f".{INDEX}.lock")):
+        models = [m for m in _entries(path.parent) if m["name"] != name] + [entry]
+        part.write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
+        part.replace(index)
     return _info(path.parent, entry)
