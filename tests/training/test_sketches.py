@@ -15,9 +15,11 @@ from calvaria.data.device.cases import CaseSettings
 from calvaria.data.device.draw import NOTHING
 from calvaria.errors import FormatError, InputError
 from calvaria.reconstruction.network import NetworkEngine, NetworkSpec, bone_on, sketch_on
+from calvaria.training import folds
 from calvaria.training import sketches as module
+from calvaria.training.folds import FoldPriors
 from calvaria.training.reconstruction import Recipe, make_learner
-from calvaria.training.sketches import LOOK, TRAIN, Sketcher, Sketches, SketchRecipe, build_sketches, fold_of
+from calvaria.training.sketches import LOOK, TRAIN, Sketcher, Sketches, SketchRecipe, build_sketches
 from calvaria.volume.grid import Grid
 
 PLAIN = CaseSettings({"parietotemporal": 1.0}, rim_chance=0.0, blend_chance=0.0, augmentation=NOTHING)
@@ -39,8 +41,9 @@ def stand_ins(monkeypatch):
     split = SimpleNamespace(train=["train-0", "train-1"], validation=["train-2"], test=[])
     monkeypatch.setattr(module, "load_split", lambda: split)
     monkeypatch.setattr(module, "load_engine", lambda name: family_engine())
-    monkeypatch.setattr(Sketcher, "prior", lambda self, fold: family_engine())
-    monkeypatch.setattr(Sketcher, "_field", lambda self, row: {"example": np.zeros(1), "depth": np.zeros(1)})
+    monkeypatch.setattr(folds, "load_split", lambda: split)
+    monkeypatch.setattr(FoldPriors, "of", lambda self, person: family_engine())
+    monkeypatch.setattr(FoldPriors, "write_field", lambda self, row: self._path(row).touch())
 
 
 @pytest.fixture(scope="module")
@@ -146,38 +149,6 @@ def test_other_files_are_refused(cache, tmp_path):
         recipe_in(tmp_path, cache, folds=1)
     with pytest.raises(InputError, match="do not divide by 5"):
         build_sketches(recipe_in(tmp_path, cache, coarsen=5), lambda line: None)
-
-
-def test_folds_deal_people_evenly_and_for_good():
-    folds = [fold_of(f"person-{n}", 4) for n in range(400)]
-    assert folds == [fold_of(f"person-{n}", 4) for n in range(400)]
-    assert min(np.bincount(folds)) > 70
-
-
-def test_a_prior_does_not_know_its_fold(cache, tmp_path, monkeypatch):
-    monkeypatch.undo()  # the real prior() here, on fields that name their person
-    rows = list(range(12))
-    entries = [SimpleNamespace(id=f"train-{n}", person=f"person-{n}") for n in rows]
-    monkeypatch.setattr(module, "train_rows", lambda cache: rows)
-    given = []
-
-    def fit_modes(examples, spacing_mm, depth_half):
-        given.append(sorted({int(value) for value in examples[:, 0, 0, 0]}))
-        return "model"
-
-    monkeypatch.setattr(module, "fit_modes", fit_modes)
-    monkeypatch.setattr(module, "ShapePrior", lambda model, template: model)
-    for row in rows:
-        field = np.full((3, 2, 2), 100 * row, np.int16)
-        np.savez(tmp_path / f"field-{row}.npz", example=field, depth=field)
-    sketcher = Sketcher(recipe_in(tmp_path, cache), tmp_path)
-    sketcher.cache = SimpleNamespace(entries=entries, path=cache)
-    for fold in range(4):
-        sketcher.prior(fold)
-        assert given[-1] == [row for row in rows if fold_of(f"person-{row}", 4) != fold]
-    monkeypatch.setattr(module, "train_rows", lambda cache: rows[:3])
-    with pytest.raises(InputError, match="training persons in the other folds; 5 are needed"):
-        Sketcher.prior.__wrapped__(sketcher, 0)
 
 
 def test_a_case_that_the_scan_shows_nothing_of_is_sketched_as_nothing(cache, tmp_path, monkeypatch):

@@ -1,8 +1,7 @@
 """What the shape prior makes of training cases: the further channel that a network can be given (``--prior``).
 
-A network that is shown the prior's completion in training must be shown one as good as it will get later, on people
-whom the prior has not seen. So the training persons are dealt into folds, and each case is sketched by a prior that was
-fitted to the other folds; validation cases are sketched by the prior that ships, which knows training persons only.
+Each case is sketched by a prior that was fitted to the other folds of people (`training.folds`); validation cases are
+sketched by the prior that ships, which knows training persons only.
 
 A sketch takes seconds, a training step less: the first so many cases of a training are sketched once and kept in a
 file, and shown over and over, mirrored or not.
@@ -18,7 +17,6 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +25,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calvaria.data.cache import FILLING, SkullCache
+from calvaria.data.cache import SkullCache
 from calvaria.data.device.cases import CaseMaker, CaseSettings
 from calvaria.data.device.deformation import coarser
 from calvaria.data.device.draw import NOTHING
 from calvaria.data.split import load_split
 from calvaria.errors import FormatError, InputError
-from calvaria.reconstruction.box import to_box
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.repose import missing_share, settle
-from calvaria.reconstruction.shape_model import SPACING_MM, bone_depth, fit_modes
-from calvaria.reconstruction.shape_prior import ShapePrior
-from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import locate
-from calvaria.skull.template import load_template
-from calvaria.training.shape_prior import FEWEST, coarse_field, example
+from calvaria.training.folds import FoldPriors, train_rows
 from calvaria.volume.volume import Volume, bounding_box
 
 U8 = NDArray[np.uint8]
@@ -51,9 +44,6 @@ FORMAT = "calvaria-sketches-1"
 
 LOOK_SEED = 1_000_003
 """Of the validation cases; training cases never use it."""
-
-FIELDS = ("example", "depth")
-"""What a training person's skull gives to a prior, in hundredths of a mm."""
 
 TRAIN, LOOK = "train", "look"
 """The two rows of cases: those that are learned from, and those that are watched."""
@@ -186,16 +176,6 @@ def build_sketches(recipe: SketchRecipe, note: Note) -> Path:
     return recipe.output
 
 
-def train_rows(cache: SkullCache) -> list[int]:
-    """Rows of the training persons' skulls."""
-    return cache.index_of(load_split().train)
-
-
-def fold_of(person: str, folds: int) -> int:
-    """Which fold a person is in: the same in every run, whoever else is there."""
-    return int(hashlib.sha256(person.encode()).hexdigest(), 16) % folds
-
-
 def _each(tasks: Sequence[tuple[str, int]], recipe: SketchRecipe, work: Path, note: Note, what: str) -> None:
     """Do the tasks whose file is not there."""
     todo = [task for task in tasks if not (work / f"{task[0]}-{task[1]}.npz").exists()]
@@ -242,30 +222,24 @@ class Sketcher:
     def __init__(self, recipe: SketchRecipe, work: Path) -> None:
         self.recipe, self.work = recipe, work
         self.cache = SkullCache(recipe.cache)
+        self.priors = FoldPriors(self.cache, work, recipe.folds)
         self._makers: dict[str, CaseMaker] = {}
 
     def do(self, what: str, number: int) -> None:
         """Make the file of a task."""
-        arrays = self._field(number) if what == "field" else self._sketch(what, number)
+        if what == "field":
+            self.priors.write_field(number)
+            return
+        arrays = self._sketch(what, number)
         part = self.work / f"{what}-{number}.part.npz"
         np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
         part.replace(self.work / f"{what}-{number}.npz")
-
-    def _field(self, row: int) -> dict[str, NDArray[Any]]:
-        """A training person's skull as an example of the shape model; holes as the shipped prior fills them."""
-        bone = self.cache.bone(row)
-        if not self.cache.entries[row].complete:
-            bone |= self.cache.patch(row, FILLING)
-        skull = Volume(bone, self.cache.grid)
-        field = to_box(skull, locate(skull, load_template()))
-        found = (example(field), coarse_field(bone_depth(field.distance_mm, FINE_MM)))
-        return {name: np.round(100 * part).astype(np.int16) for name, part in zip(FIELDS, found, strict=True)}
 
     def _sketch(self, side: str, number: int) -> dict[str, NDArray[Any]]:
         """What the prior makes of a case: its share of the training voxels in which it holds bone for missing."""
         cases = self.maker(side).make([number])
         person = self.cache.entries[cases.rows[0]].person
-        prior = load_engine("shape-prior") if side == LOOK else self.prior(fold_of(person, self.recipe.folds))
+        prior = load_engine("shape-prior") if side == LOOK else self.priors.of(person)
         skull = Volume(cases.shown[0, 0].numpy() > 0.5, self.cache.grid)
         coarse = coarser(self.cache.grid, self.recipe.coarsen)
         share = np.zeros(coarse.shape, np.float32)
@@ -282,21 +256,6 @@ class Sketcher:
         if side not in self._makers:
             self._makers[side] = case_maker(self.cache, self.recipe.cases, side, self.recipe.seed)
         return self._makers[side]
-
-    @lru_cache(maxsize=8)  # noqa: B019  # a sketcher lives as long as its process
-    def prior(self, fold: int) -> ShapePrior:
-        """The prior that was fitted to all folds but one."""
-        entries, folds = self.cache.entries, self.recipe.folds
-        rows = [row for row in train_rows(self.cache) if fold_of(entries[row].person, folds) != fold]
-        if len(rows) < FEWEST:
-            raise InputError(
-                f"{self.cache.path.name}: {len(rows)} training persons in the other folds; {FEWEST} are needed"
-            )
-        files = [np.load(self.work / f"field-{row}.npz") for row in rows]
-        examples, depths = (np.stack([file[name].astype(np.float32) / 100 for file in files]) for name in FIELDS)
-        depth = np.median(depths, axis=0)
-        half = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
-        return ShapePrior(fit_modes(examples, SPACING_MM, depth_half=half), load_template())
 
 
 def case_maker(cache: SkullCache, cases: CaseSettings, side: str, seed: int) -> CaseMaker:
@@ -316,4 +275,4 @@ def case_maker(cache: SkullCache, cases: CaseSettings, side: str, seed: int) -> 
     return CaseMaker(cache, ids or list(split.validation), plain, seed=LOOK_SEED)
 
 
-__all__ = ["LOOK", "TRAIN", "SketchRecipe", "Sketches", "build_sketches", "case_maker", "fold_of"]
+__all__ = ["LOOK", "TRAIN", "SketchRecipe", "Sketches", "build_sketches", "case_maker"]
