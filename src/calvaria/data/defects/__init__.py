@@ -9,6 +9,7 @@ from calvaria.data.defects.cutting import (
     cut_defect,
     defect_area_cm2,
     sample_defect,
+    seed_of,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "cut_defect",
     "defect_area_cm2",
     "sample_defect",
+    "seed_of",
 ]
