@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import box_grid
 from calvaria.skull.canonical import SPACING_MM
-from calvaria.volume.distance import distance_to
+from calvaria.volume.morphology import dilate_mm
 from calvaria.volume.volume import Volume
 
 BoolArray = NDArray[np.bool_]
@@ -105,5 +105,4 @@ def without_covered(missing: BoolArray, bone: BoolArray) -> BoolArray:
         bone: what is there, on the same grid.
     """
     openly = Volume(missing & ~behind_wall(missing, bone), box_grid())
-    # Distances beyond a limit come back as the limit.
-    return missing & (distance_to(openly, limit_mm=2 * UNDERCUT_MM) <= UNDERCUT_MM)
+    return missing & dilate_mm(openly, UNDERCUT_MM).mask

@@ -9,9 +9,9 @@ from calvaria.reconstruction.box import box_grid, box_to_world
 from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume.components import label
-from calvaria.volume.distance import distance_to
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Box, Grid
+from calvaria.volume.morphology import dilate_mm, erode_mm
 from calvaria.volume.sampler import known_mask
 from calvaria.volume.volume import Volume, bounding_box
 
@@ -118,13 +118,10 @@ def without_flakes(missing: Volume) -> BoolArray:
         return out
     # A border of air, so that the body does not end where the crop does.
     part = missing.crop(box).pad((1, 1, 1), (1, 1, 1), False)
-    air = distance_to(part.with_data(~part.mask), limit_mm=2 * FLAKE_MM)
-    core = part.with_data(air > FLAKE_MM)
+    core = erode_mm(part, FLAKE_MM)
     if not core.mask.any():
         return out
-    reach_mm = FLAKE_MM + REACH_MM
-    body = distance_to(core, limit_mm=2 * reach_mm) <= reach_mm  # distances beyond a limit come back as the limit
-    kept = part.mask & body
+    kept = part.mask & dilate_mm(core, FLAKE_MM + REACH_MM).mask
     labels, count = label(kept)
     sizes = np.bincount(labels.ravel(), minlength=count + 1) * missing.grid.voxel_volume_mm3 / 1000
     sizes[0] = 0

@@ -221,33 +221,31 @@ class ShapePrior:
             gap_mm: float32 on the box grid: 0 where missing bone may lie, elsewhere the distance to there, mm.
             read_mm: as for `complete`.
         """
-        completion, misfit_mm = self.completion(field, gap_mm, read_mm)
         if self.correction is not None:
+            completion, misfit_mm = self.completion(field, gap_mm, read_mm)
             values = self.correction(completion)
         else:
+            values, final = self._completed(field, gap_mm, read_mm)
+            misfit_mm = final.misfit_mm
             # The rim stays flush with the bone.
             away = np.clip(field.distance_mm / FLUSH_MM, 0, 1)
-            outer = outer_side(completion.values, gap_mm <= read_mm)
-            values = completion.values - np.float32(self.settings.outward_mm) * away * outer
+            values = values - np.float32(self.settings.outward_mm) * away * outer_side(values, gap_mm <= read_mm)
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), misfit_mm)
 
     def completion(self, field: BoxField, gap_mm: F32, read_mm: float = READ_MM) -> tuple[Completion, float]:
-        """What the model makes of a known hole before it is corrected, and its misfit, mm; as `complete_known`."""
+        """What a correction is shown of a known hole, and the fit's misfit, mm; arguments as for `complete_known`."""
+        values, final = self._completed(field, gap_mm, read_mm)
+        opposite = self._read(final, gap_mm, SHOWN_MM, mirrored=True)
+        seen, known = field.distance_mm, field.known
+        other = known[::-1] & (gap_mm[::-1] > OPPOSITE_MM)
+        return Completion(values, seen, known, gap_mm, self._depth, seen[::-1], other, opposite), final.misfit_mm
+
+    def _completed(self, field: BoxField, gap_mm: F32, read_mm: float) -> tuple[F32, Fit]:
+        """The completed distances of a known hole, walls and lamellae closed, and the fit behind them."""
         known = self._trusted(field, gap_mm, self.settings.dense_mm)
         final = self._fit(known, self.moves, self.settings.modes)
         values = self._walls(self._read(final, gap_mm, read_mm), field, gap_mm)
-        values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM)
-        found = Completion(
-            values,
-            field.distance_mm,
-            field.known,
-            gap_mm,
-            self._depth,
-            field.distance_mm[::-1],
-            field.known[::-1] & (gap_mm[::-1] > OPPOSITE_MM),
-            self._read(final, gap_mm, SHOWN_MM, mirrored=True),
-        )
-        return found, final.misfit_mm
+        return close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM), final
 
     def _outer(self, field: BoxField, gap_mm: F32, values: F32) -> BoolArray:
         """Where the outside of the head may be missing: neither behind a wall that stands nor over one."""
