@@ -112,6 +112,25 @@ def test_symmetry_is_tested_over_persons_not_cases():
     assert not any("official" in line and "+" in line for line in lines)
 
 
+def test_the_priors_sketch_is_tested_against_none_and_against_the_prior():
+    rows = []
+    for person, more in enumerate([0.01, 0.02, 0.03, 0.04]):
+        dscs = {"runet": 0.7, "runet-prior": 0.8 + more, "runet-prior-sym": 0.8, PRIOR: 0.9 + more}
+        rows += [row(person, model, dsc) for model, dsc in dscs.items()]
+    found = {}
+    for line in table2(rows):
+        if ": gain in" in line:
+            title = line.partition(":")[0]
+        elif line.split()[3:4] and line.split()[3].startswith(("+0", "-0")):
+            found[title, line.split()[0]] = line.split()[3]
+    assert found == {
+        ("Symmetry against none", "runet-prior-sym"): "-0.0250",
+        ("The prior's sketch against none", "runet-prior"): "+0.1250",
+        ("The same against the prior alone", "runet-prior"): "-0.1000",
+    }
+    assert not any("sketch" in line for line in table2(rows[:1]))
+
+
 def test_the_table_says_means_spread_worst_and_empty_patches():
     rows = [row(0, "runet", 0.8), row(1, "runet", 0.6), row(2, "runet", 0.0, hd95_mm=math.inf, msd_mm=math.inf)]
     (line,) = [line for line in table2(rows) if line.startswith("runet") and " official " in line]

@@ -232,8 +232,16 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def table2(rows: Sequence[Row]) -> list[str]:
-    """Lines: published figures, ours, and the paired tests of symmetry."""
-    return [*_published_lines(), "", *_own_lines(rows), "", *_test_lines(rows)]
+    """Lines: published figures, ours, and the paired tests of symmetry and of the prior's sketch."""
+    names = list(dict.fromkeys(row.model for row in rows))
+    symmetry = [(name.removesuffix("-sym"), name) for name in names if name.endswith("-sym")]
+    shown = [name for name in names if name.endswith("-prior") and name != PRIOR]
+    lines = [*_published_lines(), "", *_own_lines(rows), "", *_test_lines(rows, "Symmetry against none", symmetry)]
+    if shown:
+        sketch = [(name.removesuffix("-prior"), name) for name in shown]
+        lines += ["", *_test_lines(rows, "The prior's sketch against none", sketch)]
+        lines += ["", *_test_lines(rows, "The same against the prior alone", [(PRIOR, name) for name in shown])]
+    return lines
 
 
 def _published_lines() -> list[str]:
@@ -272,23 +280,21 @@ def _own_lines(rows: Sequence[Row]) -> list[str]:
     return lines + [f"FAILED: {row.case} {row.kind} {row.model}: {row.error}" for row in failed]
 
 
-def _test_lines(rows: Sequence[Row]) -> list[str]:
+def _test_lines(rows: Sequence[Row], what: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """How much better the second model of each pair is than the first, for those that are there."""
     lines = [
-        "Symmetry against none: gain in a person's mean DSC, its 95 % interval, one-sided Wilcoxon signed-rank test",
+        f"{what}: gain in a person's mean DSC, its 95 % interval, one-sided Wilcoxon signed-rank test",
         f"{'network':<22} {'holes':<11} {'persons':>7} {'gain':>8}  {'interval':<18} {'better':>6} {'p':>8}",
     ]
-    names = dict.fromkeys(row.model for row in rows)
-    for model in names:
-        if f"{model}-sym" not in names:
-            continue
+    for pair in pairs:
         for holes in ("official", "other kinds"):
-            without, with_it = (_by_person(_of(rows, name, holes)) for name in (model, f"{model}-sym"))
+            without, with_it = (_by_person(_of(rows, name, holes)) for name in pair)
             persons = sorted(without.keys() & with_it.keys())
             if len(persons) < FEWEST_PAIRS:
                 continue
             test = compare_pairs([without[p] for p in persons], [with_it[p] for p in persons], higher_is_better=True)
             lines.append(
-                f"{model:<22} {holes:<11} {test.pairs:>7} {test.mean_gain:>+8.4f}  "
+                f"{pair[1]:<22} {holes:<11} {test.pairs:>7} {test.mean_gain:>+8.4f}  "
                 f"{f'{test.low:+.4f} to {test.high:+.4f}':<18} {test.better:>6} {test.p_wilcoxon:>8.4f}"
             )
     return lines
