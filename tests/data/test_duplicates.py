@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.heads import BACK, SIDE, Ball, Head
 
@@ -70,9 +70,11 @@ def test_a_head_lies_exactly_on_itself():
     st.tuples(*[st.floats(-6, 6)] * 3),
     st.tuples(*[st.floats(-5, 5)] * 3),
 )
+@example(STILL, (1.0, 1.0, 1.0))
 def test_a_rigid_motion_is_found(turn_deg, shift_mm):
     found = overlap(head(0), head(0, turn_deg, shift_mm))
-    assert found.dice > 0.97
+    # Half a voxel of 2 mm along all three axes, with no turn, is what interpolation takes worst: 0.964.
+    assert found.dice > 0.96 > SAME
     assert found.turn_deg == pytest.approx(float(np.linalg.norm(turn_deg)), abs=0.1)
     assert found.shift_mm == pytest.approx(float(np.linalg.norm(shift_mm)), abs=0.1)
 

@@ -8,6 +8,7 @@ The farther from the hole, the less it counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, frontal_floor, vault
-from calvaria.reconstruction.correction import SHOWN_MM, Completion, Correction
+from calvaria.reconstruction.correction import SHOWN_MM, Completion
 from calvaria.reconstruction.cover import behind_wall, lies_open, over_wall, without_covered
 from calvaria.reconstruction.find import real_holes
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters
@@ -109,7 +110,7 @@ class ShapePrior:
         model: ShapeModel,
         template: Template,
         settings: Settings | None = None,
-        correction: Correction | None = None,
+        correction: Callable[[Completion], F32] | None = None,
     ) -> None:
         """Prepare the engine.
 
@@ -117,7 +118,8 @@ class ShapePrior:
             model: mean and modes.
             template: the mean skull that the model's examples were registered to.
             settings: by default those that the published figures were made with.
-            correction: corrects the completion; without it, the outer side is only moved out a little.
+            correction: gives the corrected distances, as a `Correction` does; without it, the outer side is only moved
+                out a little.
         """
         self.model = model
         self.template = template

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from calvaria.data.cache import SkullCache
 from calvaria.data.defects import KINDS, cut_defect, seed_of
-from calvaria.reconstruction.box import FINE_MM, BoxField, to_box
-from calvaria.reconstruction.correction import SHOWN_MM, Completion, shown_box
+from calvaria.reconstruction.box import FINE_MM, to_box
+from calvaria.reconstruction.correction import Completion, shown_box
 from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.shape_prior import ShapePrior
 from calvaria.skull.canonical import locate
@@ -123,32 +123,24 @@ def complete_hole(hole: Hole, prior: ShapePrior) -> dict[str, NDArray[Any]] | No
     if head is None:
         return None
     defective, patch = defective.crop(head), patch.crop(head)
-    watched = _Watched(prior)
     frame, field, sketch = settle(defective, locate(defective, prior.template), prior)
-    watched.complete(field, sketch)
-    completion = watched.completed
-    box = None if completion is None else shown_box(completion.gap_mm)
-    if completion is None or box is None:
+    shown: list[Completion] = []
+
+    def watch(completion: Completion) -> F32:
+        shown.append(completion)
+        return completion.values
+
+    ShapePrior(prior.model, prior.template, prior.settings, watch).complete(field, sketch)
+    box = shown_box(shown[-1].gap_mm) if shown else None
+    if box is None:
         return None
     whole = defective.with_data(defective.mask | patch.mask)
     truth = to_box(coarsen(whole, FINE_MM), frame).distance_mm[box]
-    found = completion.crop(box)._asdict() | {"truth_mm": truth}
+    found = shown[-1].crop(box)._asdict() | {"truth_mm": truth}
     del found["depth"]  # the same for all
     for name in LENGTHS:
         found[name] = np.round(np.clip(found[name], -MOST_MM, MOST_MM) * 100).astype(np.int16)
     return found | {"start": np.array([part.start for part in box])}
-
-
-class _Watched(ShapePrior):
-    """A prior that tells what it gave to be corrected, and does not correct it."""
-
-    def __init__(self, prior: ShapePrior) -> None:
-        super().__init__(prior.model, prior.template, prior.settings)
-        self.completed: Completion | None = None
-
-    def completion(self, field: BoxField, gap_mm: F32, read_mm: float = SHOWN_MM) -> tuple[Completion, float]:
-        self.completed, misfit_mm = super().completion(field, gap_mm, read_mm)
-        return self.completed, misfit_mm
 
 
 def _cut(hole: Hole) -> tuple[Volume, Volume]:
