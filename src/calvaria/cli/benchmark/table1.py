@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from calvaria.cli.options import Json, Quiet, Verbose
+from calvaria.cli.options import AutoImplant, Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -23,7 +23,7 @@ Examples:
 def table1(
     context: typer.Context,
     *,
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="The AutoImplant 2020 (SkullFix) set.")],
+    data: AutoImplant,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="All figures, .csv; goes on from it.")],
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A symmetry network, by name or file; default: all.")

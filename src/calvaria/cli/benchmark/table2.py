@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from calvaria.cli.options import Device, Json, Quiet, Verbose
+from calvaria.cli.options import AutoImplant, Device, Json, Quiet, TrainingCache, Verbose
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -23,8 +23,8 @@ Examples:
 def table2(
     context: typer.Context,
     *,
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="The AutoImplant 2020 (SkullFix) set.")],
-    cache: Annotated[Path, typer.Option(metavar="FILE", help="A training cache, from `calvaria data cache`.")],
+    data: AutoImplant,
+    cache: TrainingCache,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="All figures, .csv; goes on from it.")],
     network: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Networks to compare; default: all five.")

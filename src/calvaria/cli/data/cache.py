@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calvaria.cli.options import Json, Quiet, Verbose
+from calvaria.cli.options import Jobs, Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -33,7 +33,7 @@ def cache(
     refine: Annotated[
         int, typer.Option(min=1, max=4, metavar="N", help="1: voxels of 1.6 mm; 2: 0.8; 3: 0.53; 4: 0.4.")
     ] = 1,
-    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 1,
+    jobs: Jobs = 1,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -64,7 +64,7 @@ def deformations(
     source: Annotated[Path, typer.Argument(metavar="CACHE", help="A coarse training cache.")],
     *,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The deformations, .safetensors.")],
-    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 1,
+    jobs: Jobs = 1,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

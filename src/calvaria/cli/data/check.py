@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calvaria.cli.data.sets import Folder, SetName, counted, described, heading
-from calvaria.cli.options import Json, Quiet, Verbose
+from calvaria.cli.options import Jobs, Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError, QualityError
 
@@ -35,7 +35,7 @@ def check(
     anatomy: Annotated[
         bool, typer.Option("--anatomy", help="Also pose every skull: names those without a calvaria.")
     ] = (False),
-    jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Processes.")] = 1,
+    jobs: Jobs = 1,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calvaria.cli.data.sets import Folders, SetName, heading
-from calvaria.cli.options import Json, Quiet, Verbose
+from calvaria.cli.options import Jobs, Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
 
@@ -36,7 +36,7 @@ def duplicates(
     neighbours: Annotated[
         int, typer.Option(min=1, metavar="N", help="Nearest skulls that are laid on each skull.")
     ] = 6,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Processes.")] = 1,
+    jobs: Jobs = 1,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

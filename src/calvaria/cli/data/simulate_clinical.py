@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calvaria.cli.options import Json, Output, Quiet, Verbose
+from calvaria.cli.options import AutoImplant, Json, Output, Quiet, Verbose
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -23,7 +23,7 @@ Examples:
 def simulate_clinical(
     context: typer.Context,
     *,
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="The AutoImplant 2020 (SkullFix) set.")],
+    data: AutoImplant,
     output: Output,
     count: Annotated[int, typer.Option(min=1, metavar="N", help="Good cases.")] = 6,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed gives the same set.")] = 0,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from calvaria.cli.models import described
-from calvaria.cli.options import Json, Quiet, Verbose
+from calvaria.cli.options import WORK, AutoImplant, Json, Minutes, Quiet, TrainingCache, Verbose, Work
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -23,18 +23,14 @@ Examples:
 def correction(
     context: typer.Context,
     *,
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="The AutoImplant 2020 (SkullFix) set.")],
-    cache: Annotated[Path, typer.Option(metavar="FILE", help="A training cache, from `calvaria data cache`.")],
+    data: AutoImplant,
+    cache: TrainingCache,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The prior with its correction.")],
     prior: Annotated[str, typer.Option(metavar="NAME", help="The prior: an installed one, or a file.")] = "shape-prior",
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Of training.")] = 10000,
     seed: Annotated[int, typer.Option(metavar="N", help="Of first weights and order.")] = 0,
-    work: Annotated[Path, typer.Option(metavar="FOLDER", help="For what may be resumed after an interruption.")] = Path(
-        "calvaria-work"
-    ),
-    minutes: Annotated[
-        float | None, typer.Option(metavar="M", help="Stop training after so long; the same command goes on.")
-    ] = None,
+    work: Work = WORK,
+    minutes: Minutes = None,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that complete holes.")] = 1,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from calvaria.cli.models import described
-from calvaria.cli.options import Device, Json, Quiet, Verbose
+from calvaria.cli.options import Device, Json, Minutes, Quiet, TrainingCache, Verbose
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -25,7 +25,7 @@ Examples:
 def reconstruction(
     context: typer.Context,
     *,
-    cache: Annotated[Path, typer.Option(metavar="FILE", help="A training cache, from `calvaria data cache`.")],
+    cache: TrainingCache,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The weights, .safetensors.")],
     network: Annotated[
         str,
@@ -65,9 +65,7 @@ def reconstruction(
     work: Annotated[Path, typer.Option(metavar="FOLDER", help="For what may be resumed, curves and pictures.")] = Path(
         "calvaria-work"
     ),
-    minutes: Annotated[
-        float | None, typer.Option(min=0, metavar="M", help="Stop after so many; the same command goes on.")
-    ] = None,
+    minutes: Minutes = None,
     device: Annotated[Device, typer.Option(help="Where it is trained.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, metavar="N", help="GPUs, or processes on a CPU.")] = 1,
     dry_run: Annotated[

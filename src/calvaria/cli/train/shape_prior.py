@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from calvaria.cli.models import described
-from calvaria.cli.options import Json, Quiet, Verbose
+from calvaria.cli.options import WORK, AutoImplant, Jobs, Json, Quiet, Verbose, Work
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -22,11 +22,9 @@ Examples:
 def shape_prior(
     context: typer.Context,
     *,
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="The AutoImplant 2020 (SkullFix) set.")],
+    data: AutoImplant,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The weights, .safetensors.")],
-    work: Annotated[Path, typer.Option(metavar="FOLDER", help="For what may be resumed after an interruption.")] = Path(
-        "calvaria-work"
-    ),
+    work: Work = WORK,
     people: Annotated[str, typer.Option(help="train: the training persons of the split; all: everybody.")] = "train",
     complete: Annotated[
         int | None, typer.Option(metavar="N", help="Only so many of the complete skulls; default: all.")
@@ -34,7 +32,7 @@ def shape_prior(
     unlabelled: Annotated[
         str, typer.Option(help="Skulls with a hole and no truth: filled, left-out (their holes are), or none of them.")
     ] = "filled",
-    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 2,
+    jobs: Jobs = 2,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calvaria.cli.options import Json, Quiet, Verbose
+from calvaria.cli.options import WORK, Jobs, Json, Quiet, TrainingCache, Verbose, Work
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -21,16 +21,14 @@ Examples:
 def sketches(
     context: typer.Context,
     *,
-    cache: Annotated[Path, typer.Option(metavar="FILE", help="A training cache, from `calvaria data cache`.")],
+    cache: TrainingCache,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The sketches, .safetensors.")],
     count: Annotated[int, typer.Option(metavar="N", help="Training cases.")] = 1000,
     coarsen: Annotated[int, typer.Option(metavar="N", help="Cache voxels along a training voxel.")] = 2,
     folds: Annotated[int, typer.Option(metavar="N", help="Of the training persons.")] = 4,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the training that they are for.")] = 0,
-    work: Annotated[Path, typer.Option(metavar="FOLDER", help="For what may be resumed after an interruption.")] = Path(
-        "calvaria-work"
-    ),
-    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 1,
+    work: Work = WORK,
+    jobs: Jobs = 1,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from calvaria.cli.models import described
-from calvaria.cli.options import Device, Json, Quiet, Verbose
+from calvaria.cli.options import WORK, Device, Json, Minutes, Quiet, TrainingCache, Verbose, Work
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -25,7 +25,7 @@ Examples:
 def symmetry(
     context: typer.Context,
     *,
-    cache: Annotated[Path, typer.Option(metavar="FILE", help="A training cache, from `calvaria data cache`.")],
+    cache: TrainingCache,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The weights, .safetensors.")],
     encoder: Annotated[str, typer.Option(metavar="NAME", help="vit or resnet.")] = "vit",
     complete_only: Annotated[
@@ -34,12 +34,8 @@ def symmetry(
     steps: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Of the optimiser; default: the recipe's.")
     ] = None,
-    work: Annotated[Path, typer.Option(metavar="FOLDER", help="For what may be resumed after an interruption.")] = Path(
-        "calvaria-work"
-    ),
-    minutes: Annotated[
-        float | None, typer.Option(min=0, metavar="M", help="Stop after so many; the same command goes on.")
-    ] = None,
+    work: Work = WORK,
+    minutes: Minutes = None,
     device: Annotated[Device, typer.Option(help="Where it is trained.")] = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
