@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import calvaria
 from calvaria import errors
+from calvaria.cli.app import EXTRAS
+
+ROOT = Path(__file__).parents[2]
 
 COMMANDS = (
     "reconstruct",
@@ -87,6 +92,38 @@ def test_an_unexpected_error_is_called_a_bug(run, engine, skull, tmp_path):
     assert re.fullmatch(
         r"calvaria: this is a bug, please report it .*: ZeroDivisionError: division by zero\n", result.err
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train symmetry --cache x -o y",
+        "train reconstruction --cache x -o y --network runet",
+        "train sketches --cache x -o y",
+        "train correction --data x --cache x -o y",
+        "benchmark table2 --data x --cache x -o y",
+        "data deformations x -o y",
+    ],
+)
+def test_a_command_that_needs_torch_says_how_to_get_it(words, tmp_path):
+    without = "import sys; sys.modules['torch'] = None; from calvaria.cli import main; sys.exit(main(sys.argv[1:]))"
+    run = subprocess.run(
+        [sys.executable, "-c", without, *words.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert re.fullmatch(r"calvaria: [^\n]*torch[^\n]*: pip install 'calvaria\[train\]'\n", run.stderr)
+
+
+def test_a_missing_package_that_is_not_optional_is_a_bug(run, engine, skull, tmp_path):
+    engine.error = ModuleNotFoundError("No module named 'scipy'", name="scipy")
+    assert run("reconstruct", skull, "-o", tmp_path / "out").code == 1
+
+
+def test_the_extras_that_are_named_install_what_is_missed():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for package, extra in EXTRAS.items():
+        wanted = package.replace("_", "-")
+        assert any(re.match(rf"{wanted}\b", line) for line in extras[extra]), package
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), errors.InputError("bad")])

@@ -12,10 +12,22 @@ import typer
 from calvaria import __version__
 from calvaria.cli import benchmark, compare, correlate, data, demo, evaluate, models, plane, rank, reconstruct, train
 from calvaria.cli.screen import Screen, one_line
-from calvaria.errors import CalvariaError
+from calvaria.errors import CalvariaError, MissingExtraError
 
 INTERRUPTED = 130
 """What a shell expects from a program that was stopped by Ctrl-C (128 + SIGINT)."""
+
+EXTRAS = {
+    "torch": "train",
+    "lightning": "train",
+    "tensorboard": "train",
+    "openvino": "networks",
+    "monai": "zoo",
+    "einops": "zoo",
+    "matplotlib": "figures",
+    "fast_simplification": "figures",
+}
+"""Optional packages, as they are imported, and the extra that installs each."""
 
 app = typer.Typer(
     name="calvaria",
@@ -79,11 +91,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(screen, error, one_line(error), error.exit_code)
     except MemoryError as error:
         return _report(screen, error, "out of memory: crop the volume, or use fewer --jobs", 1)
-    except Exception as error:  # the last line of defence: whatever arrives here is a bug
-        kind = type(error).__name__
-        text = f"this is a bug, please report it with the output of the same command and -v: {kind}: {one_line(error)}"
-        return _report(screen, error, text, 1)
+    except Exception as error:
+        return _report(screen, error, *_unexpected(error))
     return 0
+
+
+def _unexpected(error: Exception) -> tuple[str, int]:
+    """The line and the exit code for an error that is none of ours: an extra is not installed, or this is a bug."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if package in EXTRAS:
+        text = f"this needs {package}, which is not installed: pip install 'calvaria[{EXTRAS[package]}]'"
+        return text, MissingExtraError.exit_code
+    kind = type(error).__name__
+    return f"this is a bug, please report it with the output of the same command and -v: {kind}: {one_line(error)}", 1
 
 
 def _report(screen: Screen, error: BaseException, text: str, code: int) -> int:
