@@ -82,11 +82,7 @@ test-lowest: $(VENV)/.dev
 	grep -hE '^(absl-py|iniconfig|pluggy|pygments|pynrrd|pytest|pytest-randomly|pytest-timeout|hypothesis|sortedcontainers|simpleitk|surface-distance)==' \
 	  constraints.txt > $(LOWEST_ENV)/tests.txt
 	$(LOWEST_ENV)/bin/python -m pip install -q --no-compile -c constraints-lowest.txt '.[figures]' -r $(LOWEST_ENV)/tests.txt
-	$(LOWEST_ENV)/bin/python -m pytest -W default --ignore tests/test_house.py --ignore tests/metrics/test_monai.py \
-	  --ignore tests/data/device --ignore tests/benchmarks/test_variation.py --ignore tests/benchmarks/test_networks.py \
-	  $(foreach name,reflection loss forward network,--ignore tests/symmetry/test_$(name).py) \
-	  $(foreach name,objectives pictures poses reconstruction samples sketches symmetry,--ignore tests/training/test_$(name).py) \
-	  $(foreach name,network runet zoo,--ignore tests/reconstruction/test_$(name).py) $(or $(PYTEST_ARGS),tests)
+	$(LOWEST_ENV)/bin/python -m pytest -W default -rs --ignore tests/test_house.py $(or $(PYTEST_ARGS),tests)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix
