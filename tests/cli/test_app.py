@@ -100,7 +100,6 @@ def test_an_unexpected_error_is_called_a_bug(run, engine, skull, tmp_path):
         "train symmetry --cache x -o y",
         "train reconstruction --cache x -o y --network runet",
         "train sketches --cache x -o y",
-        "train correction --data x --cache x -o y",
         "benchmark table2 --data x --cache x -o y",
         "data deformations x -o y",
     ],

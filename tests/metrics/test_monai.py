@@ -22,8 +22,7 @@ def monai():
     """The library: loading it warns of its own and of torch's future."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from monai import metrics
-    return metrics
+        return pytest.importorskip("monai.metrics", reason="monai is not installed: its figures were not compared")
 
 
 @settings(max_examples=15, deadline=None)

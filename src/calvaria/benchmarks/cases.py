@@ -8,6 +8,7 @@ different versions speak of the same holes even where the canonical frame has ch
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.data.catalog import SkullCase, autoimplant2020
-from calvaria.data.defects import KINDS, DefectSpec, Spec, apply_defect, cut_defect, seed_of
+from calvaria.data.defects import KINDS, DefectSpec, Spec, apply_defect, cut_defect
 from calvaria.data.split import SPLITS, load_split
 from calvaria.errors import InputError
 from calvaria.volume.volume import Volume
@@ -32,6 +33,8 @@ BENCHMARK_KINDS = (OFFICIAL, *(kind for kind in KINDS if kind != "ball"))
 
 PLACED = SPLITS / "autoimplant2020-defects.json"
 """The packaged synthetic defects of validation and test."""
+
+SEED = 2026
 
 Locate = Callable[[Volume], NDArray[np.float64]]
 """Complete skull -> its (4, 4) frame, canonical mm -> world LPS mm."""
@@ -118,6 +121,15 @@ def canonical_frame(complete: Volume) -> NDArray[np.float64]:
     return locate(complete).to_world
 
 
+def seed_of(person: str, kind: str, seed: int = SEED) -> int:
+    """A seed of its own for every person and kind.
+
+    >>> seed_of("train-004", "bilateral") != seed_of("train-004", "random_1")
+    True
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}/{person}/{kind}".encode()).digest()[:8], "big")
+
+
 def _draw(complete: Volume, task: Task, frame: NDArray[np.float64]) -> tuple[Spec, Volume, Volume]:
     return cut_defect(complete, task.kind, np.random.default_rng(seed_of(task.case.person, task.kind)), frame)
 
@@ -178,4 +190,4 @@ if __name__ == "__main__":
     main()
 
 
-__all__ = ["BENCHMARK_KINDS", "OFFICIAL", "PLACED", "Task", "build", "canonical_frame", "place", "tasks_of"]
+__all__ = ["BENCHMARK_KINDS", "OFFICIAL", "PLACED", "Task", "build", "canonical_frame", "place", "seed_of", "tasks_of"]

@@ -7,7 +7,6 @@ from functools import lru_cache
 from calvaria.errors import InputError
 from calvaria.models import find, load_arrays
 from calvaria.models.registry import SHAPE_PRIOR
-from calvaria.reconstruction.correction import Correction
 from calvaria.reconstruction.network import KIND, NetworkEngine, NetworkSpec, load_run
 from calvaria.reconstruction.shape_model import ShapeModel
 from calvaria.reconstruction.shape_prior import ShapePrior
@@ -33,7 +32,7 @@ def load_engine(name: str, device: str = "auto") -> Engine:
         if device == "cuda":
             raise InputError("--device cuda: the shape prior runs on the CPU only; use --device auto or cpu")
         arrays = load_arrays(info)
-        return ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays), correction=Correction.found_in(arrays))
+        return ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays))
     if info.kind == KIND:
         spec = NetworkSpec.of(info)
         prior = load_engine(SHAPE_PRIOR, "cpu") if spec.channels > 1 else None

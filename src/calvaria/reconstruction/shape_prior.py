@@ -8,7 +8,6 @@ The farther from the hole, the less it counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, frontal_floor, vault
-from calvaria.reconstruction.correction import SHOWN_MM, Completion
 from calvaria.reconstruction.cover import behind_wall, lies_open, over_wall, without_covered
 from calvaria.reconstruction.find import real_holes
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters
@@ -105,26 +103,17 @@ class ShapePrior:
 
     calibrated = True
 
-    def __init__(
-        self,
-        model: ShapeModel,
-        template: Template,
-        settings: Settings | None = None,
-        correction: Callable[[Completion], F32] | None = None,
-    ) -> None:
+    def __init__(self, model: ShapeModel, template: Template, settings: Settings | None = None) -> None:
         """Prepare the engine.
 
         Args:
             model: mean and modes.
             template: the mean skull that the model's examples were registered to.
             settings: by default those that the published figures were made with.
-            correction: gives the corrected distances, as a `Correction` does; without it, the outer side is only moved
-                out a little.
         """
         self.model = model
         self.template = template
         self.settings = settings or Settings()
-        self.correction = correction
 
     def prepare(self) -> None:
         """Make what needs no skull, in about two seconds; otherwise the first skull waits for it."""
@@ -140,7 +129,7 @@ class ShapePrior:
     @cached_property
     def _depth(self) -> F32:
         """The usual depth of bone on the box grid."""
-        return usual_depth(self.model)
+        return _on_box(self.model.depth, self.model.spacing_mm)
 
     @cached_property
     def _outside(self) -> BoolArray:
@@ -223,31 +212,14 @@ class ShapePrior:
             gap_mm: float32 on the box grid: 0 where missing bone may lie, elsewhere the distance to there, mm.
             read_mm: as for `complete`.
         """
-        if self.correction is not None:
-            completion, misfit_mm = self.completion(field, gap_mm, read_mm)
-            values = self.correction(completion)
-        else:
-            values, final = self._completed(field, gap_mm, read_mm)
-            misfit_mm = final.misfit_mm
-            # The rim stays flush with the bone.
-            away = np.clip(field.distance_mm / FLUSH_MM, 0, 1)
-            values = values - np.float32(self.settings.outward_mm) * away * outer_side(values, gap_mm <= read_mm)
-        return SoftField(values, (gap_mm <= REGION_MM) & vault(), misfit_mm)
-
-    def completion(self, field: BoxField, gap_mm: F32, read_mm: float = READ_MM) -> tuple[Completion, float]:
-        """What a correction is shown of a known hole, and the fit's misfit, mm; arguments as for `complete_known`."""
-        values, final = self._completed(field, gap_mm, read_mm)
-        opposite = self._read(final, gap_mm, SHOWN_MM, mirrored=True)
-        seen, known = field.distance_mm, field.known
-        other = known[::-1] & (gap_mm[::-1] > OPPOSITE_MM)
-        return Completion(values, seen, known, gap_mm, self._depth, seen[::-1], other, opposite), final.misfit_mm
-
-    def _completed(self, field: BoxField, gap_mm: F32, read_mm: float) -> tuple[F32, Fit]:
-        """The completed distances of a known hole, walls and lamellae closed, and the fit behind them."""
         known = self._trusted(field, gap_mm, self.settings.dense_mm)
         final = self._fit(known, self.moves, self.settings.modes)
         values = self._walls(self._read(final, gap_mm, read_mm), field, gap_mm)
-        return close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM), final
+        values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM)
+        # The rim stays flush with the bone.
+        away = np.clip(field.distance_mm / FLUSH_MM, 0, 1)
+        values = values - np.float32(self.settings.outward_mm) * away * outer_side(values, gap_mm <= read_mm)
+        return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
 
     def _outer(self, field: BoxField, gap_mm: F32, values: F32) -> BoolArray:
         """Where the outside of the head may be missing: neither behind a wall that stands nor over one."""
@@ -277,12 +249,12 @@ class ShapePrior:
     def _fit(self, known: Trusted, moves: list[Jitter], modes: int) -> Fit:
         return fit(self.model, moves, known.mm, known.distance_mm, known.noise_mm, modes=modes)
 
-    def _read(self, final: Fit, gap_mm: F32, read_mm: float, *, mirrored: bool = False) -> F32:
-        """The completed surface on the box grid, around the hole, or at the places mirrored to those; air elsewhere."""
+    def _read(self, final: Fit, gap_mm: F32, read_mm: float) -> F32:
+        """The completed surface on the box grid, around the hole; air elsewhere."""
         out = np.full(gap_mm.shape, AIR_MM, np.float32)
         near = gap_mm <= read_mm
         points = box_grid().to_world(np.argwhere(near)).astype(np.float32)
-        out[near] = final.at(points * MIRRORED if mirrored else points)
+        out[near] = final.at(points)
         return out
 
 
@@ -387,19 +359,11 @@ CLOSED_MM, DEEPEST_MM = -0.9, 1.4
 LAMELLA_MM, LAMELLA_DEEPEST_MM = -0.7, 2.0
 """The same of the orbits' roofs: thinner, and lying elsewhere by more, so that their valleys are shallower."""
 
-OPPOSITE_MM = 1.0
-"""Bone of the other side tells of this one if it lies farther than this from a hole."""
-
 FLUSH_MM = 4.0
 """From the rim to here the completion's outer side is moved out by and by, so that no step is left at the rim."""
 
 OUTSIDE_MM = 9.0
 """Bone so near to the mean head's convex hull is its outside: forehead, brow, vault; not the orbits' roofs."""
-
-
-def usual_depth(model: ShapeModel) -> F32:
-    """The usual depth of bone on the box grid, mm, negative."""
-    return _on_box(model.depth, model.spacing_mm)
 
 
 def outside(model: ShapeModel) -> BoolArray:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from calvaria.cli.train import correction, reconstruction, shape_prior, sketches, symmetry
+from calvaria.cli.train import reconstruction, shape_prior, sketches, symmetry
 
 EXAMPLES = """\b
 Examples:
   calvaria train shape-prior --data autoimplant2020 -o weights/shape-prior.safetensors
   calvaria train shape-prior --data autoimplant2020 --people all -o weights/shape-prior.safetensors
   calvaria train shape-prior --data autoimplant2020 --complete 20 --unlabelled none -o curve/20.safetensors
-  calvaria train correction --data autoimplant2020 --cache coarse.safetensors -o weights/shape-prior.safetensors
   calvaria train symmetry --encoder vit --cache coarse.safetensors -o weights/symmetry-vit.safetensors
   calvaria train reconstruction --network runet --alpha 1 --cache coarse.safetensors -o runs/runet-sym.safetensors
 """
@@ -19,7 +18,6 @@ Examples:
 
 app = typer.Typer(help="Make weights from skulls.", epilog=EXAMPLES, no_args_is_help=True, rich_markup_mode=None)
 app.command("shape-prior", epilog=shape_prior.EXAMPLES)(shape_prior.shape_prior)
-app.command("correction", epilog=correction.EXAMPLES)(correction.correction)
 app.command("symmetry", epilog=symmetry.EXAMPLES)(symmetry.symmetry)
 app.command("sketches", epilog=sketches.EXAMPLES)(sketches.sketches)
 app.command("reconstruction", epilog=reconstruction.EXAMPLES)(reconstruction.reconstruction)

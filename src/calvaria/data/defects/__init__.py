@@ -9,7 +9,6 @@ from calvaria.data.defects.cutting import (
     cut_defect,
     defect_area_cm2,
     sample_defect,
-    seed_of,
 )
 
 __all__ = [
@@ -21,5 +20,4 @@ __all__ = [
     "cut_defect",
     "defect_area_cm2",
     "sample_defect",
-    "seed_of",
 ]

@@ -6,7 +6,6 @@ that a spec gives the same defect at any resolution. The patch is the bone insid
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,18 +55,6 @@ SMALLEST_DETERMINANT = 1e-3
 
 THINNED_MM = 2.0
 """Step of the thinned skull on which a spec's size is judged first."""
-
-
-SEED = 2026
-
-
-def seed_of(person: str, kind: str, seed: int = SEED) -> int:
-    """A seed of its own for every person and kind.
-
-    >>> seed_of("train-004", "bilateral") != seed_of("train-004", "random_1")
-    True
-    """
-    return int.from_bytes(hashlib.sha256(f"{seed}/{person}/{kind}".encode()).digest()[:8], "big")
 
 
 def apply_defect(complete: Volume, spec: Spec, frame_to_world: ArrayLike) -> tuple[Volume, Volume]:
@@ -339,6 +326,5 @@ __all__ = [
     "islands",
     "right_size",
     "sample_defect",
-    "seed_of",
     "to_canonical_of",
 ]
