@@ -121,11 +121,13 @@ class Fit:
         # The mean's features are centred over the jitters.
         here[:, :, 0] -= here[:, :, 0].mean(axis=1, keepdims=True)
         reads, source = _reads(self.model, self.moves, points_mm, modes)
-        total = np.zeros(len(points_mm), np.float32)
-        for number, read in enumerate(reads):
-            seen = read @ np.column_stack([source @ here[:, number].T, source[:, 0]])
-            total += np.einsum("nk,nk->n", seen[:, :-1], share) + seen[:, -1] / count
-        return total
+
+        def seen_by(number: int) -> F32:
+            seen = reads[number] @ np.column_stack([source @ here[:, number].T, source[:, 0]])
+            return np.asarray(np.einsum("nk,nk->n", seen[:, :-1], share) + seen[:, -1] / count)
+
+        with ThreadPoolExecutor(2) as pool:
+            return np.asarray(sum(pool.map(seen_by, range(count))))
 
 
 def fit(model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, noise_mm: F32, *, modes: int) -> Fit:
@@ -143,7 +145,8 @@ def fit(model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, 
 
     count, modes = len(moves), min(modes, len(model.parity))
     reads, source = _reads(model, moves, points_mm, modes)
-    features = np.stack([read @ source for read in reads], axis=1)
+    with ThreadPoolExecutor(2) as pool:
+        features = np.stack(list(pool.map(lambda read: read @ source, reads)), axis=1)
     mean = features[:, :, 0].mean(axis=1)
     features[:, :, 0] -= mean[:, None]
     features /= np.float32(np.sqrt(count))
@@ -193,7 +196,8 @@ def _reads(
     """
     from scipy.sparse import csr_matrix
 
-    reads = [trilinear(model.grid, move(points_mm)) for move in moves]
+    with ThreadPoolExecutor(2) as pool:
+        reads = list(pool.map(lambda move: trilinear(model.grid, move(points_mm)), moves))
     needed = np.zeros(model.grid.size, bool)
     for read in reads:
         needed[read.indices] = True
