@@ -17,6 +17,8 @@ from calvaria.training.poses import PoseSettings
 from calvaria.training.samples import SCALES, SampleMaker, Samples, SampleSettings, losses_of, misses, windows
 
 SMALL = SampleSettings(batch=3, reuse=1, block=3, growing=0)
+STEP, NEXT = range(3), range(3, 6)
+"""Numbers of the samples of two steps."""
 IDS = ["train-0", "train-1", "train-2"]
 
 
@@ -38,16 +40,16 @@ def canonical_plane_in(samples: Samples, plane: list[float]) -> torch.Tensor:
 
 def test_a_step_can_be_made_again_in_any_order(cache: SkullCache) -> None:
     one, other = SampleMaker(SMALL, cache, IDS), SampleMaker(SMALL, cache, IDS)
-    first, second = one.make(0), one.make(1)
-    assert torch.equal(other.make(1).cubes, second.cubes)
-    again = SampleMaker(SMALL, cache, IDS).make(0)
+    first, second = one.make(STEP), one.make(NEXT)
+    assert torch.equal(other.make(NEXT).cubes, second.cubes)
+    again = SampleMaker(SMALL, cache, IDS).make(STEP)
     assert torch.equal(again.cubes, first.cubes)
     assert torch.equal(again.to_cube, first.to_cube)
     assert not torch.equal(first.cubes, second.cubes)
 
 
 def test_samples_have_the_networks_shape_and_every_scale(maker: SampleMaker) -> None:
-    samples = maker.make(0)
+    samples = maker.make(STEP)
     assert samples.cubes.shape == (3, 1, 96, 96, 96)
     assert 0 <= float(samples.cubes.min()) < float(samples.cubes.max()) < 1 + 1e-6
     assert [tuple(v.shape[2:]) for v in samples.complete] == [grid.shape for grid in maker.grids]
@@ -57,13 +59,13 @@ def test_samples_have_the_networks_shape_and_every_scale(maker: SampleMaker) -> 
 def test_without_defects_the_network_sees_the_complete_skull(cache: SkullCache) -> None:
     whole = SampleMaker(replace(SMALL, defects=False), cache, IDS)
     holed = SampleMaker(SMALL, cache, IDS)
-    more, less = (float(m.make(0).cubes.sum()) for m in (whole, holed))
+    more, less = (float(m.make(STEP).cubes.sum()) for m in (whole, holed))
     assert more > 1.05 * less
 
 
 def test_the_true_plane_has_no_loss_however_the_head_lies(maker: SampleMaker) -> None:
     # The made-up heads are symmetric but for the drawn bend, so the loss at x = 0 is small, and larger elsewhere.
-    samples, points = maker.make(0), windows()
+    samples, points = maker.make(STEP), windows()
     right = losses_of(canonical_plane_in(samples, [1.0, 0.0, 0.0, 0.0]), samples, maker.grids, points)
     assert float(right.max()) < 0.02
     for plane in ([1.0, 0.0, 0.0, 3.0], [1.0, 0.08, 0.0, 0.0], [1.0, 0.0, 0.08, 0.0]):
@@ -73,7 +75,7 @@ def test_the_true_plane_has_no_loss_however_the_head_lies(maker: SampleMaker) ->
 
 def test_misses_are_measured_in_the_canonical_frame(cache: SkullCache) -> None:
     settings = replace(SMALL, poses=PoseSettings(scale_sd=0.0, size_sd=0.0))
-    samples = SampleMaker(settings, cache, IDS).make(0)
+    samples = SampleMaker(settings, cache, IDS).make(STEP)
     degrees, mm = misses(canonical_plane_in(samples, [1.0, 0.0, 0.0, 0.0]), samples.to_cube)
     assert float(degrees.max()) < 1e-2
     assert float(mm.max()) < 1e-2
@@ -84,7 +86,7 @@ def test_misses_are_measured_in_the_canonical_frame(cache: SkullCache) -> None:
 
 
 def test_the_loss_pulls_a_plane_that_lies_far_off_towards_the_head(maker: SampleMaker) -> None:
-    samples, points = maker.make(0), windows()
+    samples, points = maker.make(STEP), windows()
     middle = canonical_plane_in(samples, [1.0, 0.0, 0.0, 0.0])
     off = canonical_plane_in(samples, [1.0, 0.0, 0.0, 25.0])
     shift = torch.zeros(len(off), 1, requires_grad=True)

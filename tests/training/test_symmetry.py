@@ -113,18 +113,18 @@ def test_both_kinds_of_training_have_names_of_their_own(cache: Path, tmp_path: P
 def test_the_loss_of_one_batch_can_be_learned_away(cache: Path, tmp_path: Path) -> None:
     near = replace(SMALL, batch=1, growing=1000, poses=PoseSettings(flips=(0.5, 0, 0), usual_share=0.0, most_deg=12.0))
     trainer = Trainer(recipe(cache, tmp_path, steps=1000, warmup=1, rate=3e-4, samples=near), SkullCache(cache))
-    batch = trainer.train.make(0)
-    trainer.train.make = lambda step: batch  # type: ignore[method-assign]
+    batch = trainer.train.make(range(1))
+    trainer.train.make = lambda numbers: batch  # type: ignore[method-assign]
     first = float(trainer.advance().mean())
     for _ in range(19):
         last = float(trainer.advance().mean())
-    trainer.train.close()
+    trainer.close()
     assert last < 0.6 * first
 
 
 def test_people_of_other_sides_are_not_learned_from(cache: Path, tmp_path: Path) -> None:
     trainer = Trainer(recipe(cache, tmp_path), SkullCache(cache))
-    trainer.train.close()
+    trainer.close()
     assert trainer.train.ids == ("train-0", "train-1")
     assert trainer.watched is not None
 

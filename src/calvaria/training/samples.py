@@ -132,7 +132,7 @@ class SampleMaker:
     """
 
     def __init__(self, settings: SampleSettings, cache: SkullCache, ids: Sequence[str], device: str = "cpu") -> None:
-        self.settings, self.device, self.ids = settings, device, tuple(ids)
+        self.settings, self.device, self.ids = settings, torch.device(device), tuple(ids)
         kinds = CaseSettings().kinds if settings.defects else {}
         cases = CaseSettings(kinds, rim_chance=0.1, blend_chance=0.0, augmentation=settings.heads)
         self._maker = CaseMaker(cache, ids, cases, seed=settings.seed, device=device)
@@ -167,14 +167,14 @@ class SampleMaker:
             out.append((seen.half(), levels))
         return out
 
-    def make(self, step: int) -> Samples:
-        """The samples of one step."""
-        settings = self.settings
+    def make(self, numbers: Sequence[int]) -> Samples:
+        """Some samples, all of one step."""
+        settings, step = self.settings, numbers[0] // self.settings.batch
         grown = min(1.0, step / settings.growing) if settings.growing else 1.0
         most = FIRST_DEG + grown * max(0.0, settings.poses.most_deg - FIRST_DEG)
         cubes, complete, to_cube = [], [], []
         weights = tuple(scale.late if grown >= 1 else 1.0 for scale in SCALES)
-        for number in range(step * settings.batch, (step + 1) * settings.batch):
+        for number in numbers:
             rng = np.random.default_rng([settings.seed, 1, number])
             block = self._block(number // (settings.block * settings.reuse))
             seen, levels = block[int(rng.integers(len(block)))]

@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ import torch
 from torch import Tensor
 
 from calvaria.data.cache import SkullCache
+from calvaria.data.device.batches import batches
 from calvaria.data.split import load_split
 from calvaria.errors import InputError
 from calvaria.models import ModelInfo, register
 from calvaria.models.registry import LICENCE
 from calvaria.symmetry.network import ENCODERS, ResNetSettings, SymmetryNetwork, ViTSettings, planes_of
 from calvaria.symmetry.runner import KIND
-from calvaria.training.samples import SampleMaker, SampleSettings, losses_of, misses, windows
+from calvaria.training.samples import SampleMaker, Samples, SampleSettings, losses_of, misses, windows
 
 Note = Callable[[str], None]
 
@@ -119,7 +120,7 @@ class Trainer:
         self.train = SampleMaker(recipe.samples, cache, [n for n in ids if n in learned], recipe.device)
         others = [entry.id for entry in cache.entries if entry.id in watched and entry.complete]
         look = replace(recipe.samples, seed=recipe.samples.seed + 1, batch=LOOK_SAMPLES, growing=0)
-        self.watched = SampleMaker(look, cache, others, recipe.device).make(0) if others else None
+        self.watched = SampleMaker(look, cache, others, recipe.device).make(range(LOOK_SAMPLES)) if others else None
         torch.manual_seed(recipe.samples.seed)
         self.network = SymmetryNetwork(recipe.encoder).to(recipe.device)
         self.average = torch.optim.swa_utils.AveragedModel(
@@ -129,13 +130,16 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
         self.points = windows(recipe.device)
         self.step = 0
+        self._shown: Generator[Samples] | None = None
 
     def advance(self) -> Tensor:
         """One step of the optimiser; (B,) losses at the finest scale."""
         recipe = self.recipe
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(self.step, recipe)
-        samples = self.train.make(self.step)
+        if self._shown is None:
+            self._shown = batches(self.train, recipe.samples.batch, recipe.steps - self.step, first=self.step)
+        samples = next(self._shown)
         losses = losses_of(planes_of(self.network(samples.cubes)), samples, self.train.grids, self.points)
         of_head = torch.tensor(samples.weights, device=losses.device) @ losses
         self.optimiser.zero_grad()
@@ -147,6 +151,12 @@ class Trainer:
         self.average.update_parameters(self.network)
         self.step += 1
         return losses[0].detach()
+
+    def close(self) -> None:
+        """Stop making samples ahead."""
+        if self._shown is not None:
+            self._shown.close()
+        self.train.close()
 
     @torch.no_grad()
     def look(self) -> tuple[float, float, float]:
@@ -225,7 +235,7 @@ def build(recipe: Recipe, note: Note, *, minutes: float | None = None) -> ModelI
     try:
         done = _run(trainer, state_file, log, note, minutes)
     finally:
-        trainer.train.close()
+        trainer.close()
     return _write(trainer) if done else None
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import is_dataclass
 from queue import Empty, Full, Queue
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -27,12 +28,12 @@ class Maker(Protocol[Made_co]):
     device: torch.device
 
     def make(self, numbers: Sequence[int]) -> Made_co:
-        """A batch of some cases: a dataclass or a dict of tensors on the device."""
+        """A batch of some cases: a dataclass, a dict or a tuple of tensors on the device."""
 
 
 def batches(
     maker: Maker[Made_co], size: int, count: int, *, first: int = 0, every: int = 1, ahead: int = 2
-) -> Iterator[Made_co]:
+) -> Generator[Made_co]:
     """Batches of cases, made by a thread while the step before them is still running.
 
     On a GPU they are made on a stream of their own, so that a step does not queue behind them. Breaking off the
@@ -85,11 +86,24 @@ class _Ready(Generic[Made_co]):
         if self.event is not None:
             stream = torch.cuda.current_stream()
             stream.wait_event(self.event)
-            values = self.batch.values() if isinstance(self.batch, dict) else vars(self.batch).values()
-            for value in values:
-                if isinstance(value, Tensor):
-                    value.record_stream(stream)
+            for tensor in _tensors(self.batch):
+                tensor.record_stream(stream)
         return self.batch
+
+
+def _tensors(made: object) -> Iterator[Tensor]:
+    """The tensors of a batch: of a dict, a dataclass, or tuples, one in another."""
+    parts: Iterable[object] = ()
+    if isinstance(made, Tensor):
+        yield made
+    elif isinstance(made, dict):
+        parts = made.values()
+    elif isinstance(made, tuple):
+        parts = made
+    elif is_dataclass(made):
+        parts = vars(made).values()
+    for part in parts:
+        yield from _tensors(part)
 
 
 def _fill(
