@@ -14,7 +14,7 @@ from tests.data.device.shells import cache_of, deformations_of, head, hole
 
 from calvaria.data.cache import SkullCache, pack
 from calvaria.data.device import cases as module
-from calvaria.data.device.batches import SkullDataset, batches
+from calvaria.data.device.batches import SkullDataset, batches, tensors_of
 from calvaria.data.device.between import Blend, Deformations
 from calvaria.data.device.cases import CaseMaker, CaseSettings, unpack_bits
 from calvaria.data.device.draw import NOTHING
@@ -189,6 +189,13 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_the_batch_is_asked_for(
         next(batches(maker, 1, 1))
     with pytest.raises(InputError, match=r"batches have 1 case or more, 1 is kept ready or more, .* got 0, 1, 2 and 1"):
         next(batches(maker, 0, 1))
+
+
+def test_every_tensor_of_a_batch_is_handed_to_the_stream_that_asks(cache: SkullCache) -> None:
+    one, two, three = (torch.full((1,), float(n)) for n in range(3))
+    assert [float(t) for t in tensors_of({"a": one, "b": (two, (three, 1.0))})] == [0.0, 1.0, 2.0]
+    cases = CaseMaker(cache, IDS, seed=0).make([0])
+    assert len(list(tensors_of(cases))) == sum(isinstance(value, torch.Tensor) for value in vars(cases).values()) > 0
 
 
 def test_a_dataset_serves_worker_processes_and_epochs(cache: SkullCache) -> None:

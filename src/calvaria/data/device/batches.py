@@ -86,13 +86,13 @@ class _Ready(Generic[Made_co]):
         if self.event is not None:
             stream = torch.cuda.current_stream()
             stream.wait_event(self.event)
-            for tensor in _tensors(self.batch):
+            for tensor in tensors_of(self.batch):
                 tensor.record_stream(stream)
         return self.batch
 
 
-def _tensors(made: object) -> Iterator[Tensor]:
-    """The tensors of a batch: of a dict, a dataclass, or tuples, one in another."""
+def tensors_of(made: object) -> Iterator[Tensor]:
+    """The tensors of a batch, which is a dict, a dataclass or a tuple, one in another."""
     parts: Iterable[object] = ()
     if isinstance(made, Tensor):
         yield made
@@ -103,7 +103,7 @@ def _tensors(made: object) -> Iterator[Tensor]:
     elif is_dataclass(made):
         parts = vars(made).values()
     for part in parts:
-        yield from _tensors(part)
+        yield from tensors_of(part)
 
 
 def _fill(
@@ -173,4 +173,4 @@ class SkullDataset(Dataset[dict[str, Any]]):
         return {**tensors, "row": cases.rows[0], "kind": cases.kinds[0]}
 
 
-__all__ = ["SkullDataset", "batches"]
+__all__ = ["SkullDataset", "batches", "tensors_of"]
