@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import box_grid
+from calvaria.reconstruction.cholesky import factor_lower
 from calvaria.reconstruction.shape_model import ShapeModel
 from calvaria.volume.grid import Grid
 from calvaria.volume.rotation import rotation_matrix
@@ -36,9 +37,6 @@ LOCAL_MM = 100.0
 
 ANCHOR_MM = 40.0
 """Spacing of the anchors between which that Gaussian is interpolated."""
-
-THREADS = 2
-"""A factor of thousands of unknowns is worth a second thread of linear algebra, which the rest of the work is not."""
 
 JITTER_SCALE, JITTER_DEG, JITTER_MM = 0.04, 4.0, 3.0
 """Standard deviations of a jitter's scale (each axis), rotation and shift (each component)."""
@@ -144,8 +142,7 @@ def fit(model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, 
         noise_mm: (P,) standard deviation of what the model need not explain there.
         modes: so many modes are used, or all if the model has fewer.
     """
-    from scipy.linalg import cho_factor, cho_solve
-    from threadpoolctl import ThreadpoolController
+    from scipy.linalg import cho_solve
 
     count, modes = len(moves), min(modes, len(model.parity))
     reads, source = _reads(model, moves, points_mm, modes)
@@ -160,9 +157,9 @@ def fit(model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, 
     variance = noise_mm**2
     system.flat[:: len(system) + 1] += variance
     # Single precision takes half the time; what it costs a prediction is below 0.001 mm.
-    with ThreadpoolController().limit(limits=THREADS, user_api="blas"):
-        factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
-    asked = cho_solve(factor, target_mm - mean, check_finite=False)
+    factor_lower(system)
+    # Its transpose, which lies in memory as LAPACK wants it: no copy.
+    asked = cho_solve((system.T, False), target_mm - mean, check_finite=False)
     misfit = float(np.sqrt((asked**2 * variance).sum() / (1 / variance).sum()))
     weights = (share * asked[:, None]).T @ flat / np.float32(np.sqrt(count))
     return Fit(model, moves, anchors, weights.reshape(len(anchors), count, -1), misfit)
