@@ -2,7 +2,7 @@
 
 It is the one piece of linear algebra here that a second thread is worth: 0.9 s for 6,000 unknowns alone, 0.6 s so. A
 linear algebra library with two threads of its own takes as long, but its threads wait by spinning: two cases at a time
-on two cores took 1.4 times as long.
+on two cores took 1.3 times as long.
 """
 
 from __future__ import annotations
