@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from calvaria.cli.app import EXTRAS
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 settings.register_profile(
@@ -22,7 +24,7 @@ settings.register_profile(
 settings.load_profile("calvaria")
 
 
-EXTRAS = tuple(name for name in ("torch", "lightning", "monai", "openvino") if find_spec(name) is None)
+LACKING = tuple(name for name in EXTRAS if find_spec(name) is None)
 """Optional packages that are not installed here (`make test-lowest` runs the core alone)."""
 
 
@@ -32,7 +34,7 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Files that cannot be read without a package that is not installed are skipped; `make test` has them all."""
     report = yield
-    missed = [name for name in EXTRAS if f"No module named '{name}" in str(report.longrepr)]
+    missed = [name for name in LACKING if f"No module named '{name}" in str(report.longrepr)]
     if report.failed and missed:
         report.outcome = "skipped"
         report.longrepr = (str(collector.path), 0, f"Skipped: {missed[0]} is not installed")

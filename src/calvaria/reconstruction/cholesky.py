@@ -1,8 +1,7 @@
 """The Cholesky factor of a large system, in tiles that two threads share.
 
-It is the one piece of linear algebra here that a second thread is worth: 0.9 s for 6,000 unknowns alone, 0.6 s so. A
-linear algebra library with two threads of its own takes as long, but its threads wait by spinning: two cases at a time
-on two cores took 1.3 times as long.
+With thousands of unknowns it takes long enough to be worth a second thread. A linear algebra library with two threads
+of its own is as fast, but its threads wait by spinning, and two cases at a time on two cores slow each other down.
 """
 
 from __future__ import annotations

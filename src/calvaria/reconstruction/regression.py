@@ -13,9 +13,10 @@ between anchors, which makes a prediction at any number of points one weighted s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 LOCAL_MM = 100.0
 """Length of the Gaussian that localises the model's covariance."""
@@ -127,8 +130,7 @@ class Fit:
             seen = reads[number] @ np.column_stack([source @ here[:, number].T, source[:, 0]])
             return np.asarray(np.einsum("nk,nk->n", seen[:, :-1], share) + seen[:, -1] / count)
 
-        with ThreadPoolExecutor(2) as pool:
-            return np.asarray(sum(pool.map(seen_by, range(count))))
+        return np.asarray(sum(_by_two(seen_by, range(count))))
 
 
 def fit(model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, noise_mm: F32, *, modes: int) -> Fit:
@@ -146,8 +148,7 @@ def fit(model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, 
 
     count, modes = len(moves), min(modes, len(model.parity))
     reads, source = _reads(model, moves, points_mm, modes)
-    with ThreadPoolExecutor(2) as pool:
-        features = np.stack(list(pool.map(lambda read: read @ source, reads)), axis=1)
+    features = np.stack(_by_two(lambda read: read @ source, reads), axis=1)
     mean = features[:, :, 0].mean(axis=1)
     features[:, :, 0] -= mean[:, None]
     features /= np.float32(np.sqrt(count))
@@ -163,6 +164,12 @@ def fit(model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, 
     misfit = float(np.sqrt((asked**2 * variance).sum() / (1 / variance).sum()))
     weights = (share * asked[:, None]).T @ flat / np.float32(np.sqrt(count))
     return Fit(model, moves, anchors, weights.reshape(len(anchors), count, -1), misfit)
+
+
+def _by_two(work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+    """What is made of each item, in order, by two threads."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(work, items))
 
 
 def _lower(flat: F32, tapered: F32, share: F32) -> F32:
@@ -198,8 +205,7 @@ def _reads(
     """
     from scipy.sparse import csr_matrix
 
-    with ThreadPoolExecutor(2) as pool:
-        reads = list(pool.map(lambda move: trilinear(model.grid, move(points_mm)), moves))
+    reads = _by_two(lambda move: trilinear(model.grid, move(points_mm)), moves)
     needed = np.zeros(model.grid.size, bool)
     for read in reads:
         needed[read.indices] = True

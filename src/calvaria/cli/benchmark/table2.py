@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from calvaria.cli.options import AutoImplant, Device, Json, Quiet, TrainingCache, Verbose
+from calvaria.cli.options import WORK, AutoImplant, Device, Json, Quiet, TrainingCache, Verbose
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -42,7 +42,7 @@ def table2(
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="32-true, or bf16-mixed: faster on a recent processor.")
     ] = "32-true",
-    work: Annotated[Path, typer.Option(metavar="FOLDER", help="For states and weights.")] = Path("calvaria-work"),
+    work: Annotated[Path, typer.Option(metavar="FOLDER", help="For states and weights.")] = WORK,
     side: Annotated[str, typer.Option(metavar="SIDE", help="Whose skulls are completed: validation or test.")] = "test",
     kind: Annotated[
         list[str] | None, typer.Option(metavar="KIND", help="Kinds of holes; default: the official and five others.")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from calvaria.cli.models import described
-from calvaria.cli.options import Device, Json, Minutes, Quiet, TrainingCache, Verbose
+from calvaria.cli.options import WORK, Device, Json, Minutes, Quiet, TrainingCache, Verbose
 from calvaria.cli.screen import Screen
 
 EXAMPLES = """\b
@@ -62,9 +62,7 @@ def reconstruction(
         int | None, typer.Option(metavar="N", help="Looks without a better one after which it stops; 0: never.")
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Of everything that is drawn.")] = None,
-    work: Annotated[Path, typer.Option(metavar="FOLDER", help="For what may be resumed, curves and pictures.")] = Path(
-        "calvaria-work"
-    ),
+    work: Annotated[Path, typer.Option(metavar="FOLDER", help="For what may be resumed, curves and pictures.")] = WORK,
     minutes: Minutes = None,
     device: Annotated[Device, typer.Option(help="Where it is trained.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, metavar="N", help="GPUs, or processes on a CPU.")] = 1,
