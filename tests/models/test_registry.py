@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from calvaria.errors import InputError
-from calvaria.models import available, find, load_arrays, load_shape_arrays, register
+from calvaria.models import available, find, load_arrays, load_shape_arrays, register, write_arrays
 from calvaria.reconstruction.engines import load_engine
 
 
@@ -37,6 +40,33 @@ def test_arrays_come_back_as_they_were_stored(weights):
     assert sorted(arrays) == ["a", "b"]
     np.testing.assert_array_equal(arrays["a"], [[0, 1, 2], [3, 4, 5]])
     assert arrays["a"].dtype == np.int16
+
+
+def test_a_file_is_written_as_the_library_writes_it(tmp_path):
+    arrays = {"a": np.arange(24, dtype=np.float16).reshape(2, 3, 4).transpose(2, 0, 1), "b": np.array([1, 2], np.int8)}
+    about = {"calvaria": "{}", "licence": "none"}
+    write_arrays(tmp_path / "new" / "ours.safetensors", arrays, about)
+    save_file({"a": np.ascontiguousarray(arrays["a"]), "b": arrays["b"]}, tmp_path / "theirs.safetensors", about)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["ours.safetensors"]
+    ours, theirs = tmp_path / "new" / "ours.safetensors", tmp_path / "theirs.safetensors"
+    found = [{name: file.get_tensor(name) for name in file.keys()} for file in map(opened, (ours, theirs))]  # noqa: SIM118
+    assert opened(ours).metadata() == opened(theirs).metadata() == about
+    for name, array in arrays.items():
+        assert found[0][name].dtype == found[1][name].dtype == array.dtype
+        assert np.array_equal(found[0][name], array) and np.array_equal(found[1][name], array)
+
+
+def test_a_written_file_may_be_read_by_whoever_may_read_its_folder(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_arrays(tmp_path / "a.safetensors", {"a": np.zeros(3)}, {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.safetensors").stat().st_mode) == 0o644
+
+
+def opened(path):
+    return safe_open(path, framework="numpy")
 
 
 def test_a_model_may_be_named_by_its_file(weights):

@@ -130,6 +130,20 @@ def load_arrays(model: ModelInfo) -> Arrays:
     return dict(load(content))
 
 
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], about: Mapping[str, str]) -> None:
+    """Write a safetensors file, whole or not at all; ``about`` goes into its header.
+
+    The library's own ``save_file`` makes a file that its owner alone may read; one in a shared folder is for all.
+    """
+    from safetensors.numpy import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    # The library writes the memory as it lies.
+    part.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, dict(about)))
+    part.replace(path)
+
+
 def load_about(model: ModelInfo) -> dict[str, str]:
     """What the header of a model's file says about it, such as the sizes of a network."""
     from safetensors import safe_open

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from numpy.typing import NDArray
 
 from calvaria.data.cache import SkullCache
 from calvaria.data.device.cases import CaseSettings
 from calvaria.data.device.deformation import coarser
 from calvaria.errors import InputError, MissingExtraError
-from calvaria.models import ModelInfo, register
+from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
 from calvaria.models.runtime import convert, has_openvino
 from calvaria.reconstruction.network import KIND
@@ -310,12 +311,10 @@ def _calm() -> Iterator[None]:
 
 def _write(recipe: Recipe, grid: Grid, best: Path, dsc: float) -> ModelInfo:
     """The averaged weights of the best look, with their card and their entry in the index."""
-    from safetensors.torch import save_file
-
     state = torch.load(best, weights_only=True, map_location="cpu")
     network = make_network(recipe.network, grid.shape, size=recipe.size, channels=recipe.channels)
     network.load_state_dict({k.removeprefix("network."): v for k, v in state["state_dict"].items()})
-    weights = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
+    weights = {name: value.detach().numpy() for name, value in network.state_dict().items()}
     about = {
         "network": recipe.network,
         "size": recipe.size,
@@ -325,15 +324,14 @@ def _write(recipe: Recipe, grid: Grid, best: Path, dsc: float) -> ModelInfo:
         "recipe": recipe.key(),
         "step": int(state["global_step"]),
     }
-    recipe.output.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, recipe.output, metadata={"calvaria": json.dumps(about, sort_keys=True)})
+    write_arrays(recipe.output, weights, {"calvaria": json.dumps(about, sort_keys=True)})
     recipe.output.with_suffix(".md").write_text(_card(recipe, grid, about, weights, dsc), encoding="utf-8")
     others = convert(network, torch.zeros(1, recipe.channels, *grid.shape), recipe.output) if has_openvino() else ()
     return register(recipe.output, recipe.name, KIND, LICENCE, others)
 
 
-def _card(recipe: Recipe, grid: Grid, about: dict[str, Any], weights: dict[str, torch.Tensor], dsc: float) -> str:
-    count = sum(value.numel() for value in weights.values())
+def _card(recipe: Recipe, grid: Grid, about: dict[str, Any], weights: dict[str, NDArray[Any]], dsc: float) -> str:
+    count = sum(value.size for value in weights.values())
     symmetric = (
         f"symmetry term alpha {recipe.alpha:g} in the window {recipe.window!r}, plane by {recipe.symmetry}"
         if recipe.alpha

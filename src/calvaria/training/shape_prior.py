@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from calvaria.data.catalog import SkullCase, autoimplant2020
 from calvaria.data.split import load_split
 from calvaria.errors import InputError
-from calvaria.models import ModelInfo, register
+from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
 from calvaria.reconstruction.box import BoxField, box_grid, to_box
 from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM, ShapeModel, bone_depth, fit_modes
@@ -342,11 +342,6 @@ def _report(done: Iterable[str], total: int, what: str, note: Note) -> None:
 
 
 def _write(recipe: Recipe, model: ShapeModel, template: Template) -> ModelInfo:
-    from safetensors.numpy import save_file
-
-    recipe.output.parent.mkdir(parents=True, exist_ok=True)
-    part = recipe.output.with_name(recipe.output.name + ".part")
     about = {"licence": LICENCE, "made_from": json.dumps({"set": "AutoImplant 2020", "people": recipe.people})}
-    save_file({**model.to_arrays(), **template_arrays(template)}, part, metadata=about)
-    part.replace(recipe.output)
+    write_arrays(recipe.output, {**model.to_arrays(), **template_arrays(template)}, about)
     return register(recipe.output, recipe.output.stem, "shape-prior", LICENCE)

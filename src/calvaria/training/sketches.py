@@ -31,6 +31,7 @@ from calvaria.data.device.deformation import coarser
 from calvaria.data.device.draw import NOTHING
 from calvaria.data.split import load_split
 from calvaria.errors import FormatError, InputError
+from calvaria.models import write_arrays
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.repose import missing_share, settle
 from calvaria.skull.canonical import locate
@@ -147,8 +148,6 @@ def build_sketches(recipe: SketchRecipe, note: Note) -> Path:
     Raises:
         InputError: the cache holds nobody of the split's training persons, or no complete validation skull.
     """
-    from safetensors.numpy import save_file
-
     work = recipe.work / f"sketches-{recipe.key()}"
     work.mkdir(parents=True, exist_ok=True)
     cache = SkullCache(recipe.cache)
@@ -169,10 +168,7 @@ def build_sketches(recipe: SketchRecipe, note: Note) -> Path:
     }
     shape = coarser(cache.grid, recipe.coarsen).shape
     about = {"format": FORMAT, "key": recipe.key(), "count": recipe.count, "look_cases": recipe.look_cases}
-    recipe.output.parent.mkdir(parents=True, exist_ok=True)
-    part = recipe.output.with_name(recipe.output.name + ".part")
-    save_file(arrays, part, metadata={"calvaria": json.dumps({**about, "shape": shape})})
-    part.replace(recipe.output)
+    write_arrays(recipe.output, arrays, {"calvaria": json.dumps({**about, "shape": shape})})
     return recipe.output
 
 

@@ -26,7 +26,7 @@ from calvaria.data.cache import SkullCache
 from calvaria.data.device.batches import batches
 from calvaria.data.split import load_split
 from calvaria.errors import InputError
-from calvaria.models import ModelInfo, register
+from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
 from calvaria.symmetry.network import ENCODERS, ResNetSettings, SymmetryNetwork, ViTSettings, planes_of
 from calvaria.symmetry.runner import KIND
@@ -279,15 +279,12 @@ def _log(path: Path, row: tuple[float, ...]) -> None:
 
 def _write(trainer: Trainer) -> ModelInfo:
     """The averaged weights, halved in precision, with their card and their entry in the index."""
-    from safetensors.torch import save_file
-
     recipe = trainer.recipe
-    recipe.output.parent.mkdir(parents=True, exist_ok=True)
     module = trainer.average.module
-    weights = {name: value.detach().half().cpu().contiguous() for name, value in module.state_dict().items()}
+    weights = {name: value.detach().half().cpu().numpy() for name, value in module.state_dict().items()}
     sizes = asdict(ViTSettings() if recipe.encoder == "vit" else ResNetSettings())
     about = {"encoder": recipe.encoder, "settings": sizes, "recipe": recipe.key(), "steps": trainer.step}
-    save_file(weights, recipe.output, metadata={"calvaria": json.dumps(about, sort_keys=True)})
+    write_arrays(recipe.output, weights, {"calvaria": json.dumps(about, sort_keys=True)})
     recipe.output.with_suffix(".md").write_text(card_of(trainer), encoding="utf-8")
     return register(recipe.output, recipe.name, KIND, LICENCE)
 

@@ -24,6 +24,7 @@ from calvaria.data.cache import FILLING, SkullCache
 from calvaria.data.device.deformation import compose, flow
 from calvaria.data.device.registration import Surface, mean_skull, misfit_mm, register, surface_of
 from calvaria.errors import FormatError, InputError
+from calvaria.models import write_arrays
 from calvaria.models.registry import LICENCE
 
 Progress = Callable[[str, float], None]
@@ -217,18 +218,13 @@ def skull_surface(cache: SkullCache, row: int) -> Surface:
 
 
 def _write(path: Path, cache: SkullCache, parts: list[dict[str, NDArray[np.generic]]]) -> None:
-    from safetensors.numpy import save_file
-
     arrays = {
-        # The library writes the memory as it lies.
-        "velocity": np.ascontiguousarray(np.stack([part["code"] for part in parts])),
+        "velocity": np.stack([part["code"] for part in parts]),
         "step_mm": np.array([part["step"] for part in parts], np.float32),
         "misfit_mm": np.array([part["misfit"] for part in parts], np.float32),
     }
     about = {"format": FORMAT, "licence": LICENCE, "ids": [entry.id for entry in cache.entries]}
-    beside = path.with_name(path.name + ".part")
-    save_file(arrays, beside, metadata={"calvaria": json.dumps(about)})
-    beside.replace(path)
+    write_arrays(path, arrays, {"calvaria": json.dumps(about)})
 
 
 __all__ = ["Blend", "Deformations", "build_deformations", "mirror", "sample_blend"]
