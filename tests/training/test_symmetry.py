@@ -94,6 +94,7 @@ def test_the_weights_answer_as_the_trained_network(cache: Path, tmp_path: Path) 
     assert info.size_bytes < 12e6
     assert [model.name for model in available(made.output.parent)] == ["symmetry-vit"]
     assert "CC BY-NC-SA" in info.card
+    assert "`calvaria train symmetry --encoder vit --steps 2`" in info.card
     state = torch.load(made.work / "symmetry-vit.pt", weights_only=True)["average"]
     network = SymmetryNetwork("vit")
     network.load_state_dict({k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")})

@@ -295,6 +295,7 @@ def card_of(trainer: Trainer) -> str:
     shown = "skulls with holes (judged on the same skulls without)" if recipe.samples.defects else "complete skulls"
     count = sum(p.numel() for p in trainer.network.parameters())
     poses, option = recipe.samples.poses, "" if recipe.samples.defects else " --complete-only"
+    option += "" if recipe.steps == Recipe.steps else f" --steps {recipe.steps}"
     return f"""# {recipe.name}
 
 Finds the mid-sagittal plane of a skull, given as bone. Symmetry network SN of Wodzinski et al. with the encoder
