@@ -17,8 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from calvaria.reconstruction.box import BoxField, box_grid, subvoxel_distance, to_box
-from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth, fit_modes
+from calvaria.reconstruction.modes import fit_modes
+from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.shape_prior import ShapePrior
+from calvaria.reconstruction.sides import sides_at
+from calvaria.reconstruction.wall import Wall, wall_misfit
 from calvaria.skull.canonical import CanonicalFrame, Pose
 from calvaria.skull.edges import CutPlane
 from calvaria.skull.template import SIGMA_MM, Template
@@ -31,6 +34,9 @@ F64 = NDArray[np.float64]
 
 MODEL_MM = 3.2
 """Voxel edge of the family's model: coarser than the shipped one's, and a third of the work."""
+
+ALL = 99
+"""More modes than the family has."""
 
 PEOPLE = 16
 """Heads 0 to 15 make the model; others are unseen."""
@@ -217,13 +223,36 @@ def family_model() -> ShapeModel:
     """All modes of the family."""
     depth = np.median([bone_depth(one, MODEL_MM) for one in examples()], axis=0)
     depth = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
-    return fit_modes(examples(), MODEL_MM, depth_half=depth)
+    return ShapeModel.of(fit_modes(examples(), MODEL_MM, ALL), depth)
 
 
 @lru_cache(maxsize=1)
 def family_engine() -> ShapePrior:
     """The shape prior on the family's model."""
     return ShapePrior(family_model(), family_template())
+
+
+@lru_cache(maxsize=1)
+def family_wall() -> Wall:
+    """The two sides of the family's walls."""
+    points = box_grid(MODEL_MM).centres_mm().reshape(-1, 3)
+    sides = []
+    for head in map(Head, range(PEOPLE)):
+        distance = head.field_on(box_grid().moved(np.diag([*head.scale, 1.0]))).clip(-TRUNCATION_MM, TRUNCATION_MM)
+        x, y, z = head.scale
+        sides.append(sides_at(BoxField(distance, np.ones(distance.shape, bool), (x, y, z)), points, TRUNCATION_MM))
+    outer, inner = (
+        np.stack([getattr(one, name).reshape(box_grid(MODEL_MM).shape) for one in sides])
+        for name in ("outer_mm", "inner_mm")
+    )
+    misfit = wall_misfit(examples(), outer, inner, MODEL_MM)
+    return Wall(fit_modes(outer, MODEL_MM, ALL), fit_modes(inner, MODEL_MM, ALL), misfit)
+
+
+@lru_cache(maxsize=1)
+def walled_engine() -> ShapePrior:
+    """The shape prior that also knows the wall's two sides, as the one that ships."""
+    return ShapePrior(family_model(), family_template(), wall=family_wall())
 
 
 class SerialExecutor(Executor):

@@ -20,6 +20,7 @@ from tests.heads import (
     scan,
     true_frame,
     truth_of,
+    walled_engine,
 )
 
 from calvaria.errors import InputError
@@ -30,7 +31,7 @@ from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.soft import Engine, SoftField
 from calvaria.volume import label
 
-ENGINES: dict[str, Callable[[], Engine]] = {"shape prior": family_engine}
+ENGINES: dict[str, Callable[[], Engine]] = {"shape prior": family_engine, "with the wall's sides": walled_engine}
 """Each made from the family of `tests.heads`; another engine is another line here."""
 
 CASES = {

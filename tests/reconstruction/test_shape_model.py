@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.heads import MODEL_MM, PEOPLE, examples, family_model
+from tests.heads import ALL, MODEL_MM, PEOPLE, examples, family_model
 
 from calvaria.errors import InputError
-from calvaria.reconstruction.shape_model import ShapeModel, bone_depth, fit_modes
+from calvaria.reconstruction.modes import fit_modes
+from calvaria.reconstruction.shape_model import ShapeModel, bone_depth
 
 
 def test_all_modes_give_every_example_and_its_mirror_image_back():
@@ -59,13 +60,13 @@ def test_the_mean_is_that_of_the_examples_and_their_mirror_images():
 def test_fewer_modes_are_the_first_ones():
     model = fit_modes(examples()[:4], MODEL_MM, 3)
     assert model.count == 3
-    whole = fit_modes(examples()[:4], MODEL_MM)
+    whole = fit_modes(examples()[:4], MODEL_MM, ALL)
     np.testing.assert_array_equal(model.codes, whole.codes[:, :3])
     assert whole.count <= 7  # four heads and their mirror images, less the mean
 
 
 def test_one_head_alone_has_only_its_asymmetry():
-    model = fit_modes(examples()[:1], MODEL_MM)
+    model = fit_modes(examples()[:1], MODEL_MM, ALL)
     assert (model.parity == -1).sum() == 1
 
 

@@ -37,11 +37,12 @@ def test_folds_deal_people_evenly_and_for_good():
 def test_a_prior_does_not_know_its_fold(cache, tmp_path, monkeypatch):
     given = []
 
-    def fit_modes(examples, spacing_mm, depth_half):
+    def fit_modes(examples, spacing_mm, most):
         given.append(sorted({int(value) for value in examples[:, 0, 0, 0]}))
-        return "model"
+        return "modes"
 
     monkeypatch.setattr(module, "fit_modes", fit_modes)
+    monkeypatch.setattr(module, "ShapeModel", SimpleNamespace(of=lambda modes, depth: "model"))
     monkeypatch.setattr(module, "ShapePrior", lambda model, template: object())
     for row in ROWS:
         write(tmp_path, row)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.heads import SIDE, Head, boxed, family_engine
+from tests.heads import SIDE, Head, SerialExecutor, boxed, family_engine
 
 from calvaria.data.catalog import SkullCase
 from calvaria.errors import InputError
@@ -16,7 +16,9 @@ from calvaria.training.shape_prior import (
     Recipe,
     _example_field,
     _save_field,
+    _sides,
     _some,
+    _wall,
     example,
     fill,
     fingerprint,
@@ -65,12 +67,45 @@ def test_holes_join_filled_or_left_out_or_not_at_all(tmp_path):
     assert _example_field(tmp_path, SkullCase("b", "b", None, None, None), "filled") is None
 
 
+def test_the_sides_of_all_examples_make_the_wall(tmp_path):
+    cases = [SkullCase(str(n), str(n), tmp_path / f"{n}.nrrd") for n in (20, 21, 22)]
+    for number, case in zip((20, 21, 22), cases, strict=True):
+        _save_field(tmp_path / f"{case.id}.npz", boxed(Head(number)))
+    joined = SkullCase("a", "a", None, None, tmp_path / "a.nrrd")
+    _save_field(tmp_path / "a.npz", boxed(Head(23, (SIDE,))))
+    notes: list[str] = []
+    _sides([*cases, joined], tmp_path, SerialExecutor(), notes.append)
+    assert notes == ["sides of the wall: 3 of 3 (22)"]  # the hole of the fourth was not filled
+    _save_field(tmp_path / "a.filled.npz", boxed(Head(23)))
+    _sides([*cases, joined], tmp_path, SerialExecutor(), notes.append)
+    assert notes[1:] == ["sides of the wall: 1 of 1 (a)"]
+    walls = {way: _wall([*cases, joined], tmp_path, way) for way in ("filled", "left-out", "none")}
+    assert {way: wall.outer.people for way, wall in walls.items()} == {"filled": 4, "left-out": 4, "none": 3}
+    # At the vertex of the mean head: from within to without, through the wall.
+    grid = box_grid(SPACING_MM)
+    nx, ny, _ = grid.shape
+    wall = walls["filled"]
+    column = np.s_[nx // 2, ny // 2]
+    z = grid.centres_mm()[column][:, 2]
+    outer, inner = (part.mean.reshape(grid.shape)[column] for part in (wall.outer, wall.inner))
+    across = (z > 70) & (z < 90)
+    assert (np.diff(outer[across]) > 0).all()
+    bone = np.maximum(outer, inner)[z > 40] < 0
+    assert 4.0 < bone.sum() * SPACING_MM < 11.0
+    assert wall.misfit_half[0][ny // 2][(z > 72) & (z < 80)].max() < 0.3
+    # What was filled is told by the others where it was left out, so that the two differ, and nowhere far from there.
+    apart = np.abs(walls["filled"].outer.mean - walls["left-out"].outer.mean).reshape(grid.shape)
+    assert apart.max() > 0.02
+    assert apart[:, : ny // 6].max() < 0.01
+
+
 def test_a_field_comes_back_from_the_work_folder(tmp_path):
     field = boxed(Head(20, (SIDE,)))
     _save_field(tmp_path / "one.npz", field)
     back = load_field(tmp_path / "one.npz")
     np.testing.assert_allclose(back.distance_mm, field.distance_mm, atol=0.051)
     np.testing.assert_array_equal(back.known, field.known)
+    assert back.scale == field.scale
     assert [path.name for path in tmp_path.iterdir()] == ["one.npz"]  # no half files
 
 

@@ -13,12 +13,14 @@ from calvaria.skull.canonical import GOOD_COST, CanonicalFrame
 
 INTERCEPT, PER_MISFIT_MM, PER_LOG_AREA, PER_FRONTAL = 1.022, -0.065, -0.0179, -0.113
 """Expected DSC from the misfit around the hole, its area, and the patch's share in the frontal floor; fitted on the
-validation persons by ``python -m calvaria.benchmarks.confidence``."""
+validation persons by ``python -m calvaria.benchmarks.confidence``, before the shape prior knew the wall's two sides.
+With them its expectations are as right as before (docs/shape-prior.md), and on so few persons the misfit's part would
+come out as nothing."""
 
 SPREAD_DSC = 0.03
 """Root mean square difference of true and expected DSC on validation persons left out of the fit."""
 
-WORST_MISFIT_MM, LARGEST_CM2 = 0.38, 75.0
+WORST_MISFIT_MM, LARGEST_CM2 = 0.35, 72.5
 """Beyond these no validation case lies."""
 
 

@@ -11,6 +11,7 @@ from calvaria.reconstruction.network import KIND, NetworkEngine, NetworkSpec, lo
 from calvaria.reconstruction.shape_model import ShapeModel
 from calvaria.reconstruction.shape_prior import ShapePrior
 from calvaria.reconstruction.soft import Engine
+from calvaria.reconstruction.wall import Wall
 from calvaria.skull.template import load_template, template_from
 
 
@@ -32,7 +33,7 @@ def load_engine(name: str, device: str = "auto") -> Engine:
         if device == "cuda":
             raise InputError("--device cuda: the shape prior runs on the CPU only; use --device auto or cpu")
         arrays = load_arrays(info)
-        return ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays))
+        return ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays), wall=Wall.from_arrays(arrays))
     if info.kind == KIND:
         spec = NetworkSpec.of(info)
         prior = load_engine(SHAPE_PRIOR, "cpu") if spec.channels > 1 else None

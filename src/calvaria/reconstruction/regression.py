@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.cholesky import factor_lower
-from calvaria.reconstruction.shape_model import ShapeModel
+from calvaria.reconstruction.modes import Modes
 from calvaria.volume.grid import Grid
 from calvaria.volume.rotation import rotation_matrix
 
@@ -109,7 +109,7 @@ class Fit:
         misfit_mm: weighted root mean square of what the model leaves unexplained.
     """
 
-    model: ShapeModel
+    model: Modes
     moves: list[Jitter]
     anchors: NDArray[np.int64]
     weights: F32
@@ -133,7 +133,7 @@ class Fit:
         return np.asarray(sum(_by_two(seen_by, range(count))))
 
 
-def fit(model: ShapeModel, moves: list[Jitter], points_mm: F32, target_mm: F32, noise_mm: F32, *, modes: int) -> Fit:
+def fit(model: Modes, moves: list[Jitter], points_mm: F32, target_mm: F32, noise_mm: F32, *, modes: int) -> Fit:
     """Fit the model to distances at points.
 
     Args:
@@ -197,7 +197,7 @@ def _lower(flat: F32, tapered: F32, share: F32) -> F32:
 
 
 def _reads(
-    model: ShapeModel, moves: list[Jitter], points_mm: NDArray[np.floating], modes: int
+    model: Modes, moves: list[Jitter], points_mm: NDArray[np.floating], modes: int
 ) -> tuple[list[csr_matrix], F32]:
     """How each jitter reads the model at (P, 3) points: J sparse (P, V) weights, and (V, 1 + M) mean and modes.
 

@@ -1,15 +1,14 @@
 """The shape prior: a skull completed by what other skulls look like. No training on a GPU, no network.
 
 A global fit of the shape model predicts the whole skull; what it predicts and the scan lacks is the hole. Around the
-hole the model is fitted again, only where the skull's own surface is known: a signed distance near a hole already
-tells where the missing surface lies, so a voxel counts only if its nearest known surface is nearer than the hole.
-The farther from the hole, the less it counts.
+hole the model is fitted again, only where the skull's own surface is known (`reconstruction.trusted`). In the vault the
+two sides of the wall are fitted too, each alone (`reconstruction.sides`), and the completion is the mean of both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +19,13 @@ from calvaria.reconstruction.cover import behind_wall, lies_open, over_wall, wit
 from calvaria.reconstruction.find import real_holes
 from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
+from calvaria.reconstruction.sides import known_within, looks, sides_at
 from calvaria.reconstruction.soft import SoftField
+from calvaria.reconstruction.trusted import Around, Falloff, around, lattice, read_box
+from calvaria.reconstruction.wall import Wall
 from calvaria.skull.canonical import SPACING_MM
 from calvaria.skull.template import Template
 from calvaria.volume.distance import distance_to
-from calvaria.volume.gather import trilinear_at
 from calvaria.volume.volume import Volume, bounding_box
 
 if TYPE_CHECKING:
@@ -83,34 +84,23 @@ class Settings:
     seed: int = 1
 
 
-@dataclass(frozen=True, eq=False)
-class Trusted:
-    """Points near a hole whose distance to bone is known and says nothing of the hole.
-
-    Args:
-        mm: (P, 3) where, in the box.
-        distance_mm: (P,) signed distance there.
-        noise_mm: (P,) how exactly a fit need not reproduce it: a standard deviation.
-    """
-
-    mm: F32
-    distance_mm: F32
-    noise_mm: F32
-
-
 class ShapePrior:
     """The engine: keeps its model and what can be prepared once; call `complete` for each skull."""
 
     calibrated = True
 
-    def __init__(self, model: ShapeModel, template: Template, settings: Settings | None = None) -> None:
+    def __init__(
+        self, model: ShapeModel, template: Template, settings: Settings | None = None, *, wall: Wall | None = None
+    ) -> None:
         """Prepare the engine.
 
         Args:
             model: mean and modes.
             template: the mean skull that the model's examples were registered to.
             settings: by default those that the published figures were made with.
+            wall: the two sides of people's walls; without them a completion is what the shape model alone says.
         """
+        self.wall = wall
         self.model = model
         self.template = template
         self.settings = settings or Settings()
@@ -118,6 +108,8 @@ class ShapePrior:
     def prepare(self) -> None:
         """Make what needs no skull, in about two seconds; otherwise the first skull waits for it."""
         _ = self.finder, self._depth, self._outside, lattice(self.model.spacing_mm), vault(), frontal_floor()
+        if self.wall is not None:
+            _ = self._belief, looks()
 
     @cached_property
     def finder(self) -> HoleFinder:
@@ -130,6 +122,15 @@ class ShapePrior:
     def _depth(self) -> F32:
         """The usual depth of bone on the box grid."""
         return _on_box(self.model.depth, self.model.spacing_mm)
+
+    @cached_property
+    def _belief(self) -> F32:
+        """How far a completion is drawn to what the wall's two sides say, on the box grid."""
+        if self.wall is None:
+            return np.zeros(box_grid().shape, np.float32)
+        misfit_mm = _on_box(self.wall.misfit, self.wall.outer.spacing_mm)
+        share: F32 = np.float32(MOST_BELIEF) * np.exp(-((misfit_mm / np.float32(BELIEVED_MM)) ** 2))
+        return share
 
     @cached_property
     def _outside(self) -> BoolArray:
@@ -166,13 +167,12 @@ class ShapePrior:
     def _rough(self, field: BoxField, hole: BoolArray) -> SoftField:
         """A quick completion around a hole."""
         gap_mm = distance_mm(hole, self.settings.rough_grow_mm)
-        fitted = self._fit(
-            self._trusted(field, gap_mm, self.settings.rough_dense_mm), self.moves[:3], min(100, self.settings.modes)
-        )
-        values = self._walls(self._read(fitted, gap_mm, READ_MM), field, gap_mm)
+        chosen = self.settings
+        fitted = self._fit(field, gap_mm, chosen.rough_dense_mm, self.moves[:ROUGH_MOVES], min(100, chosen.modes))
+        values = self._plates(self._read(fitted, gap_mm, READ_MM), field, gap_mm)
         return SoftField(values, (gap_mm <= READ_MM) & vault(), fitted.misfit_mm)
 
-    def _walls(self, values: F32, field: BoxField, gap_mm: F32) -> F32:
+    def _plates(self, values: F32, field: BoxField, gap_mm: F32) -> F32:
         """A completion whose plates are kept, without gaps in the outside of the head."""
         values = keep_plates(values, field, gap_mm, self._depth, self.settings.plate)
         return close_valleys(values, self._outer(field, gap_mm, values), CLOSED_MM, DEEPEST_MM)
@@ -212,14 +212,37 @@ class ShapePrior:
             gap_mm: float32 on the box grid: 0 where missing bone may lie, elsewhere the distance to there, mm.
             read_mm: as for `complete`.
         """
-        known = self._trusted(field, gap_mm, self.settings.dense_mm)
-        final = self._fit(known, self.moves, self.settings.modes)
-        values = self._walls(self._read(final, gap_mm, read_mm), field, gap_mm)
+        final = self._fit(field, gap_mm, self.settings.dense_mm, self.moves, self.settings.modes)
+        values = self._plates(self._read(final, gap_mm, read_mm), field, gap_mm)
         values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM)
         # The rim stays flush with the bone.
         away = np.clip(field.distance_mm / FLUSH_MM, 0, 1)
         values = values - np.float32(self.settings.outward_mm) * away * outer_side(values, gap_mm <= read_mm)
+        values = self._two_sided(values, field, gap_mm, read_mm)
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
+
+    def _two_sided(self, values: F32, field: BoxField, gap_mm: F32, read_mm: float) -> F32:
+        """A completion drawn to what its wall's two sides, each fitted alone, say together.
+
+        Half of the way where the sides tell bone well, less by their usual misfit.
+        """
+        if self.wall is None:
+            return values
+        filled = np.where((gap_mm <= REGION_MM) & vault(), np.minimum(field.distance_mm, values), field.distance_mm)
+        whole = BoxField(filled, field.known, field.scale)
+        near = self._around(gap_mm, self.settings.dense_mm)
+        seen_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm)
+        sides = sides_at(whole, near.mm, TRUNCATION_MM)
+        asked = (gap_mm <= read_mm) & (self._belief > LEAST_BELIEF)
+        points = box_grid().to_world(np.argwhere(asked)).astype(np.float32)
+        found = []
+        for modes, distance_mm in ((self.wall.outer, sides.outer_mm), (self.wall.inner, sides.inner_mm)):
+            told = near.trusted(distance_mm, np.abs(distance_mm) <= seen_mm)
+            fitted = fit(modes, self.moves, told.mm, told.distance_mm, told.noise_mm, modes=modes.count)
+            found.append(fitted.at(points))
+        out = values.copy()
+        out[asked] += self._belief[asked] * (np.maximum(*found) - values[asked])
+        return out
 
     def _outer(self, field: BoxField, gap_mm: F32, values: F32) -> BoolArray:
         """Where the outside of the head may be missing: neither behind a wall that stands nor over one."""
@@ -231,23 +254,16 @@ class ShapePrior:
         """Where lamellae of the frontal floor may be missing: orbits' roofs, that most people have."""
         return frontal_floor() & vault() & (gap_mm <= REGION_MM) & ~self._outside & (self._depth < THINNEST_MM)
 
-    def _trusted(self, field: BoxField, gap_mm: F32, dense_mm: tuple[float, float]) -> Trusted:
-        """Points near the hole whose distance says nothing of the hole."""
-        points = lattice(self.model.spacing_mm)
-        gap = read_box(gap_mm, points.mm)
-        # The other side of the head tells of this one, but less than its own rim does.
-        far = np.minimum(gap, read_box(gap_mm, points.mm * MIRRORED) + self.settings.mirror_mm)
-        share = np.select([far < reach for reach in dense_mm], LEVELS[:2], LEVELS[2])
-        used = (gap > 0) & (far < self.settings.reach_mm) & (points.level >= share)
-        where, gap = points.mm[used], gap[used]
-        distance = np.clip(read_box(field.distance_mm, where), -TRUNCATION_MM, TRUNCATION_MM)
-        known = read_box(field.known.astype(np.float32), where) > 0.99
-        own = (np.abs(distance) <= gap) & known
-        variance = self.settings.noise_mm**2 * np.exp(far[used][own] / self.settings.fade_mm) / share[used][own]
-        return Trusted(where[own], distance[own], np.sqrt(variance).astype(np.float32))
+    def _around(self, gap_mm: F32, dense_mm: tuple[float, float]) -> Around:
+        chosen = self.settings
+        falloff = Falloff(chosen.noise_mm, chosen.fade_mm, chosen.mirror_mm, chosen.reach_mm)
+        return around(gap_mm, self.model.spacing_mm, dense_mm, falloff)
 
-    def _fit(self, known: Trusted, moves: list[Jitter], modes: int) -> Fit:
-        return fit(self.model, moves, known.mm, known.distance_mm, known.noise_mm, modes=modes)
+    def _fit(self, field: BoxField, gap_mm: F32, dense_mm: tuple[float, float], moves: list[Jitter], modes: int) -> Fit:
+        """The shape model fitted around the hole."""
+        near = self._around(gap_mm, dense_mm)
+        told = near.trusted(read_box(field.distance_mm, near.mm), _known_at(field, near.mm))
+        return fit(self.model, moves, told.mm, told.distance_mm, told.noise_mm, modes=modes)
 
     def _read(self, final: Fit, gap_mm: F32, read_mm: float) -> F32:
         """The completed surface on the box grid, around the hole; air elsewhere."""
@@ -258,14 +274,21 @@ class ShapePrior:
         return out
 
 
-MIRRORED = np.array([-1.0, 1.0, 1.0], np.float32)
-
 MIRROR_ABSENT_MM = 2.5
 """Bone of the other side is missing here if no bone is within this distance: heads are not so symmetric that less
 would mean anything."""
 
 SLIVER_MM = 4.0
 """Surfaces are predicted this exactly at least."""
+
+ROUGH_MOVES = 3
+"""Jitters of a quick fit."""
+
+MOST_BELIEF, BELIEVED_MM = 0.5, 0.5
+"""A completion goes half of the way to what the wall's two sides say, less by 1/e where they misfit bone by so much."""
+
+LEAST_BELIEF = 0.005
+"""Where they are believed less, the two sides are not asked."""
 
 ASYMMETRY_MM = 3.0
 """Bone of one side has a counterpart on the other within this distance."""
@@ -395,6 +418,11 @@ def _on_box(values: F32, spacing_mm: float) -> F32:
     return np.asarray(ndimage.affine_transform(values, step, start, output_shape=fine.shape, order=1, mode="nearest"))
 
 
+def _known_at(field: BoxField, points_mm: F32) -> BoolArray:
+    """Whether the scan says anything at points of the box."""
+    return read_box(field.known.astype(np.float32), points_mm) > 0.99
+
+
 def _no_hole() -> SoftField:
     shape = box_grid().shape
     return SoftField(np.full(shape, AIR_MM, np.float32), np.zeros(shape, bool), 0.0)
@@ -408,36 +436,3 @@ def distance_mm(hole: BoolArray, grow_mm: float) -> F32:
 
 FAR_MM = 40.0
 """What is farther from a hole than this is not looked at."""
-
-
-def read_box(values: F32, points_mm: NDArray[np.floating]) -> F32:
-    """Trilinear values of a field on the box grid at (N, 3) points within the box."""
-    return trilinear_at(values.reshape(-1), box_grid().shape, box_grid().to_index(points_mm).T)
-
-
-@dataclass(frozen=True, eq=False)
-class Lattice:
-    """Points that a fit may use, symmetric about x = 0, so that mirrored skulls are fitted at mirrored points.
-
-    Args:
-        mm: (P, 3) float32: every other voxel centre of the model's grid, as on a chessboard.
-        level: (P,) float32: the largest of `LEVELS` to whose thinned lattice each belongs.
-    """
-
-    mm: F32
-    level: F32
-
-
-LEVELS = (1.0, 4.0, 32.0)
-"""For how many points each stands that is left when the lattice is thinned."""
-
-
-@lru_cache(maxsize=2)
-def lattice(spacing_mm: float) -> Lattice:
-    """The points for a model with voxels of ``spacing_mm``."""
-    grid = box_grid(spacing_mm)
-    index = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
-    offset = np.column_stack([np.abs(index[:, 0] - grid.shape[0] // 2), index[:, 1:]])
-    board = offset.sum(axis=1) % 2 == 0
-    even = [(offset[board] % step == 0).all(axis=1) for step in (4, 2)]
-    return Lattice(grid.to_world(index[board]).astype(np.float32), np.select(even, LEVELS[:0:-1], LEVELS[0]))

@@ -18,7 +18,8 @@ from calvaria.data.cache import FILLING, SkullCache
 from calvaria.data.split import load_split
 from calvaria.errors import InputError
 from calvaria.reconstruction.box import to_box
-from calvaria.reconstruction.shape_model import SPACING_MM, bone_depth, fit_modes
+from calvaria.reconstruction.modes import fit_modes
+from calvaria.reconstruction.shape_model import MOST_MODES, SPACING_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.shape_prior import ShapePrior
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import locate
@@ -97,7 +98,8 @@ def _prior(priors: FoldPriors, fold: int) -> ShapePrior:
     examples, depths = (np.stack([file[name].astype(np.float32) / 100 for file in files]) for name in FIELDS)
     depth = np.median(depths, axis=0)
     half = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
-    return ShapePrior(fit_modes(examples, SPACING_MM, depth_half=half), load_template())
+    modes = fit_modes(examples, SPACING_MM, MOST_MODES)
+    return ShapePrior(ShapeModel.of(modes, half), load_template())
 
 
 __all__ = ["FoldPriors", "fold_of", "train_rows"]

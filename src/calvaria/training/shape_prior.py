@@ -3,9 +3,10 @@
 1. The mean skull, from the complete skulls (`training.template`).
 2. Every skull is brought into the common box; complete ones are examples as they are.
 3. A first model of these fills the holes of the skulls whose truth is not public; they become examples too.
-4. Principal modes of all examples and their mirror images.
+4. How far every place lies from the two sides of each skull's wall.
+5. Principal modes of all examples and their mirror images: of the distance to bone, and of those to the two sides.
 
-Steps 2 and 3 keep a file a skull in a work folder and go on where they were interrupted.
+Steps 2 to 4 keep a file a skull in a work folder and go on where they were interrupted.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from calvaria.errors import InputError
 from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
 from calvaria.reconstruction.box import BoxField, box_grid, to_box
-from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM, ShapeModel, bone_depth, fit_modes
+from calvaria.reconstruction.modes import fit_modes
+from calvaria.reconstruction.shape_model import MOST_MODES, SPACING_MM, TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.shape_prior import ShapePrior, distance_mm
+from calvaria.reconstruction.sides import known_within, sides_at
+from calvaria.reconstruction.wall import SIDE_MODES, Wall, wall_misfit
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import coarse_bone, locate
 from calvaria.skull.template import Template, template_from
@@ -43,6 +47,9 @@ FILL_MM = 13.0
 
 UNLABELLED = ("filled", "left-out", "none")
 """How skulls whose truth is not public join the examples."""
+
+SIDES = ("outer", "inner")
+"""Names of the wall's sides in the work folder, whose distances are kept in hundredths of a mm."""
 
 FEWEST = 5
 """Examples below which there is nothing to learn."""
@@ -106,10 +113,12 @@ def build(recipe: Recipe, note: Note) -> ModelInfo:
             first = _model(whole, work)
             _save(weights, **first.to_arrays(), **template_arrays(template))
         _fill(holed, work, weights, executor, note)
-    whole, holed = _by_truth(cases)
-    model = _model([*_some(whole, recipe.complete), *holed], work, recipe.unlabelled)
-    note(f"{model.people} people, {model.count} modes")
-    return _write(recipe, model, template)
+        whole, holed = _by_truth(cases)
+        cases = [*_some(whole, recipe.complete), *holed]
+        _sides(cases, work, executor, note)
+    model, wall = _model(cases, work, recipe.unlabelled), _wall(cases, work, recipe.unlabelled)
+    note(f"{model.people} people, {model.count} modes, {wall.outer.count} and {wall.inner.count} of the wall's sides")
+    return _write(recipe, model, wall, template)
 
 
 def chosen(root: Path, people: str) -> list[SkullCase]:
@@ -179,7 +188,8 @@ def _save(path: Path, **arrays: NDArray[np.generic]) -> None:
 
 
 def _save_field(path: Path, field: BoxField) -> None:
-    _save(path, distance=np.round(field.distance_mm * 10).astype(np.int8), known=np.packbits(field.known))
+    distance = np.round(field.distance_mm * 10).astype(np.int8)
+    _save(path, distance=distance, known=np.packbits(field.known), scale=np.array(field.scale))
 
 
 def load_field(path: Path) -> BoxField:
@@ -187,7 +197,8 @@ def load_field(path: Path) -> BoxField:
     arrays = np.load(path)
     shape = box_grid().shape
     known = np.unpackbits(arrays["known"], count=int(np.prod(shape))).astype(bool).reshape(shape)
-    return BoxField(arrays["distance"].astype(np.float32) / 10, known)
+    x, y, z = (float(factor) for factor in arrays["scale"])
+    return BoxField(arrays["distance"].astype(np.float32) / 10, known, (x, y, z))
 
 
 def _fields(cases: Sequence[SkullCase], work: Path, template: Template, executor: Executor, note: Note) -> None:
@@ -234,7 +245,29 @@ def fill(field: BoxField, engine: ShapePrior) -> BoxField | None:
         return None
     gap_mm = distance_mm(soft.region, 0.0)
     felt = (np.abs(field.distance_mm) > gap_mm - 0.01) & (gap_mm < FILL_MM)
-    return BoxField(np.where(felt, soft.distance_mm, field.distance_mm).astype(np.float32), field.known)
+    return BoxField(np.where(felt, soft.distance_mm, field.distance_mm).astype(np.float32), field.known, field.scale)
+
+
+def _sides(cases: Sequence[SkullCase], work: Path, executor: Executor, note: Note) -> None:
+    jobs = [
+        (case.id, field, _sides_file(work, case))
+        for case in cases
+        if (field := _field_file(work, case)).exists() and not _sides_file(work, case).exists()
+    ]
+    _report(executor.map(_sides_one, jobs), len(jobs), "sides of the wall", note)
+
+
+def _sides_file(work: Path, case: SkullCase) -> Path:
+    return work / f"{case.id}.sides.npz"
+
+
+def _sides_one(job: tuple[str, Path, Path]) -> str:
+    name, field, path = job
+    points = box_grid(SPACING_MM).centres_mm().reshape(-1, 3)
+    sides = sides_at(load_field(field), points, TRUNCATION_MM)
+    found = zip(SIDES, (sides.outer_mm, sides.inner_mm), strict=True)
+    _save(path, **{side: np.round(part * 100).astype(np.int16) for side, part in found})
+    return name
 
 
 def _some(cases: list[SkullCase], count: int | None) -> list[SkullCase]:
@@ -253,24 +286,51 @@ def _model(cases: Sequence[SkullCase], work: Path, unlabelled: str = "none") -> 
     """The model of the cases' fields in the work folder."""
     loaded = [_example_field(work, case, unlabelled) for case in cases]
     fields = [field for field in loaded if field is not None]
-    examples = np.stack([example(field) for field in fields])
-    known = np.stack([coarse_field(field.known.astype(np.float32)) > 0.99 for field in fields])
+    examples, known = np.stack([example(field) for field in fields]), np.stack([_known(field) for field in fields])
     depth = np.median([coarse_field(bone_depth(field.distance_mm, FINE_MM)) for field in fields], axis=0)
     depth = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
-    return fit_modes(impute(examples, known), SPACING_MM, depth_half=depth)
+    return ShapeModel.of(fit_modes(impute(examples, known), SPACING_MM, MOST_MODES), depth)
+
+
+def _known(field: BoxField) -> NDArray[np.bool_]:
+    """Where a field says anything, on the model's grid."""
+    return coarse_field(field.known.astype(np.float32)) > 0.99
+
+
+def _wall(cases: Sequence[SkullCase], work: Path, unlabelled: str) -> Wall:
+    """The two sides of the same cases' walls."""
+    shells, sides, seen = [], [], []
+    for case in cases:
+        field = _example_field(work, case, unlabelled)
+        if field is None:
+            continue
+        known, arrays = _known(field), np.load(_sides_file(work, case))
+        both = np.stack([arrays[name].astype(np.float32).reshape(known.shape) / 100 for name in SIDES])
+        shells.append(np.where(known, example(field), np.float32(TRUNCATION_MM)))
+        sides.append(both)
+        seen.append(np.abs(both) <= known_within(known, field.scale, SPACING_MM))
+    outer, inner = (
+        impute(np.stack([both[n] for both in sides]), np.stack([both[n] for both in seen])) for n in range(len(SIDES))
+    )
+    misfit = wall_misfit(np.stack(shells), outer, inner, SPACING_MM)
+    return Wall(fit_modes(outer, SPACING_MM, SIDE_MODES), fit_modes(inner, SPACING_MM, SIDE_MODES), misfit)
 
 
 def _example_field(work: Path, case: SkullCase, unlabelled: str) -> BoxField | None:
     """A case's field as an example; None for a case that is none."""
-    whole, filled = work / f"{case.id}.npz", work / f"{case.id}.filled.npz"
-    if case.complete is not None:
-        return load_field(whole)
-    if unlabelled == "none" or not filled.exists():
+    path = _field_file(work, case)
+    if (case.complete is None and unlabelled == "none") or not path.exists():
         return None
-    found = load_field(filled)
-    if unlabelled == "filled":
-        return found
-    return BoxField(found.distance_mm, found.known & ~_felt(found, load_field(whole)))
+    field = load_field(path)
+    if case.complete is not None or unlabelled == "filled":
+        return field
+    holed = load_field(work / f"{case.id}.npz")
+    return BoxField(field.distance_mm, field.known & ~_felt(field, holed), field.scale)
+
+
+def _field_file(work: Path, case: SkullCase) -> Path:
+    """The skull without its hole; not there if no hole was found in one that must have one."""
+    return work / (f"{case.id}.npz" if case.complete is not None else f"{case.id}.filled.npz")
 
 
 def _felt(filled: BoxField, holed: BoxField) -> NDArray[np.bool_]:
@@ -341,7 +401,8 @@ def _report(done: Iterable[str], total: int, what: str, note: Note) -> None:
             note(f"{what}: {number} of {total} ({name})")
 
 
-def _write(recipe: Recipe, model: ShapeModel, template: Template) -> ModelInfo:
+def _write(recipe: Recipe, model: ShapeModel, wall: Wall, template: Template) -> ModelInfo:
     about = {"licence": LICENCE, "made_from": json.dumps({"set": "AutoImplant 2020", "people": recipe.people})}
-    write_arrays(recipe.output, {**model.to_arrays(), **template_arrays(template)}, about)
+    arrays = {**model.to_arrays(), **wall.to_arrays(), **template_arrays(template)}
+    write_arrays(recipe.output, arrays, about)
     return register(recipe.output, recipe.output.stem, "shape-prior", LICENCE)

@@ -39,7 +39,7 @@ def shape_prior(
 ) -> None:
     """Fit the statistical shape model.
 
-    Takes about 20 minutes on 2 cores; goes on where it was interrupted.
+    Takes 10 to 20 minutes on 2 cores; goes on where it was interrupted.
     """
     from calvaria.training.shape_prior import Recipe, build
 
