@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calvaria.reconstruction.box import TRUNCATION_MM, BoxField, box_grid, box_to_world
-from calvaria.reconstruction.repose import OUTSIDE_MM, displacement_mm, filled, moved, moved_field
+from calvaria.reconstruction import repose
+from calvaria.reconstruction.box import TRUNCATION_MM, BoxField, box_grid, box_to_world, to_box
+from calvaria.reconstruction.repose import OUTSIDE_MM, displacement_mm, filled, moved, moved_field, settle
 from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.edges import CutPlane
@@ -76,3 +77,62 @@ def test_bone_is_added_only_where_the_sketch_has_it():
     np.testing.assert_array_equal(found[inside & (points[..., 0] > 20)], there[inside & (points[..., 0] > 20)])
     far = np.abs(points).max(axis=-1) > 44
     np.testing.assert_array_equal(found[far], there[far])
+
+
+def cube() -> Volume:
+    """Bone enough for a skull: 262 ml."""
+    return Volume(np.ones((32, 32, 32), bool), Grid.isotropic((32, 32, 32), 2.0))
+
+
+class Sketcher:
+    """An engine that only sketches: a ball of missing bone, wherever the skull lies."""
+
+    calibrated = False
+    template = None
+
+    def __init__(self, finds: bool = True) -> None:
+        self.finds, self.given = finds, []
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
+        self.given.append(before)
+        return ramp() if self.finds else SoftField(field.distance_mm, np.zeros(field.known.shape, bool), 0.0)
+
+    def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("steps_mm", "turns"),
+    [((0.0, 0.0, 0.0), 2), ((8.0, 0.1, 0.0), 2), ((0.1, 8.0, 8.0), 3), ((8.0, 8.0, 8.0), 3)],
+    ids=["stays", "stays once moved", "moves late", "moves on and on"],
+)
+def test_the_pose_is_found_twice_at_least_and_until_it_stays(monkeypatch, steps_mm, turns):
+    asked = []
+
+    def relocate(bone, before, template):
+        asked.append(before)
+        step = np.eye(4)
+        step[0, 3] = steps_mm[len(asked) - 1]
+        return CanonicalFrame(before.to_world @ step, before.scale, 0.05, ())
+
+    monkeypatch.setattr(repose, "relocate", relocate)
+    engine, skull = Sketcher(), cube()
+    last, field, sketch = settle(skull, frame(), engine)
+    assert len(asked) == turns
+    assert last.to_world[0, 3] == pytest.approx(sum(steps_mm[:turns]))
+    # Each pose has a sketch of its own, drawn from the one before; the skull is that of the last pose.
+    assert [before is None for before in engine.given] == [True] + [False] * turns
+    np.testing.assert_array_equal(field.distance_mm, to_box(skull, last).distance_mm)
+    assert sketch.region.any()
+
+
+def test_a_skull_without_a_hole_keeps_its_pose():
+    engine, skull = Sketcher(finds=False), cube()
+    first = frame((0.1, 0.0, 0.0))
+    last, _, sketch = settle(skull, first, engine)
+    assert last is first
+    assert len(engine.given) == 1
+    assert not sketch.region.any()

@@ -32,8 +32,8 @@ F32 = NDArray[np.float32]
 SETTLED_MM = 1.5
 """A pose that moves the skull by less is not looked for again."""
 
-MOST_TURNS = 3
-"""The pose is renewed at most so often; nearly all skulls need one or two turns."""
+FEWEST_TURNS, MOST_TURNS = 2, 3
+"""How often the pose is renewed: a sketch that was drawn in the first pose fills the hole as that pose had it."""
 
 OUTSIDE_MM = 9.0
 """Value of a moved field where the old box did not reach."""
@@ -58,13 +58,11 @@ def settle(skull: Volume, frame: CanonicalFrame, engine: Engine) -> tuple[Canoni
         if not sketch.region.any():
             break
         before, frame = frame, relocate(filled(coarse, frame, sketch), frame, engine.template)
-        stays = displacement_mm(before, frame) < SETTLED_MM
+        stays = turn >= FEWEST_TURNS - 1 and displacement_mm(before, frame) < SETTLED_MM
         last = stays or turn == MOST_TURNS - 1
         # The thin walls that are lost on the way by interpolation do not show in a sketch.
         field = to_box(fine, frame) if last else moved_field(field, before, frame)
-        sketch = moved(sketch, before, frame)
-        if turn == 0 or not stays:
-            sketch = engine.sketch(field, sketch)
+        sketch = engine.sketch(field, moved(sketch, before, frame))
         if last:
             break
     return frame, field, sketch

@@ -91,7 +91,8 @@ def known_mask(volume: Volume, unknown: Sequence[HalfSpace]) -> NDArray[np.bool_
     for space in unknown:
         step = space.normal @ volume.affine[:3, :3]
         start = space.normal @ volume.affine[:3, 3]
-        known &= axes[0] * step[0] + axes[1] * step[1] + axes[2] * step[2] + start < space.offset_mm
+        # One full pass over the volume: both sides of the comparison are small.
+        known &= axes[0] * step[0] + axes[1] * step[1] + (start - space.offset_mm) < -axes[2] * step[2]
     return known
 
 
