@@ -56,6 +56,7 @@ class Settings:
         dense_mm: nearer to the hole than the first every point of the lattice is used, nearer than the second every
             fourth, farther every 32nd.
         rough_dense_mm: the same in quick fits.
+        side_dense_mm: ... and in the fits of the wall's two sides.
         noise_mm: standard deviation of what the model need not explain at the hole's rim.
         fade_mm: a point counts less by 1/e for so much distance to the hole.
         mirror_mm: a point by the hole's mirror image counts as if so far from the hole.
@@ -73,6 +74,7 @@ class Settings:
     plate: float = 0.5
     dense_mm: tuple[float, float] = (6.0, 12.0)
     rough_dense_mm: tuple[float, float] = (2.0, 8.0)
+    side_dense_mm: tuple[float, float] = (3.0, 10.0)
     noise_mm: float = 0.25
     fade_mm: float = 3.0
     mirror_mm: float = 10.0
@@ -230,7 +232,7 @@ class ShapePrior:
             return values
         filled = np.where((gap_mm <= REGION_MM) & vault(), np.minimum(field.distance_mm, values), field.distance_mm)
         whole = BoxField(filled, field.known, field.scale)
-        near = self._around(gap_mm, self.settings.dense_mm)
+        near = self._around(gap_mm, self.settings.side_dense_mm)
         seen_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm)
         sides = sides_at(whole, near.mm, TRUNCATION_MM)
         asked = (gap_mm <= read_mm) & (self._belief > LEAST_BELIEF)
