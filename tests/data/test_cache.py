@@ -15,6 +15,9 @@ from calvaria.data.cache import COARSE_SHAPE, Entry, Item, SkullCache, boxed, pa
 from calvaria.data.cache_build import Job, build_cache
 from calvaria.data.catalog import SkullCase, autoimplant2020
 from calvaria.errors import FormatError, InputError
+from calvaria.skull.canonical import locate
+from calvaria.skull.template import load_template
+from calvaria.volume import bounding_box
 
 SHAPE = training_grid().shape
 
@@ -220,5 +223,10 @@ def test_a_real_skull_lies_in_its_frame_and_its_patch_is_exact(tmp_path: Path, r
     vault = bone[:, :, 50:]
     assert 2 * (vault & vault[::-1]).sum() / (2 * vault.sum()) > 0.5  # upright, the midline in the middle
     assert cache.entries[0].lost < 0.01
-    top = np.flatnonzero(bone.any(axis=(0, 1))).max()
-    assert 70 < training_grid().to_world([0, 0, top])[2] < 89
+    whole = read_mask(case.complete)  # type: ignore[arg-type]
+    frame = locate(whole.crop(bounding_box(whole.mask)), load_template())  # type: ignore[arg-type]
+    points = whole.grid.to_world(np.argwhere(whole.mask)[::7])
+    highest_mm = ((points - frame.to_world[:3, 3]) @ frame.to_world[:3, :3])[:, 2].max()
+    top_mm = training_grid().to_world([0, 0, np.flatnonzero(bone.any(axis=(0, 1))).max()])[2]
+    assert top_mm == pytest.approx(highest_mm, abs=training_grid().spacing_mm[2])
+    assert highest_mm == pytest.approx(80 * frame.scale[2], abs=8)  # the vertex of the mean head lies at about +80 mm
