@@ -12,6 +12,7 @@ from calvaria.data.catalog import SkullCase
 from calvaria.errors import InputError
 from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM
+from calvaria.training import shape_prior
 from calvaria.training.shape_prior import (
     Recipe,
     _example_field,
@@ -175,3 +176,9 @@ def test_another_input_has_another_work_folder(tmp_path):
     assert isinstance(one.complete, Path)
     one.complete.write_bytes(b"1234")
     assert fingerprint([one]) != before
+
+
+def test_what_an_earlier_version_left_is_not_gone_on_with(tmp_path, monkeypatch):
+    before = fingerprint([])
+    monkeypatch.setattr(shape_prior, "LAYOUT", shape_prior.LAYOUT - 1)
+    assert fingerprint([]) != before

@@ -54,12 +54,11 @@ def settle(skull: Volume, frame: CanonicalFrame, engine: Engine) -> tuple[Canoni
     fine, coarse = coarsen(skull, FINE_MM), coarse_bone(skull)
     field = to_box(fine, frame)
     sketch = engine.sketch(field)
-    for turn in range(MOST_TURNS):
+    for turn in range(1, MOST_TURNS + 1):
         if not sketch.region.any():
             break
         before, frame = frame, relocate(filled(coarse, frame, sketch), frame, engine.template)
-        stays = turn >= FEWEST_TURNS - 1 and displacement_mm(before, frame) < SETTLED_MM
-        last = stays or turn == MOST_TURNS - 1
+        last = turn == MOST_TURNS or (turn >= FEWEST_TURNS and displacement_mm(before, frame) < SETTLED_MM)
         # The thin walls that are lost on the way by interpolation do not show in a sketch.
         field = to_box(fine, frame) if last else moved_field(field, before, frame)
         sketch = engine.sketch(field, moved(sketch, before, frame))

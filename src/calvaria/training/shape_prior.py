@@ -51,6 +51,9 @@ UNLABELLED = ("filled", "left-out", "none")
 SIDES = ("outer", "inner")
 """Names of the wall's sides in the work folder, whose distances are kept in hundredths of a mm."""
 
+LAYOUT = 2
+"""Of the files in a work folder: what an earlier version left there is not gone on with."""
+
 FEWEST = 5
 """Examples below which there is nothing to learn."""
 
@@ -114,7 +117,7 @@ def build(recipe: Recipe, note: Note) -> ModelInfo:
             _save(weights, **first.to_arrays(), **template_arrays(template))
         _fill(holed, work, weights, executor, note)
         whole, holed = _by_truth(cases)
-        cases = [*_some(whole, recipe.complete), *holed]
+        cases = [*_some(whole, recipe.complete), *(holed if recipe.unlabelled != "none" else [])]
         _sides(cases, work, executor, note)
     model, wall = _model(cases, work, recipe.unlabelled), _wall(cases, work, recipe.unlabelled)
     note(f"{model.people} people, {model.count} modes, {wall.outer.count} and {wall.inner.count} of the wall's sides")
@@ -140,8 +143,8 @@ def _by_truth(cases: Sequence[SkullCase]) -> tuple[list[SkullCase], list[SkullCa
 
 
 def fingerprint(cases: Sequence[SkullCase]) -> str:
-    """Short hash of the names and sizes of the input files: another input, another work folder."""
-    digest = hashlib.sha256()
+    """Short hash of the names and sizes of the input files: another input or layout, another work folder."""
+    digest = hashlib.sha256(f"{LAYOUT}\n".encode())
     for case in cases:
         for path in (case.complete, case.defective):
             if path is not None:
