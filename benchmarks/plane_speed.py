@@ -22,9 +22,10 @@ import numpy as np
 from calvaria.data.sample import sample_case
 from calvaria.io import read_mask
 from calvaria.skull import canonical
-from calvaria.symmetry.estimate import SYMMETRY_NETWORK, ask, axes_of, follow, search
+from calvaria.symmetry.estimate import NEAR, SYMMETRY_NETWORK, ask, axes_of, follow, search, stepped
 from calvaria.symmetry.frame import coarse_bone, cube_of, head_frame
 from calvaria.symmetry.optimise import Comparison
+from calvaria.symmetry.plane import Plane
 from calvaria.symmetry.runner import load_network
 from calvaria.volume.sampler import Sampler
 
@@ -57,11 +58,17 @@ def main() -> None:
     pose = canonical.locate(mask)
     sampler = Sampler.smooth(coarse, canonical.LEVELS[-1][0])
     step = Comparison.of(sampler, canonical.REGION_MM, canonical.PLANE_SPACING_MM)
+
+    def asked() -> Plane:
+        return ask(numbers, bone, UP, settled=NEAR)
+
     rows: dict[str, Callable[[], object]] = {
         "bone fractions of the mask": lambda: coarse_bone(mask),
         "one look: laid into the cube": lambda: cube_of(bone, head_frame(bone, UP)),
         "one look: the network": lambda: numbers(cube),
-        "network, looks and all": lambda: ask(numbers, bone, UP),
+        "network without the step": lambda: ask(numbers, bone, UP),
+        "one step behind the network": lambda: stepped(bone, guess, UP),
+        "network with the step": lambda: stepped(bone, asked(), UP),
         "optimiser after the network": lambda: follow(bone, guess, UP),
         "optimiser, many starts": lambda: search(bone, UP),
         "canonical frame: its plane": lambda: step.descend(pose.to_world),

@@ -50,7 +50,8 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks give a made-up head; its pose is known, and a network that always says the middle of the cube."""
     monkeypatch.setattr(module, "build", lambda task: holed(SIDE))
     monkeypatch.setattr(module, "locate", lambda skull: SimpleNamespace(to_world=POSE, plane=TRUE))
-    monkeypatch.setattr("calvaria.symmetry.estimate.load_network", lambda name: lambda cube: np.zeros(3, np.float32))
+    for place in ("calvaria.symmetry.estimate", "calvaria.benchmarks.planes"):
+        monkeypatch.setattr(f"{place}.load_network", lambda name: lambda cube: np.zeros(3, np.float32))
 
 
 def test_a_symmetric_heads_mirror_image_fills_a_hole_on_one_side() -> None:
@@ -87,14 +88,24 @@ def test_a_skull_gives_a_row_for_each_method_input_and_turn(made_up: None) -> No
         assert {row.input for row in found} == {"complete", "defective"}
 
 
+def test_the_step_behind_a_network_is_told_from_the_network(made_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    off = lambda name: lambda cube: np.array([0.12, 0.0, 0.2], np.float32)  # noqa: E731 - 3 degrees, 2 mm at each look
+    monkeypatch.setattr("calvaria.symmetry.estimate.load_network", off)
+    monkeypatch.setattr(module, "load_network", off)
+    rows = {r.method: r for r in rows_of(task(), "validation", ("n",), turns=0) if r.input == "complete"}
+    assert rows["n"].deg < 0.5 * rows["n+bare"].deg
+    assert rows["n+bare"].deg > 2.0
+
+
 def test_a_method_that_fails_is_named_and_the_others_go_on(made_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> object:
         raise InputError("there is no model called 'x'")
 
-    monkeypatch.setattr("calvaria.symmetry.estimate.load_network", broken)
+    for place in ("calvaria.symmetry.estimate", "calvaria.benchmarks.planes"):
+        monkeypatch.setattr(f"{place}.load_network", broken)
     rows = rows_of(task(), "validation", ("x",), turns=0)
     failed = [row for row in rows if row.error]
-    assert {row.method for row in failed} == {"x", "x+optimise"}
+    assert {row.method for row in failed} == {"x", "x+bare", "x+optimise"}
     assert any("FAILED: train-007 official x" in line for line in angles_table(rows, "validation"))
 
 
@@ -133,12 +144,12 @@ def test_what_is_there_is_not_computed_again(tmp_path: Path, monkeypatch: pytest
     tasks = [("test", task("train-001")), ("test", task("train-002"))]
     run(tasks[:1], tmp_path / "p.csv", ("n",), 0, tell=said.append)
     both = run(tasks, tmp_path / "p.csv", ("n",), 0, tell=said.append)
-    everything = {"reference", "optimise", "pose", "n", "n+optimise"}
+    everything = {"reference", "optimise", "pose", "n", "n+bare", "n+optimise"}
     assert asked == [("train-001", everything), ("train-002", everything)]
     assert {row.case for row in both} == {"train-001", "train-002"}
     all_rows = run(tasks, tmp_path / "p.csv", ("n", "another"), 0, tell=said.append)
-    assert asked[2:] == [(case, {"another", "another+optimise"}) for case in ("train-001", "train-002")]
-    assert len(all_rows) == 2 * (len(everything) + 2)
+    assert asked[2:] == [(case, {"another", "another+bare", "another+optimise"}) for case in ("train-001", "train-002")]
+    assert len(all_rows) == 2 * (len(everything) + 3)
 
 
 def test_a_method_that_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,13 +167,13 @@ def test_a_method_that_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(module, "rows_of", rows)
     for _ in range(3):
         found = run([("test", task("train-001"))], tmp_path / "p.csv", ("n",), 0, tell=lambda _: None)
-    assert asked == [frozenset(), frozenset({"reference", "optimise", "pose", "n+optimise"})]
-    assert sorted(row.method for row in found) == ["n", "n+optimise", "optimise", "pose", "reference"]
+    assert asked == [frozenset(), frozenset({"reference", "optimise", "pose", "n+bare", "n+optimise"})]
+    assert sorted(row.method for row in found) == ["n", "n+bare", "n+optimise", "optimise", "pose", "reference"]
     assert not any(row.error for row in found)
 
 
 def test_held_methods_are_left_out(made_up: None) -> None:
-    methods = frozenset({"reference", "optimise", "symmetry-vit+optimise"})
+    methods = frozenset({"reference", "optimise", "symmetry-vit+bare", "symmetry-vit+optimise"})
     rows = rows_of(task(), "validation", ("symmetry-vit",), turns=0, held=methods)
     assert [row.method for row in rows] == ["pose", "symmetry-vit"] * 2
 

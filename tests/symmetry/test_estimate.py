@@ -13,7 +13,15 @@ from calvaria.errors import InputError
 from calvaria.skull.canonical import REGION_MM
 from calvaria.skull.edges import CutPlane
 from calvaria.symmetry import estimate as module
-from calvaria.symmetry.estimate import DISAGREEMENT_DEG, MOST_LOOKS, ask, axes_of, estimate_from, estimate_plane
+from calvaria.symmetry.estimate import (
+    DISAGREEMENT_DEG,
+    MOST_LOOKS,
+    ask,
+    axes_of,
+    estimate_from,
+    estimate_plane,
+    stepped,
+)
 from calvaria.symmetry.frame import ARMS_MM, head_frame
 from calvaria.symmetry.optimise import Comparison
 from calvaria.symmetry.plane import Plane
@@ -159,7 +167,39 @@ def test_network_and_optimiser_together_are_as_good_as_the_optimiser(monkeypatch
     assert found.apart_deg is not None
 
 
-def test_what_a_network_says_alone_is_taken_as_it_is_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("holes", [(), (SIDE,)], ids=["complete", "with a hole"])
+@pytest.mark.parametrize(("deg", "mm"), [(4.0, 0.0), (-6.0, 3.0), (2.0, -4.0)])
+def test_one_step_takes_most_of_what_a_network_is_off(holes: tuple[Ball, ...], deg: float, mm: float) -> None:
+    head = bone(*holes)
+    guess = Plane([1.0, -np.tan(np.radians(deg)), 0.0], mm).moved(POSE)
+    found = stepped(head, guess, UPRIGHT)
+    assert found.angle_deg(TRUE) < 0.35 * guess.angle_deg(TRUE)
+    assert found.apart_mm(TRUE, MIDDLE) < max(0.35 * guess.apart_mm(TRUE, MIDDLE), 0.3)
+
+
+def test_the_step_is_one_and_short() -> None:
+    # From 40 degrees off the optimum is not reached: the network's word counts.
+    guess = Plane([1.0, -np.tan(np.radians(40.0)), 0.0], 0.0).moved(POSE)
+    assert 0.5 < stepped(bone(), guess, UPRIGHT).angle_deg(guess) < 9.0
+
+
+def test_where_a_step_follows_a_network_that_is_nearly_right_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[np.ndarray] = []
+
+    def numbers(cube: np.ndarray) -> np.ndarray:
+        asked.append(cube)
+        return network()(cube)
+
+    monkeypatch.setattr(module, "load_network", lambda name: numbers)
+    level = Head(20, even=True).soft(grid_around(np.eye(4), (2.5, 2.5, 2.5)), rigid((0, 4, -3), (2, 0, 0)))
+    found = estimate_from(level, "network", UPRIGHT)
+    assert len(asked) == 1
+    true = Plane([1.0, 0.0, 0.0], 0.0).moved(rigid((0, 4, -3), (2, 0, 0)))
+    assert found.plane.angle_deg(true) < 2.0  # the network said 5
+    assert found.apart_deg is None
+
+
+def test_a_network_that_is_far_off_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "load_network", lambda name: network(0.0, 25.0))
     found = estimate_from(bone(), "network", UPRIGHT)
     assert found.plane.apart_mm(TRUE, MIDDLE) > 20

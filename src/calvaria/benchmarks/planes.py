@@ -28,10 +28,11 @@ from calvaria.benchmarks.pose import placed
 from calvaria.benchmarks.rows import read_table, write_table
 from calvaria.errors import CalvariaError
 from calvaria.skull.canonical import REGION_MM, locate
-from calvaria.symmetry.estimate import PlaneEstimate, axes_of, estimate_from, judged
+from calvaria.symmetry.estimate import PlaneEstimate, ask, axes_of, estimate_from, judged
 from calvaria.symmetry.frame import coarse_bone
 from calvaria.symmetry.optimise import optimise
 from calvaria.symmetry.plane import Plane, reflect_volume
+from calvaria.symmetry.runner import load_network
 from calvaria.volume.morphology import dilate_mm
 from calvaria.volume.resample import coarsen
 from calvaria.volume.volume import Volume, bounding_box
@@ -51,6 +52,9 @@ REFERENCE = "reference"
 POSE = "pose"
 """Method name of the canonical frame's plane: registered to the mean skull, then a descent from there."""
 
+BARE = "bare"
+"""Follows a network's name and a plus sign where only its looks count, without the step behind them."""
+
 UP = axes_of((0.0, 0.0, 1.0))
 
 
@@ -64,7 +68,8 @@ class Row:
         kind: of the hole.
         input: "complete" or "defective": what the method saw.
         turned: whether the skull was turned at random first.
-        method: "reference", "optimise", "pose", or the network's name, with "+optimise" where the optimiser followed.
+        method: "reference", "optimise", "pose", or the network's name, with "+optimise" where the optimiser followed,
+            with "+bare" where nothing did.
         deg: angle to the reference plane.
         mm: distance from it in the middle of the vault.
         implant_dsc: DSC of the reflected patch and its part in the complete skull: the paper's table 1.
@@ -171,8 +176,8 @@ def rows_of(task: Task, split: str, models: Sequence[str], turns: int, held: fro
 
 
 def methods_of(models: Sequence[str]) -> tuple[str, ...]:
-    """The methods of a run: optimiser from many starts, pose, and each network alone and followed by the optimiser."""
-    return ("optimise", POSE, *models, *(f"{model}+optimise" for model in models))
+    """The methods of a run: optimiser from many starts, pose, and each network with its step, bare, and optimised."""
+    return ("optimise", POSE, *models, *(f"{model}+{after}" for model in models for after in (BARE, "optimise")))
 
 
 def _row(start: Row, skull: Volume, bone: Volume, move: F64, truth: Truth) -> Row:
@@ -201,6 +206,8 @@ def _estimate(method: str, skull: Volume, bone: Volume) -> PlaneEstimate:
     if method == POSE:
         return judged(bone, locate(skull).plane, method, UP)
     model, _, follows = method.partition("+")
+    if follows == BARE:
+        return judged(bone, ask(load_network(model), bone, UP), method, UP)
     how = "optimise" if method == "optimise" else "network+optimise" if follows else "network"
     return estimate_from(bone, how, UP, model)
 

@@ -1,7 +1,7 @@
 """Finding the mid-sagittal plane of a skull, complete or with holes, and saying how sure that is.
 
-Three methods: the network alone (a tenth of a second), the optimiser alone (from many starts), and the optimiser
-started from the network's answer, which is as accurate and many times as fast.
+Three methods: the network with one step of the symmetry loss behind it (a tenth of a second); the optimiser alone (from
+many starts); and the optimiser started from the network's answer, a second opinion that says whether they agree.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.symmetry.frame import coarse_bone, cube_of, head_frame, plane_of
-from calvaria.symmetry.optimise import Comparison, frame_of, hemisphere, optimise
+from calvaria.symmetry.optimise import Comparison, frame_of, hemisphere, optimise, plane_at
 from calvaria.symmetry.plane import Plane
 from calvaria.symmetry.runner import Numbers, load_network
+from calvaria.volume.resample import coarsen
 from calvaria.volume.sampler import Region
 from calvaria.volume.volume import Volume
 
@@ -31,8 +32,21 @@ SYMMETRY_NETWORK = "symmetry-vit"
 MOST_LOOKS = 4
 """The network looks at the head as it lies, and again with its answer as the middle of the cube, at most so often."""
 
-SETTLED_DEG, SETTLED_MM = 3.0, 2.0
-"""A plane that lies no farther from the middle of the cube than this is not looked at again."""
+SETTLED = (3.0, 2.0)
+"""A plane that lies no farther from the middle of the cube than this, degrees and mm, is not looked at again."""
+
+NEAR = (9.0, 6.0)
+"""The same where a step of the symmetry loss follows: it takes such planes as far as those of a further look."""
+
+STEP = (5.0, 6.0)
+"""Blur of the bone and spacing of the points, mm, for the step behind the network.
+
+One step, not many: it takes most of what the network is off, and stays near it where the optimum is not where the plane
+belongs, in skulls with holes and crooked heads. On 58 training persons with four kinds of holes the step's plane lies a
+mean of 0.8 degrees off, the network's own 1.0 and the optimum behind it 1.0; two steps 0.8 to 0.9."""
+
+STEP_BONE_MM = 4.0
+"""Bone is averaged to about this before that blur: as exact, in a fifth of the time."""
 
 VAULT_MM = 96.0
 """The sides are compared from the top of the head so far down: the calvaria, without the less symmetric face."""
@@ -102,7 +116,7 @@ def estimate_plane(
 
     Args:
         mask: bone, complete or with holes.
-        method: "network", "optimise" or "network+optimise".
+        method: "network" (with one step of the symmetry loss behind it), "optimise" or "network+optimise".
         model: the network.
         up: world direction that points roughly (60 degrees) to the top of the head; the header's by default. Where a
             header lies about it, find the pose first: :func:`calvaria.skull.canonical.locate`.
@@ -128,7 +142,8 @@ def estimate_from(bone: Volume, method: str, axes: F64, model: str = SYMMETRY_NE
         model: the network.
     """
     if method == "network":
-        return judged(bone, ask(load_network(model), bone, axes), method, axes)
+        guess = ask(load_network(model), bone, axes, settled=NEAR)
+        return judged(bone, stepped(bone, guess, axes), method, axes)
     if method == "optimise":
         return judged(bone, search(bone, axes), method, axes)
     guess = ask(load_network(model), bone, axes)
@@ -148,20 +163,23 @@ def axes_of(up: Sequence[float]) -> F64:
     return np.stack([x, np.cross(z, x), z], axis=1)
 
 
-def ask(numbers: Numbers, bone: Volume, axes: F64, looks: int = MOST_LOOKS) -> Plane:
-    """What a network says of a skull.
+def ask(
+    numbers: Numbers, bone: Volume, axes: F64, looks: int = MOST_LOOKS, settled: tuple[float, float] = SETTLED
+) -> Plane:
+    """What a network itself says of a skull, without the step behind it.
 
     Args:
         numbers: the network.
         bone: bone fractions of about 2 mm.
         axes: (3, 3), as columns: left or right, back or front, up.
         looks: at most so many.
+        settled: degrees and mm from the middle of the cube within which a plane is not looked at again.
     """
     frame = head_frame(bone, axes)
     plane = _asked(numbers, bone, frame)
     for _ in range(looks - 1):
         middle = Plane(frame[:3, 0], float(frame[:3, 0] @ frame[:3, 3]))
-        if plane.angle_deg(middle) < SETTLED_DEG and plane.apart_mm(middle, frame[:3, 3]) < SETTLED_MM:
+        if plane.angle_deg(middle) < settled[0] and plane.apart_mm(middle, frame[:3, 3]) < settled[1]:
             break
         turned = frame_of(plane, frame[:3, 3], axes[:, 2].tolist())
         frame = head_frame(bone, turned[:3, :3])
@@ -176,12 +194,26 @@ def _asked(numbers: Numbers, bone: Volume, frame: F64) -> Plane:
 
 def vault_region(bone: Volume, frame: F64) -> Region:
     """The box of a frame that holds the upper part of the head, symmetric in x."""
-    index = np.argwhere(bone.data > 0.5)
-    points = (bone.grid.to_world(index[:: max(1, len(index) // 20_000)]) - frame[:3, 3]) @ frame[:3, :3]
+    seen = np.flatnonzero(bone.data > 0.5)
+    index = np.stack(np.unravel_index(seen[:: max(1, len(seen) // 20_000)], bone.shape), axis=1)
+    points = (bone.grid.to_world(index) - frame[:3, 3]) @ frame[:3, :3]
     top = float(points[:, 2].max())
     vault = points[points[:, 2] > top - VAULT_MM]
     side, (front, back) = float(np.abs(vault[:, 0]).max()), (float(vault[:, 1].min()), float(vault[:, 1].max()))
     return ((-side - 6, side + 6), (front - 6, back + 6), (top - VAULT_MM, top + 6))
+
+
+def stepped(bone: Volume, guess: Plane, axes: F64) -> Plane:
+    """A plane after one Gauss-Newton step of the symmetry loss in the vault, robust against holes.
+
+    Args:
+        bone: bone fractions of about 2 mm.
+        guess: the plane to start from; what the network says.
+        axes: (3, 3), as columns: left or right, back or front, up.
+    """
+    start = frame_of(guess, head_frame(bone, axes)[:3, 3], axes[:, 2].tolist())
+    level = Comparison.build(coarsen(bone, STEP_BONE_MM), vault_region(bone, start), *STEP)
+    return plane_at(level.descend(start, 1))
 
 
 def follow(bone: Volume, guess: Plane, axes: F64) -> Plane:
@@ -230,5 +262,6 @@ __all__ = [
     "follow",
     "judged",
     "search",
+    "stepped",
     "vault_region",
 ]

@@ -141,7 +141,10 @@ def cube_of(bone: Volume, frame: F64) -> NDArray[np.float32]:
     inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     start = to_index[:3, :3] @ low + to_index[:3, 3]
     if (high > low).all():  # elsewhere there is no bone
-        ndimage.affine_transform(bone.data, to_index[:3, :3], start, output=whole[inside], order=1, prefilter=False)
+        turn = to_index[:3, :3]
+        if np.count_nonzero(turn) == 3 and turn.diagonal().all():
+            turn = turn.diagonal()  # the axes are parallel: the same values in half the time
+        ndimage.affine_transform(bone.data, turn, start, output=whole[inside], order=1, prefilter=False)
     seen = np.flatnonzero((whole > HALF).any(axis=(0, 1)))
     if len(seen):
         whole[:, :, : max(0, seen[-1] - int(HEIGHT_MM / SPACING_MM))] = 0.0

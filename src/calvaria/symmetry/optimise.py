@@ -57,8 +57,7 @@ class Optimum:
     @property
     def plane(self) -> Plane:
         """The plane in world mm."""
-        normal = self.to_world[:3, 0]
-        return Plane(normal, float(normal @ self.to_world[:3, 3]))
+        return plane_at(self.to_world)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +209,12 @@ def frame_of(plane: Plane, centre_mm: F64, up: Sequence[float] = (0.0, 0.0, 1.0)
     return _frame(np.stack([x, np.cross(z, x), z], axis=1), origin)
 
 
+def plane_at(to_world: F64) -> Plane:
+    """The plane x = 0 of a frame, in world mm."""
+    normal = to_world[:3, 0]
+    return Plane(normal, float(normal @ to_world[:3, 3]))
+
+
 def hemisphere(count: int) -> F64:
     """(count, 3) unit vectors spread evenly over the half of the sphere with x >= 0, x itself the first (Fibonacci)."""
     n = np.arange(count)
@@ -254,4 +259,4 @@ def _polished(level: Comparison, to_world: F64) -> F64:
     return turned(to_world, [np.radians(found.x[0]), np.radians(found.x[1]), found.x[2]])
 
 
-__all__ = ["LEVELS", "ROBUST", "Comparison", "Optimum", "frame_of", "hemisphere", "optimise", "turned"]
+__all__ = ["LEVELS", "ROBUST", "Comparison", "Optimum", "frame_of", "hemisphere", "optimise", "plane_at", "turned"]
