@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
-from calvaria.reconstruction.box import BoxField, box_grid, subvoxel_distance, to_box
+from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.modes import fit_modes
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.shape_prior import ShapePrior
 from calvaria.reconstruction.sides import sides_at
+from calvaria.reconstruction.surface import BoneSurface, to_box
 from calvaria.reconstruction.wall import Wall, wall_misfit
 from calvaria.skull.canonical import CanonicalFrame, Pose
 from calvaria.skull.edges import CutPlane
@@ -213,8 +214,9 @@ def examples() -> NDArray[np.float32]:
     grid = box_grid(MODEL_MM)
     fields = []
     for head in map(Head, range(PEOPLE)):
-        share = 0.5 - head.field_on(grid.moved(np.diag([*head.scale, 1.0]))) / np.float32(MODEL_MM)
-        fields.append(subvoxel_distance(share, tuple(MODEL_MM * head.scale), TRUNCATION_MM))
+        own = grid.moved(np.diag([*head.scale, 1.0]))
+        share = 0.5 - head.field_on(own) / np.float32(MODEL_MM)
+        fields.append(BoneSurface.of(Volume(share, own)).distances(own, TRUNCATION_MM))
     return np.stack(fields)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calvaria.benchmarks.limits import MIDDLE_MM, plate_errors
+from calvaria.benchmarks.limits import MIDDLE_MM, on_model_grid, plate_errors
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.soft import SoftField
 
@@ -47,3 +47,11 @@ def test_nothing_there_is_nan():
     empty = BoxField(np.full(RADIUS.shape, 9, np.float32), KNOWN)
     soft = SoftField(empty.distance_mm, CAP, 0.1)
     assert np.isnan(plate_errors(soft, empty, empty, BoxField(patch, KNOWN))).all()
+
+
+def test_the_truth_comes_back_from_the_models_grid_but_for_what_the_grid_costs():
+    soft = on_model_grid(BoxField(shell(75, 8), KNOWN), CAP)
+    near = CAP & (np.abs(shell(75, 8)) < 2)
+    wrong = np.abs(soft.distance_mm - shell(75, 8))[near]
+    assert 0 < wrong.mean() < 0.05
+    assert (soft.distance_mm[~CAP] > 8).all()

@@ -28,6 +28,7 @@ from calvaria.models import available
 from calvaria.reconstruction.box import TRUNCATION_MM, BoxField, box_grid
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.postprocess import to_patch
+from calvaria.reconstruction.shape_prior import AIR_MM
 from calvaria.reconstruction.soft import Engine, SoftField
 from calvaria.volume import label
 
@@ -90,7 +91,12 @@ class TestContract:
         differ = there.region[::-1] != here.region
         assert np.count_nonzero(differ) <= 0.002 * np.count_nonzero(here.region)
         both = there.region[::-1] & here.region
-        assert np.abs(there.distance_mm[::-1] - here.distance_mm)[both].max() < 0.15
+        # A voxel on the surface itself may be bone on one side only, and there be dropped as a flake: air.
+        one, other = there.distance_mm[::-1], here.distance_mm
+        dropped = both & ((one == AIR_MM) != (other == AIR_MM))
+        assert np.count_nonzero(dropped) <= 0.001 * np.count_nonzero(both)
+        assert np.abs(np.where(one == AIR_MM, other, one))[dropped].max(initial=0) < 0.15
+        assert np.abs(one - other)[both & ~dropped].max() < 0.15
         assert there.misfit_mm == pytest.approx(here.misfit_mm, abs=0.01)
 
     def test_the_same_skull_gets_the_same_answer(self, engine):

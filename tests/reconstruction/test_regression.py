@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 from tests.heads import Head, family_model
 
 from calvaria.reconstruction.box import box_grid
-from calvaria.reconstruction.regression import ANCHOR_MM, LOCAL_MM, Jitter, fit, jitters, trilinear
+from calvaria.reconstruction.regression import ANCHOR_MM, LOCAL_MM, Jitter, cubic, fit, jitters, trilinear
 from calvaria.volume import Grid
 from calvaria.volume.rotation import rotation_vector
 
@@ -26,8 +26,24 @@ def test_trilinear_reads_what_scipy_reads_and_the_nearest_edge_outside(seed, spa
     np.testing.assert_allclose(found, expected, atol=2e-3)  # an edge is read 1e-4 voxels inside
 
 
-def test_weights_of_a_read_add_up_to_one():
-    read = trilinear(box_grid(4.8), np.random.default_rng(0).uniform(-150, 150, (50, 3)))
+@given(st.integers(0, 10**6), st.floats(0.3, 4))
+def test_cubic_convolution_reads_quadratics_as_they_are(seed, spacing):
+    rng = np.random.default_rng(seed)
+    grid = Grid.isotropic((6, 9, 7), spacing, rng.uniform(-9, 9, 3))
+    linear, square = rng.standard_normal(3), rng.standard_normal((3, 3))
+
+    def values(index):
+        return index @ linear + np.einsum("...i,ij,...j->...", index, square, index)
+
+    inside = rng.uniform(1, np.array(grid.shape) - 2.001, (40, 3))
+    nodes = values(np.stack(np.indices(grid.shape), axis=-1).astype(float))
+    found = cubic(grid, grid.to_world(inside)) @ nodes.reshape(-1)
+    np.testing.assert_allclose(found, values(inside), atol=2e-3 * np.abs(nodes).max() / 10)
+
+
+@pytest.mark.parametrize("reads", [trilinear, cubic])
+def test_weights_of_a_read_add_up_to_one(reads):
+    read = reads(box_grid(4.8), np.random.default_rng(0).uniform(-150, 150, (50, 3)))
     np.testing.assert_allclose(np.asarray(read.sum(axis=1)).ravel(), 1, atol=1e-5)
     assert read.shape == (50, box_grid(4.8).size)
 
@@ -116,6 +132,19 @@ def test_the_more_noise_is_allowed_the_less_is_explained():
     ]
     assert misfits == sorted(misfits)
     assert misfits[0] < 0.6 * misfits[2]
+
+
+def test_only_distances_near_the_surface_are_read_with_care():
+    points, target = surface(Head(25), 400)
+    fitted = fit(family_model(), jitters(2), points, target, np.full(len(points), 0.3, np.float32), modes=31)
+    where = np.random.default_rng(1).uniform((-80, -95, 0), (80, 95, 85), (600, 3))
+    plain, careful, all_of_it = (fitted.at(where, exact_mm) for exact_mm in (0.0, 2.0, np.inf))
+    near = np.abs(plain) < 2.0
+    assert near.any()
+    assert not near.all()
+    np.testing.assert_array_equal(careful[~near], plain[~near])
+    np.testing.assert_allclose(careful[near], all_of_it[near], atol=1e-4)
+    assert np.abs(careful - plain)[near].max() > 1e-3
 
 
 def test_points_that_say_nothing_leave_the_mean_of_the_jittered_means():

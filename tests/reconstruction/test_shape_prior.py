@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from tests.heads import SIDE, Head, boxed, family_engine
@@ -15,14 +13,10 @@ from calvaria.reconstruction.shape_prior import (
     AIR_MM,
     CLOSED_MM,
     DEEPEST_MM,
-    FLUSH_MM,
     LAMELLA_DEEPEST_MM,
     LAMELLA_MM,
-    ShapePrior,
     close_valleys,
-    distance_mm,
     frontal_floor,
-    outer_side,
 )
 from calvaria.reconstruction.soft import SoftField
 from calvaria.skull.canonical import SPACING_MM
@@ -127,30 +121,6 @@ def test_what_is_thick_already_is_not_deepened():
     found = close_valleys(values, zone, CLOSED_MM, DEEPEST_MM)
     np.testing.assert_array_equal(found[values < 0], values[values < 0])
     assert close_valleys(values, zone & ~zone, CLOSED_MM, DEEPEST_MM) is values
-
-
-def test_the_outer_side_of_a_shell_is_where_distances_grow_outwards():
-    values = shell(60.0, 3.0, 0.0)
-    away = np.linalg.norm(box_grid().centres_mm(), axis=-1) - 60
-    asked = np.abs(away) < 7
-    share = outer_side(values, asked)
-    assert share[asked & (away > 3)].min() > 0.95
-    assert share[asked & (away < -3)].max() < 0.05
-    assert abs(share[np.abs(away) < 0.2].mean() - 0.5) < 0.05
-    assert not share[~asked].any()
-    assert not outer_side(values, ~np.ones(values.shape, bool)).any()
-
-
-def test_the_outer_side_is_moved_out_and_the_rim_stays_flush():
-    field, engine = boxed(Head(20, (SIDE,))), family_engine()
-    hole = engine.sketch(field)
-    gap_mm = distance_mm((hole.distance_mm < 0) & hole.region, 3.3)
-    plain = ShapePrior(engine.model, engine.template, replace(engine.settings, outward_mm=0.0))
-    moved = ShapePrior(engine.model, engine.template, replace(engine.settings, outward_mm=0.5))
-    less = plain.complete_known(field, gap_mm).distance_mm - moved.complete_known(field, gap_mm).distance_mm
-    assert less.min() >= 0
-    assert 0.45 < less.max() <= 0.5 + 1e-5
-    assert (less <= 0.5 * np.clip(field.distance_mm / FLUSH_MM, 0, 1) + 1e-5).all()
 
 
 @pytest.mark.parametrize(("depth_mm", "hole"), [(0.0, True), (-7.0, False)], ids=["through the wall", "behind it"])

@@ -11,6 +11,7 @@ import pytest
 from calvaria.errors import InputError
 from calvaria.training import folds as module
 from calvaria.training.folds import FoldPriors, fold_of
+from calvaria.training.shape_prior import LAYOUT
 
 ROWS = list(range(12))
 
@@ -25,7 +26,7 @@ def cache(monkeypatch):
 def write(work, row):
     """Fields that name their person."""
     field = np.full((3, 2, 2), 100 * row, np.int16)
-    np.savez(work / f"field-{row}.npz", example=field, depth=field)
+    np.savez(work / f"field-{LAYOUT}-{row}.npz", example=field, depth=field)
 
 
 def test_folds_deal_people_evenly_and_for_good():

@@ -5,8 +5,9 @@
     python -m calvaria.benchmarks.limits --data ROOT --split validation --jobs 2
 
 Every case is solved again with help that no patient can give: the pose of the complete skull, the outline of the true
-patch, both. What remains then is shape. Along rays from the middle of the head the outer surface and the thickness of
-the patch are compared with the true ones, near the rim and in the middle. Distances are in the mean head's mm.
+patch, both. What remains then is shape. The truth itself, brought to the model's grid and back, says what the grids
+cost. Along rays from the middle of the head the outer surface and the thickness of the patch are compared with the true
+ones, near the rim and in the middle. Distances are in the mean head's mm.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ from numpy.typing import NDArray
 from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.metrics import score
-from calvaria.reconstruction.box import BoxField, box_grid, to_box
+from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.postprocess import to_patch
+from calvaria.reconstruction.regression import cubic
 from calvaria.reconstruction.repose import settle
-from calvaria.reconstruction.shape_prior import ShapePrior, distance_mm
+from calvaria.reconstruction.shape_model import SPACING_MM as MODEL_SPACING_MM
+from calvaria.reconstruction.shape_prior import AIR_MM, REGION_MM, ShapePrior, distance_mm
 from calvaria.reconstruction.soft import SoftField
+from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import CanonicalFrame, locate
+from calvaria.training.shape_prior import example
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.volume import bounding_box
 
@@ -38,7 +43,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-HELP = ("none", "pose", "outline", "pose and outline")
+HELP = ("none", "pose", "outline", "pose and outline", "the truth")
 """What the engine is told: each is a column of the table."""
 
 RIM_MM = 6.0
@@ -81,13 +86,23 @@ def limits_of(task: Task, model: str) -> tuple[list[float], F64]:
         engine.complete_known(seen, distance_mm(to_box(truth, frame).distance_mm < 0, ROUGH_MM))
         for seen, frame in ((field, found), (ideal_field, ideal))
     ]
+    whole, near_mm = to_box(complete, ideal), distance_mm(to_box(truth, ideal).distance_mm < 0, ROUGH_MM)
     figures = [
         dsc(engine.complete(field, sketch), found),
         dsc(engine.complete(ideal_field), ideal),
         dsc(outlined[0], found),
         dsc(outlined[1], ideal),
+        dsc(on_model_grid(whole, near_mm <= REGION_MM), ideal),
     ]
-    return figures, plate_errors(outlined[1], ideal_field, to_box(complete, ideal), to_box(truth, ideal))
+    return figures, plate_errors(outlined[1], ideal_field, whole, to_box(truth, ideal))
+
+
+def on_model_grid(whole: BoxField, region: BoolArray) -> SoftField:
+    """A complete skull as the model's grid holds it: what a model that knew everything would answer."""
+    values = np.full(region.shape, AIR_MM, np.float32)
+    points = box_grid().to_world(np.argwhere(region))
+    values[region] = cubic(box_grid(MODEL_SPACING_MM), points) @ example(whole).reshape(-1)
+    return SoftField(values, region, 0.0)
 
 
 def plate_errors(soft: SoftField, seen: BoxField, complete: BoxField, truth: BoxField) -> F64:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import (
-    FINE_MM,
     HALF_X_MM,
     HALF_Y_MM,
     TOP_MM,
@@ -17,13 +16,12 @@ from calvaria.reconstruction.box import (
     box_grid,
     box_to_world,
     scale_of,
-    to_box,
 )
 from calvaria.reconstruction.soft import Engine, SoftField
+from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, coarse_bone, relocate
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
-from calvaria.volume.resample import coarsen
 from calvaria.volume.sampler import known_mask
 from calvaria.volume.volume import Volume
 
@@ -51,8 +49,8 @@ def settle(skull: Volume, frame: CanonicalFrame, engine: Engine) -> tuple[Canoni
         The frame, the skull in the common box of that frame, and the sketch there; for a skull without holes, the
         frame that was given.
     """
-    fine, coarse = coarsen(skull, FINE_MM), coarse_bone(skull)
-    field = to_box(fine, frame)
+    surface, coarse = BoneSurface.of(skull), coarse_bone(skull)
+    field = surface.in_box(frame)
     sketch = engine.sketch(field)
     for turn in range(1, MOST_TURNS + 1):
         if not sketch.region.any():
@@ -60,7 +58,7 @@ def settle(skull: Volume, frame: CanonicalFrame, engine: Engine) -> tuple[Canoni
         before, frame = frame, relocate(filled(coarse, frame, sketch), frame, engine.template)
         last = turn == MOST_TURNS or (turn >= FEWEST_TURNS and displacement_mm(before, frame) < SETTLED_MM)
         # The thin walls that are lost on the way by interpolation do not show in a sketch.
-        field = to_box(fine, frame) if last else moved_field(field, before, frame)
+        field = surface.in_box(frame) if last else moved_field(field, before, frame)
         sketch = engine.sketch(field, moved(sketch, before, frame))
         if last:
             break

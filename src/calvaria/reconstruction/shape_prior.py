@@ -38,6 +38,9 @@ BoolArray = NDArray[np.bool_]
 READ_MM = 2.5
 """The completion is read so far around the hole's outline."""
 
+EXACT_MM = 1.6
+"""Nearer than this to the completed surface distances are read with care."""
+
 REGION_MM = 0.8
 """... and believed so far: the outline has already been given room."""
 
@@ -64,8 +67,6 @@ class Settings:
         rough_grow_mm: room given to the hole's outline in quick fits.
         grow_mm: ... and in the final one.
         smallest_ml: predicted and absent bone below this is a natural opening, or none.
-        outward_mm: the completed bone's outer side is moved out by this, less within `FLUSH_MM` of the rim; without it,
-            it lies 0.1 to 0.2 mm too deep.
         seed: which jitters are drawn.
     """
 
@@ -82,7 +83,6 @@ class Settings:
     rough_grow_mm: float = 5.0
     grow_mm: float = 3.3
     smallest_ml: float = 5.0
-    outward_mm: float = 0.1
     seed: int = 1
 
 
@@ -215,11 +215,8 @@ class ShapePrior:
             read_mm: as for `complete`.
         """
         final = self._fit(field, gap_mm, self.settings.dense_mm, self.moves, self.settings.modes)
-        values = self._plates(self._read(final, gap_mm, read_mm), field, gap_mm)
+        values = self._plates(self._read(final, gap_mm, read_mm, EXACT_MM), field, gap_mm)
         values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM)
-        # The rim stays flush with the bone.
-        away = np.clip(field.distance_mm / FLUSH_MM, 0, 1)
-        values = values - np.float32(self.settings.outward_mm) * away * outer_side(values, gap_mm <= read_mm)
         values = self._two_sided(values, field, gap_mm, read_mm)
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
 
@@ -241,7 +238,7 @@ class ShapePrior:
         for modes, distance_mm in ((self.wall.outer, sides.outer_mm), (self.wall.inner, sides.inner_mm)):
             told = near.trusted(distance_mm, np.abs(distance_mm) <= seen_mm)
             fitted = fit(modes, self.moves, told.mm, told.distance_mm, told.noise_mm, modes=modes.count)
-            found.append(fitted.at(points))
+            found.append(fitted.at(points, EXACT_MM))
         out = values.copy()
         out[asked] += self._belief[asked] * (np.maximum(*found) - values[asked])
         return out
@@ -267,12 +264,12 @@ class ShapePrior:
         told = near.trusted(read_box(field.distance_mm, near.mm), _known_at(field, near.mm))
         return fit(self.model, moves, told.mm, told.distance_mm, told.noise_mm, modes=modes)
 
-    def _read(self, final: Fit, gap_mm: F32, read_mm: float) -> F32:
-        """The completed surface on the box grid, around the hole; air elsewhere."""
+    def _read(self, final: Fit, gap_mm: F32, read_mm: float, exact_mm: float = 0.0) -> F32:
+        """The completed surface on the box grid, around the hole; air elsewhere. ``exact_mm`` as for `Fit.at`."""
         out = np.full(gap_mm.shape, AIR_MM, np.float32)
         near = gap_mm <= read_mm
         points = box_grid().to_world(np.argwhere(near)).astype(np.float32)
-        out[near] = final.at(points)
+        out[near] = final.at(points, exact_mm)
         return out
 
 
@@ -355,37 +352,11 @@ def close_valleys(values: F32, zone: BoolArray, closed_mm: float, deepest_mm: fl
     return out
 
 
-def outer_side(values: F32, where: BoolArray) -> F32:
-    """How much distances are of bone's outer side: 1 where they grow away from the head's middle, 0 where towards it.
-
-    Between them where the surface runs along the way from the middle, and in the middle of a plate.
-
-    Args:
-        values: completed distances on the box grid.
-        where: where it is asked; 0 elsewhere.
-    """
-    from scipy import ndimage
-
-    out = np.zeros(values.shape, np.float32)
-    inside = bounding_box(where)
-    if inside is None:
-        return out
-    away = box_grid().crop(inside).centres_mm()
-    away /= np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), SPACING_MM)
-    smooth = ndimage.gaussian_filter(values[inside], 1.0)
-    slope = sum(np.gradient(smooth, axis=axis) * away[..., axis] for axis in range(3))
-    out[inside] = np.where(where[inside], (1 + np.clip(slope, -1, 1)) / 2, 0)
-    return out
-
-
 CLOSED_MM, DEEPEST_MM = -0.9, 1.4
 """The outside of the head is at least twice the first thick: no gap is left in it."""
 
 LAMELLA_MM, LAMELLA_DEEPEST_MM = -0.7, 2.0
 """The same of the orbits' roofs: thinner, and lying elsewhere by more, so that their valleys are shallower."""
-
-FLUSH_MM = 4.0
-"""From the rim to here the completion's outer side is moved out by and by, so that no step is left at the rim."""
 
 OUTSIDE_MM = 9.0
 """Bone so near to the mean head's convex hull is its outside: forehead, brow, vault; not the orbits' roofs."""

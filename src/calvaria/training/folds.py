@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from calvaria.data.cache import FILLING, SkullCache
 from calvaria.data.split import load_split
 from calvaria.errors import InputError
-from calvaria.reconstruction.box import to_box
 from calvaria.reconstruction.modes import fit_modes
 from calvaria.reconstruction.shape_model import MOST_MODES, SPACING_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.shape_prior import ShapePrior
+from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import locate
 from calvaria.skull.template import load_template
-from calvaria.training.shape_prior import FEWEST, coarse_field, example
+from calvaria.training.shape_prior import FEWEST, LAYOUT, coarse_field, example
 from calvaria.volume.volume import Volume
 
 FIELDS = ("example", "depth")
@@ -47,7 +47,7 @@ class FoldPriors:
 
     Args:
         cache: holds the training persons' skulls.
-        work: folder with a file a skull, ``field-ROW.npz``, that `write_field` makes.
+        work: folder with a file a skull, ``field-LAYOUT-ROW.npz``, that `write_field` makes.
         folds: their number.
     """
 
@@ -83,7 +83,7 @@ class FoldPriors:
         return _prior(self, fold_of(person, self.folds))
 
     def _path(self, row: int) -> Path:
-        return self.work / f"field-{row}.npz"
+        return self.work / f"field-{LAYOUT}-{row}.npz"
 
 
 @lru_cache(maxsize=4)

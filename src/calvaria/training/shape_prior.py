@@ -26,11 +26,12 @@ from calvaria.data.split import load_split
 from calvaria.errors import InputError
 from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
-from calvaria.reconstruction.box import BoxField, box_grid, to_box
+from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.modes import fit_modes
 from calvaria.reconstruction.shape_model import MOST_MODES, SPACING_MM, TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.shape_prior import ShapePrior, distance_mm
 from calvaria.reconstruction.sides import known_within, sides_at
+from calvaria.reconstruction.surface import to_box
 from calvaria.reconstruction.wall import SIDE_MODES, Wall, wall_misfit
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import coarse_bone, locate
@@ -51,7 +52,7 @@ UNLABELLED = ("filled", "left-out", "none")
 SIDES = ("outer", "inner")
 """Names of the wall's sides in the work folder, whose distances are kept in hundredths of a mm."""
 
-LAYOUT = 2
+LAYOUT = 3
 """Of the files in a work folder: what an earlier version left there is not gone on with."""
 
 FEWEST = 5
@@ -348,11 +349,8 @@ STEP_MM = 0.15
 
 
 def example(field: BoxField) -> F32:
-    """Distances on the model's grid: truncated, smoothed against aliasing (0.3 voxels), interpolated."""
-    from scipy import ndimage
-
-    distance = np.clip(field.distance_mm, -TRUNCATION_MM, TRUNCATION_MM)
-    return coarse_field(ndimage.gaussian_filter(distance, 0.3 * SPACING_MM / FINE_MM, truncate=3))
+    """Distances on the model's grid, truncated."""
+    return coarse_field(np.clip(field.distance_mm, -TRUNCATION_MM, TRUNCATION_MM))
 
 
 def coarse_field(values: F32) -> F32:
