@@ -153,9 +153,11 @@ def build_sketches(recipe: SketchRecipe, note: Note) -> Path:
     cache = SkullCache(recipe.cache)
     if any(n % recipe.coarsen for n in cache.grid.shape):
         raise InputError(f"coarsen: the cache's {cache.grid.shape} voxels do not divide by {recipe.coarsen}")
-    _each([("field", row) for row in train_rows(cache)], recipe, work, note, "skulls in the common box")
+    fields = [("field", row) for row in FoldPriors(cache, work, recipe.folds).missing()]
+    _each(_done(fields, recipe, work), len(fields), len(train_rows(cache)), note, "skulls in the common box")
     tasks = [(TRAIN, n) for n in range(recipe.count)] + [(LOOK, n) for n in range(recipe.look_cases)]
-    _each(tasks, recipe, work, note, "cases sketched")
+    todo = [(side, n) for side, n in tasks if not (work / f"{side}-{n}.npz").exists()]
+    _each(_done(todo, recipe, work), len(todo), len(tasks), note, "cases sketched")
     boxes, parts = [], []
     for side, number in tasks:
         found = np.load(work / f"{side}-{number}.npz")
@@ -172,14 +174,13 @@ def build_sketches(recipe: SketchRecipe, note: Note) -> Path:
     return recipe.output
 
 
-def _each(tasks: Sequence[tuple[str, int]], recipe: SketchRecipe, work: Path, note: Note, what: str) -> None:
-    """Do the tasks whose file is not there."""
-    todo = [task for task in tasks if not (work / f"{task[0]}-{task[1]}.npz").exists()]
+def _each(done: Iterator[None], todo: int, total: int, note: Note, what: str) -> None:
+    """Do what is left to do of ``total`` tasks."""
     began = time.monotonic()
-    for count, _ in enumerate(_done(todo, recipe, work), 1):
-        if count % 20 == 0 or count == len(todo):
-            left = (time.monotonic() - began) / count * (len(todo) - count) / 60
-            note(f"{what}: {len(tasks) - len(todo) + count} of {len(tasks)}, {left:.0f} min left")
+    for count, _ in enumerate(done, 1):
+        if count % 20 == 0 or count == todo:
+            left = (time.monotonic() - began) / count * (todo - count) / 60
+            note(f"{what}: {total - todo + count} of {total}, {left:.0f} min left")
 
 
 def _done(todo: Sequence[tuple[str, int]], recipe: SketchRecipe, work: Path) -> Iterator[None]:
