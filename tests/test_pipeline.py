@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 from tests.heads import BACK, SIDE, Head, dice, family_engine, rigid, scan, truth_of
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from calvaria import pipeline
 from calvaria.errors import InputError
@@ -46,6 +47,16 @@ class TestMadeUpHeads:
         self.check_report(result)
         assert [stage for stage, _ in told] == list(pipeline.STAGES)
         assert [done for _, done in told] == sorted(pipeline.STAGES.values())
+
+    def test_linear_algebra_keeps_to_one_thread_and_has_its_own_again_afterwards(self):
+        def threads() -> set[int]:
+            return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+        told = []
+        with threadpool_limits(2, user_api="blas"):
+            reconstruct(scan(Head(23)), progress=lambda stage, done: told.append(threads()))
+            assert threads() == {2}
+        assert told == [{1}] * len(pipeline.STAGES)
 
     def check_report(self, result: Reconstruction) -> None:
         assert result.report["model"]["sha256"] == "0" * 64

@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from threadpoolctl import threadpool_limits
+
 from calvaria.errors import InputError
-from calvaria.models import find
+from calvaria.models import ModelInfo, find
 from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.confidence import Confidence, judge
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.holes import Hole, holes_in
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.repose import settle
+from calvaria.reconstruction.soft import Engine
+from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.skull.segment import kind_of, segment_bone
 from calvaria.symmetry.plane import Plane
@@ -97,10 +101,18 @@ def reconstruct(
     Raises:
         InputError: the volume is neither mask nor CT, or shows no skull; or there is no such model or device.
     """
-    clock = _Clock(progress)
     completer = load_engine(engine, device)
-    # Both threads load parts of it; racing for the package itself, one was seen to fail (KeyError: 'scipy').
-    import_module("scipy")
+    # Two threads load parts of scipy; racing for the package itself, one was seen to fail (KeyError: 'scipy').
+    import_module("scipy.linalg")
+    # Linear algebra that shares its work by itself waits by spinning, beside the engine's own two threads: 1.5 times
+    # as long on two cores.
+    with threadpool_limits(1, user_api="blas"):
+        return _reconstruct(volume, completer, find(engine), kind, _Clock(progress))
+
+
+def _reconstruct(
+    volume: Volume, completer: Engine, model: ModelInfo, kind: Literal["auto", "mask", "ct"], clock: _Clock
+) -> Reconstruction:
     with ThreadPoolExecutor(1) as beside:
         ready = beside.submit(completer.prepare)
         with clock.stage("bone"):
@@ -111,9 +123,10 @@ def reconstruct(
             skull = defective.crop(box)
         with clock.stage("pose"):
             frame = locate(skull, completer.template)
+            surface = BoneSurface.of(skull)  # while the engine is not ready yet
             ready.result()
     with clock.stage("hole"):
-        frame, boxed, sketch = settle(skull, frame, completer)
+        frame, boxed, sketch = settle(skull, frame, completer, surface)
     with clock.stage("completion"):
         soft = completer.complete(boxed, sketch)
     with clock.stage("patch"):
@@ -121,9 +134,8 @@ def reconstruct(
         completed = defective.with_data(defective.mask | patch.mask)
         holes = holes_in(patch)
     confidence = judge(soft, boxed, frame, holes, calibrated=completer.calibrated)
-    if progress is not None:
-        progress("done", STAGES["done"])
-    model = find(engine)
+    if clock.progress is not None:
+        clock.progress("done", STAGES["done"])
     report = {
         "model": {"name": model.name, "sha256": model.sha256, "licence": model.licence},
         "seconds": clock.seconds,

@@ -6,6 +6,7 @@ import json
 import platform
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -120,12 +121,14 @@ def run_case(
     clock.lap("reconstruct")
     tell("write", end)
     with staged(output, FILE_NAMES, last="result.json") as folder:
-        _write_images(folder, result, IMAGE_ENDINGS.get(image_suffix(source), ".nrrd"))
-        clock.lap("write")
-        if settings.preview:
-            tell("picture", 0.9)
-            _draw(folder / "preview.png", result, reference)
-            clock.lap("picture")
+        with ThreadPoolExecutor(1) as beside:
+            written = beside.submit(_write_images, folder, result, IMAGE_ENDINGS.get(image_suffix(source), ".nrrd"))
+            if settings.preview:
+                tell("picture", 0.9)
+                _draw(folder / "preview.png", result, reference)
+                clock.lap("picture")
+            written.result()
+            clock.lap("write")
         record = _write_record(
             folder / "result.json",
             source=source,

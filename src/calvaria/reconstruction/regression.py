@@ -44,6 +44,9 @@ LOCAL_MM = 100.0
 ANCHOR_MM = 40.0
 """Spacing of the anchors between which that Gaussian is interpolated."""
 
+CELL_MM = 80.0
+"""A prediction is made in cells of this edge: few anchors matter to each, and two threads share them."""
+
 JITTER_SCALE, JITTER_DEG, JITTER_MM = 0.04, 4.0, 3.0
 """Standard deviations of a jitter's scale (each axis), rotation and shift (each component)."""
 
@@ -149,12 +152,16 @@ class Fit:
             points_mm: where, scaled canonical mm.
             exact_mm: distances below this, whatever their sign, are read by cubic convolution, others trilinear.
         """
-        if not len(points_mm):
-            return np.zeros(0, np.float32)
-        out = self._read(points_mm, trilinear)
-        near = np.abs(out) < exact_mm
-        if near.any():
-            out[near] = self._read(points_mm[near], cubic)
+        out = np.zeros(len(points_mm), np.float32)
+
+        def read(piece: NDArray[np.int64]) -> None:
+            found = self._read(points_mm[piece], trilinear)
+            near = np.abs(found) < exact_mm
+            if near.any():
+                found[near] = self._read(points_mm[piece][near], cubic)
+            out[piece] = found
+
+        by_two(read, _pieces(points_mm))
         return out
 
     def _read(self, points_mm: NDArray[np.floating], how: Reading) -> F32:
@@ -164,12 +171,11 @@ class Fit:
         # The mean's features are centred over the jitters.
         here[:, :, 0] -= here[:, :, 0].mean(axis=1, keepdims=True)
         reads, source = _reads(self.model, self.moves, points_mm, modes, how)
-
-        def seen_by(number: int) -> F32:
-            seen = reads[number] @ np.column_stack([source @ here[:, number].T, source[:, 0]])
-            return np.asarray(np.einsum("nk,nk->n", seen[:, :-1], share) + seen[:, -1] / count)
-
-        return np.asarray(sum(_by_two(seen_by, range(count))))
+        out = np.zeros(len(points_mm), np.float32)
+        for number, read in enumerate(reads):
+            seen = read @ np.column_stack([source @ here[:, number].T, source[:, 0]])
+            out += np.einsum("nk,nk->n", seen[:, :-1], share) + seen[:, -1] / count
+        return out
 
 
 def fit(model: Modes, moves: list[Jitter], points_mm: F32, target_mm: F32, noise_mm: F32, *, modes: int) -> Fit:
@@ -187,7 +193,7 @@ def fit(model: Modes, moves: list[Jitter], points_mm: F32, target_mm: F32, noise
 
     count, modes = len(moves), min(modes, len(model.parity))
     reads, source = _reads(model, moves, points_mm, modes, trilinear)
-    features = np.stack(_by_two(lambda read: read @ source, reads), axis=1)
+    features = np.stack(by_two(lambda read: read @ source, reads), axis=1)
     mean = features[:, :, 0].mean(axis=1)
     features[:, :, 0] -= mean[:, None]
     features /= np.float32(np.sqrt(count))
@@ -205,7 +211,7 @@ def fit(model: Modes, moves: list[Jitter], points_mm: F32, target_mm: F32, noise
     return Fit(model, moves, anchors, weights.reshape(len(anchors), count, -1), misfit)
 
 
-def _by_two(work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+def by_two(work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
     """What is made of each item, in order, by two threads."""
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(work, items))
@@ -244,7 +250,7 @@ def _reads(
     """
     from scipy.sparse import csr_matrix
 
-    reads = _by_two(lambda move: how(model.grid, move(points_mm)), moves)
+    reads = [how(model.grid, move(points_mm)) for move in moves]
     needed = np.zeros(model.grid.size, bool)
     for read in reads:
         needed[read.indices] = True
@@ -264,6 +270,15 @@ def _shares(points_mm: NDArray[np.floating]) -> tuple[F32, NDArray[np.int64]]:
     share = read[:, anchors].toarray()
     share /= np.sqrt(np.einsum("pk,kl,pl->p", share, _taper(anchors, anchors), share, optimize=True))[:, None]
     return share, anchors
+
+
+def _pieces(points_mm: NDArray[np.floating]) -> list[NDArray[np.int64]]:
+    """Which of (P, 3) points lie in one cell, for all cells that hold any, the fullest first."""
+    if not len(points_mm):
+        return []
+    cells = np.rint(np.asarray(points_mm) / CELL_MM).astype(np.int64) @ np.array([10**6, 10**3, 1])
+    order = np.argsort(cells, kind="stable")
+    return sorted(np.split(order, np.flatnonzero(np.diff(cells[order])) + 1), key=len, reverse=True)
 
 
 def _taper(some: NDArray[np.int64], others: NDArray[np.int64]) -> F32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
@@ -37,19 +38,22 @@ OUTSIDE_MM = 9.0
 """Value of a moved field where the old box did not reach."""
 
 
-def settle(skull: Volume, frame: CanonicalFrame, engine: Engine) -> tuple[CanonicalFrame, BoxField, SoftField]:
+def settle(
+    skull: Volume, frame: CanonicalFrame, engine: Engine, surface: BoneSurface | None = None
+) -> tuple[CanonicalFrame, BoxField, SoftField]:
     """Fill the holes roughly and find the pose again, in turns, until it stays.
 
     Args:
         skull: the bone that is there.
         frame: its canonical frame, found with the holes.
         engine: sketches the completion.
+        surface: of the skull, if it has been found already.
 
     Returns:
         The frame, the skull in the common box of that frame, and the sketch there; for a skull without holes, the
         frame that was given.
     """
-    surface, coarse = BoneSurface.of(skull), coarse_bone(skull)
+    surface, coarse = surface or BoneSurface.of(skull), coarse_bone(skull)
     field = surface.in_box(frame)
     sketch = engine.sketch(field)
     for turn in range(1, MOST_TURNS + 1):
@@ -57,9 +61,11 @@ def settle(skull: Volume, frame: CanonicalFrame, engine: Engine) -> tuple[Canoni
             break
         before, frame = frame, relocate(filled(coarse, frame, sketch), frame, engine.template)
         last = turn == MOST_TURNS or (turn >= FEWEST_TURNS and displacement_mm(before, frame) < SETTLED_MM)
-        # The thin walls that are lost on the way by interpolation do not show in a sketch.
-        field = surface.in_box(frame) if last else moved_field(field, before, frame)
-        sketch = engine.sketch(field, moved(sketch, before, frame))
+        with ThreadPoolExecutor(1) as beside:
+            earlier = beside.submit(moved, sketch, before, frame)
+            # The thin walls that are lost on the way by interpolation do not show in a sketch.
+            field = surface.in_box(frame) if last else moved_field(field, before, frame)
+            sketch = engine.sketch(field, earlier.result())
         if last:
             break
     return frame, field, sketch

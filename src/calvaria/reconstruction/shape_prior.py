@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, frontal_floor, vault
 from calvaria.reconstruction.cover import behind_wall, lies_open, over_wall, without_covered
 from calvaria.reconstruction.find import real_holes
-from calvaria.reconstruction.regression import Fit, Jitter, fit, jitters
+from calvaria.reconstruction.modes import Modes
+from calvaria.reconstruction.regression import Fit, Jitter, by_two, fit, jitters
 from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.sides import known_within, looks, sides_at
 from calvaria.reconstruction.soft import SoftField
@@ -234,13 +235,17 @@ class ShapePrior:
         sides = sides_at(whole, near.mm, TRUNCATION_MM)
         asked = (gap_mm <= read_mm) & (self._belief > LEAST_BELIEF)
         points = box_grid().to_world(np.argwhere(asked)).astype(np.float32)
-        found = []
-        for modes, distance_mm in ((self.wall.outer, sides.outer_mm), (self.wall.inner, sides.inner_mm)):
+
+        def completed(side: tuple[Modes, F32]) -> F32:
+            modes, distance_mm = side
             told = near.trusted(distance_mm, np.abs(distance_mm) <= seen_mm)
-            fitted = fit(modes, self.moves, told.mm, told.distance_mm, told.noise_mm, modes=modes.count)
-            found.append(fitted.at(points, EXACT_MM))
+            return fit(modes, self.moves, told.mm, told.distance_mm, told.noise_mm, modes=modes.count).at(
+                points, EXACT_MM
+            )
+
+        outer, inner = by_two(completed, ((self.wall.outer, sides.outer_mm), (self.wall.inner, sides.inner_mm)))
         out = values.copy()
-        out[asked] += self._belief[asked] * (np.maximum(*found) - values[asked])
+        out[asked] += self._belief[asked] * (np.maximum(outer, inner) - values[asked])
         return out
 
     def _outer(self, field: BoxField, gap_mm: F32, values: F32) -> BoolArray:

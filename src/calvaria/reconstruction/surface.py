@@ -7,6 +7,7 @@ scan's own voxels, as points with normals, and only the distances to it are samp
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,16 +96,23 @@ class BoneSurface:
         Returns:
             (I, J, K) float32, world mm, negative in bone.
         """
+        with ThreadPoolExecutor(1) as beside:
+            soft = beside.submit(resample, self.fraction, grid)
+            out = self._unsigned(grid, limit_mm)
+            return np.where(soft.result().data > HALF, -out, out)
+
+    def _unsigned(self, grid: Grid, limit_mm: float) -> F32:
+        """The distances of `distances` without their sign."""
         out = np.full(grid.shape, limit_mm, np.float32)
-        if self.tree is not None:
-            voxels = _Voxels.of(self.places_mm, self.normals, grid)
-            if voxels.filled.any():
-                apart, seed = voxels.nearest()
-                out = np.minimum(voxels.distances(apart, seed, limit_mm), np.float32(limit_mm))
-                near = apart < NEAR_MM
-                out[near] = np.minimum(self._near(self.tree, grid.to_world(np.argwhere(near))), np.float32(limit_mm))
-        inside = resample(self.fraction, grid).data > HALF
-        return np.where(inside, -out, out)
+        if self.tree is None:
+            return out
+        voxels = _Voxels.of(self.places_mm, self.normals, grid)
+        if voxels.filled.any():
+            apart, seed = voxels.nearest()
+            out = voxels.distances(apart, seed, limit_mm)
+            near = apart < NEAR_MM
+            out[near] = self._near(self.tree, grid.to_world(np.argwhere(near)))
+        return np.minimum(out, np.float32(limit_mm))
 
     def _near(self, tree: cKDTree, points_mm: F64) -> F32:
         """Distances of points that lie near the surface, without sign."""
