@@ -203,6 +203,17 @@ def test_slopes_that_are_no_numbers_change_nothing(recipe, monkeypatch):
     assert {int(weight["step"]) for weight in state.values()} == {recipe.steps - 1}
 
 
+def test_steps_passed_over_are_counted_on_when_a_training_goes_on(recipe, monkeypatch):
+    lines = []
+    monkeypatch.setattr("calvaria.training.watching.NOTE_STEPS", 1)
+    without_slopes_at(monkeypatch, {0})
+    assert build(recipe, lines.append, minutes=0.0) is None
+    while build(recipe, lines.append, minutes=0.0) is None:
+        pass
+    later = next(line for line in lines if line.startswith("step 3 of 4"))
+    assert later.endswith("1 steps passed over: their slopes were no numbers")
+
+
 def test_slopes_that_stay_no_numbers_end_it_with_good_weights(recipe, monkeypatch):
     monkeypatch.setattr("calvaria.training.learner.MOST_SKIPPED", 2)
     without_slopes_at(monkeypatch, {1, 2, 3})

@@ -148,6 +148,14 @@ class Learner(pl.LightningModule):
             raise NotFiniteError(f"step {self.global_step}: the slopes were no numbers {MOST_SKIPPED} times in a row")
         self.zero_grad(set_to_none=True)  # the optimiser passes over weights without slopes
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Steps that were passed over are counted on when a training goes on."""
+        checkpoint["skipped"] = self.skipped
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See `on_save_checkpoint`; states of before that have no count."""
+        self.skipped = checkpoint.get("skipped", 0)
+
     def on_fit_start(self) -> None:
         """The symmetry network goes where the network is."""
         if self._symmetry[0] is not None:
