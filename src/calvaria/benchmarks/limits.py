@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -156,7 +157,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit)
     with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(partial(limits_of, model=options.model), tasks))
+        began, found = time.monotonic(), []
+        for figures, plate in pool.map(partial(limits_of, model=options.model), tasks):
+            found.append((figures, plate))
+            left = (time.monotonic() - began) / len(found) * (len(tasks) - len(found)) / 60
+            done = tasks[len(found) - 1]
+            tell(f"[{len(found)}/{len(tasks)}, {left:.0f} min left] {done.case.id} {done.kind}")
     tell(f"{'mean DSC, told':<16} {'n':>3} " + " ".join(f"{name:>17}" for name in HELP))
     for kind in (*dict.fromkeys(task.kind for task in tasks), "all"):
         rows = np.array([f for task, (f, _) in zip(tasks, found, strict=True) if kind in {task.kind, "all"}])
