@@ -113,6 +113,7 @@ def reconstruct(
 def _reconstruct(
     volume: Volume, completer: Engine, model: ModelInfo, kind: Literal["auto", "mask", "ct"], clock: _Clock
 ) -> Reconstruction:
+    """The stages of `reconstruct`, one after the other."""
     with ThreadPoolExecutor(1) as beside:
         ready = beside.submit(completer.prepare)
         with clock.stage("bone"):

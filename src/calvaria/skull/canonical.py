@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.skull.edges import CutPlane, cut_planes
-from calvaria.symmetry.optimise import Comparison
+from calvaria.symmetry.optimise import Comparison, plane_at
 from calvaria.symmetry.plane import Plane
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen
@@ -117,8 +117,7 @@ class CanonicalFrame:
     @property
     def plane(self) -> Plane:
         """The mid-sagittal plane in world mm."""
-        normal = self.to_world[:3, 0]
-        return Plane(normal, float(normal @ self.to_world[:3, 3]))
+        return plane_at(self.to_world)
 
     def known(self, points_mm: F64) -> NDArray[np.bool_]:
         """Whether (..., 3) canonical points lie on the scanned side of every cut."""
