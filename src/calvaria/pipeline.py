@@ -104,8 +104,8 @@ def reconstruct(
     completer = load_engine(engine, device)
     # Two threads load parts of scipy; racing for the package itself, one was seen to fail (KeyError: 'scipy').
     import_module("scipy.linalg")
-    # Linear algebra that shares its work by itself waits by spinning, beside the engine's own two threads: 1.5 times
-    # as long on two cores.
+    # Linear algebra that shares its work by itself waits by spinning, beside the engine's own two threads
+    # (benchmarks/threads_speed.py).
     with threadpool_limits(1, user_api="blas"):
         return _reconstruct(volume, completer, find(engine), kind, _Clock(progress))
 

@@ -83,19 +83,19 @@ def limits_of(task: Task, model: str) -> tuple[list[float], F64]:
     def dsc(soft: SoftField, frame: CanonicalFrame) -> float:
         return score(to_patch(soft, frame, defective), truth, defective).dsc
 
-    outlined = [
-        engine.complete_known(seen, distance_mm(to_box(truth, frame).distance_mm < 0, ROUGH_MM))
-        for seen, frame in ((field, found), (ideal_field, ideal))
-    ]
-    whole, near_mm = to_box(complete, ideal), distance_mm(to_box(truth, ideal).distance_mm < 0, ROUGH_MM)
+    missing = to_box(truth, ideal)
+    gap_mm = distance_mm(missing.distance_mm < 0, ROUGH_MM)
+    found_gap_mm = distance_mm(to_box(truth, found).distance_mm < 0, ROUGH_MM)
+    outlined = [engine.complete_known(field, found_gap_mm), engine.complete_known(ideal_field, gap_mm)]
+    whole = to_box(complete, ideal)
     figures = [
         dsc(engine.complete(field, sketch), found),
         dsc(engine.complete(ideal_field), ideal),
         dsc(outlined[0], found),
         dsc(outlined[1], ideal),
-        dsc(on_model_grid(whole, near_mm <= REGION_MM), ideal),
+        dsc(on_model_grid(whole, gap_mm <= REGION_MM), ideal),
     ]
-    return figures, plate_errors(outlined[1], ideal_field, whole, to_box(truth, ideal))
+    return figures, plate_errors(outlined[1], ideal_field, whole, missing)
 
 
 def on_model_grid(whole: BoxField, region: BoolArray) -> SoftField:

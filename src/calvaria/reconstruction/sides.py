@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.cover import HEAD_CENTRE_MM
+from calvaria.reconstruction.surface import crossings
 from calvaria.volume.gather import trilinear_at
 
 F32 = NDArray[np.float32]
@@ -169,16 +170,7 @@ def _surface(field: BoxField) -> _Surface:
     from scipy import ndimage
 
     distance, grid = field.distance_mm, box_grid()
-    found = []
-    for axis in range(3):
-        low = tuple(slice(0, -1) if a == axis else slice(None) for a in range(3))
-        high = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
-        before, after = distance[low], distance[high]
-        crossed = np.nonzero((before < 0) != (after < 0))
-        index = np.stack(crossed).astype(np.float64)
-        index[axis] += before[crossed] / (before[crossed] - after[crossed])
-        found.append(index)
-    index = np.concatenate(found, axis=1)
+    index = crossings(distance, 0.0)
     smooth = ndimage.gaussian_filter(distance, SMOOTH)
     slopes = [np.gradient(smooth, axis=axis).reshape(-1) / field.scale[axis] for axis in range(3)]
     normals = trilinear_at(np.stack(slopes, axis=1), grid.shape, index).astype(np.float64)

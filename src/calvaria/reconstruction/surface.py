@@ -69,7 +69,7 @@ class BoneSurface:
         from scipy.spatial import cKDTree
 
         fraction = coarsen(bone, FINE_MM).pad((1, 1, 1), (1, 1, 1))
-        index = _crossings(fraction.data)
+        index = crossings(fraction.data, HALF)
         blurred = gaussian_filter(fraction.data, BLUR_MM / np.asarray(fraction.grid.spacing_mm))
         # In index space the gradient is a covector: it goes to the world by the inverse's transpose.
         normals = _slopes(blurred, index) @ fraction.grid.inverse[:3, :3]
@@ -182,17 +182,17 @@ class _Voxels:
         return out
 
 
-def _crossings(fraction: F32) -> F64:
-    """(3, S) indices, between voxel centres along one axis each, where a fraction field crosses its half level."""
-    inside = fraction > HALF
+def crossings(values: F32, level: float) -> F64:
+    """(3, S) indices, between voxel centres along one axis each, where a field crosses a level."""
+    below = values < level
     found = []
     for axis in range(3):
         low = tuple(slice(0, -1) if a == axis else slice(None) for a in range(3))
         high = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
-        crossed = np.nonzero(inside[low] != inside[high])
-        before, after = fraction[low][crossed], fraction[high][crossed]
+        crossed = np.nonzero(below[low] != below[high])
+        before, after = values[low][crossed], values[high][crossed]
         index = np.stack(crossed).astype(np.float64)
-        index[axis] += (HALF - before) / (after - before)
+        index[axis] += (level - before) / (after - before)
         found.append(index)
     return np.concatenate(found, axis=1)
 
@@ -205,4 +205,4 @@ def _slopes(values: F32, index: F64) -> F64:
     return np.stack([flat[place + step] - flat[place - step] for step in strides], axis=1).astype(np.float64) / 2
 
 
-__all__ = ["BoneSurface", "to_box"]
+__all__ = ["BoneSurface", "crossings", "to_box"]
