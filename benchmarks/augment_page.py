@@ -17,17 +17,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from calvaria.data.cache import training_grid
-from calvaria.data.device.artefacts import Artefacts, Noise, ScanEnd, Streaks, Threshold
-from calvaria.data.device.augment import Augmentation, apply_augmentations
-from calvaria.data.device.bend import Bend
-from calvaria.data.device.slices import Slices
-from calvaria.data.device.thickness import Thickness
-from calvaria.data.device.warp import Warp
+from calvaria.datasets.cache import training_grid
+from calvaria.deformation.bend import Bend
+from calvaria.deformation.warp import Warp
 from calvaria.io import read_volume
 from calvaria.report import VIEWS, Layer, View, render_surfaces, save_png
 from calvaria.report.sheet import font
 from calvaria.skull.canonical import locate
+from calvaria.synthesis.augmentation.artefacts import Artefacts, Noise, ScanEnd, Streaks, Threshold
+from calvaria.synthesis.augmentation.augment import Augmentation, apply_augmentations
+from calvaria.synthesis.augmentation.slices import Slices
+from calvaria.synthesis.augmentation.thickness import Thickness
 from calvaria.volume import Volume, resample_soft
 
 Picture = NDArray[np.uint8]

@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from calvaria.data.cache import training_grid
-from calvaria.data.device.artefacts import Artefacts, Noise, ScanEnd, Streaks, Threshold
-from calvaria.data.device.augment import Augmentation, apply_augmentations, apply_geometry
-from calvaria.data.device.bend import Bend
-from calvaria.data.device.draw import sample_augmentation
-from calvaria.data.device.slices import Slices
-from calvaria.data.device.thickness import Thickness
-from calvaria.data.device.warp import Warp
-from calvaria.data.sample import sample_case
+from calvaria.datasets.cache import training_grid
+from calvaria.deformation.bend import Bend
+from calvaria.deformation.warp import Warp
 from calvaria.io import read_mask
 from calvaria.skull.canonical import locate
+from calvaria.synthesis.augmentation.artefacts import Artefacts, Noise, ScanEnd, Streaks, Threshold
+from calvaria.synthesis.augmentation.augment import Augmentation, apply_augmentations, apply_geometry
+from calvaria.synthesis.augmentation.draw import sample_augmentation
+from calvaria.synthesis.augmentation.slices import Slices
+from calvaria.synthesis.augmentation.thickness import Thickness
+from calvaria.synthesis.sample import sample_case
 from calvaria.volume import Volume, resample_soft
 
 BATCH, REPEATS, DRAWS = 4, 5, 8

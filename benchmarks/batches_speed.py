@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.batches import batches
-from calvaria.data.device.between import Deformations
-from calvaria.data.device.cases import CaseMaker, Cases
-from calvaria.data.split import load_split
+from calvaria.datasets.cache import SkullCache
+from calvaria.datasets.split import load_split
+from calvaria.synthesis.batched.batches import batches
+from calvaria.synthesis.batched.cases import CaseMaker, Cases
+from calvaria.synthesis.between import Deformations
 
 
 class StandIn(nn.Module):

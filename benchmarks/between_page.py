@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.augment import Augmentation, apply_geometry
-from calvaria.data.device.between import Blend, Deformations, sample_blend
-from calvaria.data.split import load_split
+from calvaria.datasets.cache import SkullCache
+from calvaria.datasets.split import load_split
 from calvaria.report import Layer, View, render_surfaces
+from calvaria.synthesis.augmentation.augment import Augmentation, apply_geometry
+from calvaria.synthesis.between import Blend, Deformations, sample_blend
 from calvaria.volume import Volume
 
 BONE, INK = (224, 216, 198), (232, 234, 238)

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.between import Deformations
-from calvaria.data.device.cases import CaseMaker
-from calvaria.data.split import load_split
+from calvaria.datasets.cache import SkullCache
+from calvaria.datasets.split import load_split
 from calvaria.report import Layer, render_surfaces
 from calvaria.report.views import view_onto
+from calvaria.synthesis.batched.cases import CaseMaker
+from calvaria.synthesis.between import Deformations
 from calvaria.volume import Volume
 
 BONE, PATCH, UNKNOWN, INK = (224, 216, 198), (240, 134, 46), (96, 150, 220), (232, 234, 238)

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from calvaria.data.defects import ALL_KINDS, cut_defect, defect_area_cm2
-from calvaria.data.defects.ageing import apply_rims
-from calvaria.data.defects.rims import RIM_KINDS, sample_rim
 from calvaria.io import read_mask
 from calvaria.report import Layer, View, render_surfaces
 from calvaria.report.views import view_onto
 from calvaria.skull.canonical import locate
+from calvaria.synthesis.defects import ALL_KINDS, cut_defect, defect_area_cm2
+from calvaria.synthesis.defects.ageing import apply_rims
+from calvaria.synthesis.defects.rim_changes import RIM_KINDS, sample_rim
 from calvaria.volume import Box, Volume, bounding_box
 from calvaria.volume.distance import reach_voxels
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from calvaria.data.defects import ALL_KINDS, apply_defect, sample_defect
-from calvaria.data.defects.ageing import apply_rims
-from calvaria.data.defects.rims import RIM_KINDS, sample_rim
-from calvaria.data.device import rims as device_rims
-from calvaria.data.device.defects import apply_defects
 from calvaria.io import read_mask
 from calvaria.skull.canonical import canonical_grid, locate
+from calvaria.synthesis.batched import ageing_torch as device_rims
+from calvaria.synthesis.batched.cutting_torch import apply_defects
+from calvaria.synthesis.defects import ALL_KINDS, apply_defect, sample_defect
+from calvaria.synthesis.defects.ageing import apply_rims
+from calvaria.synthesis.defects.rim_changes import RIM_KINDS, sample_rim
 from calvaria.volume import Grid, Volume, resample_soft
 
 REPEATS = 3

@@ -40,7 +40,7 @@ def sample() -> Case:
     """The sample's skull and patch on 512^3 voxels of 0.4 mm, and a prediction that is off by up to a millimetre."""
     from scipy.ndimage import gaussian_filter, zoom
 
-    from calvaria.data.sample import sample_case
+    from calvaria.synthesis.sample import sample_case
 
     skull, patch = sample_case(0)
     middle = skull.grid.to_world((np.array(skull.shape) - 1) / 2)

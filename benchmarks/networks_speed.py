@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from calvaria.data.cache import SkullCache
+from calvaria.datasets.cache import SkullCache
 from calvaria.models import register
 from calvaria.models.runtime import convert, run_in_openvino
-from calvaria.reconstruction.network import KIND
-from calvaria.reconstruction.zoo import ZOO, make_network
+from calvaria.reconstruction.networks.engine import KIND
+from calvaria.reconstruction.networks.zoo import ZOO, make_network
 
 RUNS = 5
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from calvaria.data.sample import sample_case
 from calvaria.io import read_mask
 from calvaria.skull import canonical
 from calvaria.symmetry.estimate import NEAR, SYMMETRY_NETWORK, ask, axes_of, follow, search, stepped
@@ -27,6 +26,7 @@ from calvaria.symmetry.frame import coarse_bone, cube_of, head_frame
 from calvaria.symmetry.optimise import Comparison
 from calvaria.symmetry.plane import Plane
 from calvaria.symmetry.runner import load_network
+from calvaria.synthesis.sample import sample_case
 from calvaria.volume.sampler import Sampler
 
 UP = axes_of((0.0, 0.0, 1.0))

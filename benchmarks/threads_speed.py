@@ -21,8 +21,8 @@ from unittest.mock import patch
 import numpy as np
 
 from calvaria import pipeline
-from calvaria.data.sample import sample_case
 from calvaria.io import read_mask
+from calvaria.synthesis.sample import sample_case
 from calvaria.volume import Volume
 
 

@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.modes import fit_modes
-from calvaria.reconstruction.shape_model import TRUNCATION_MM, ShapeModel, bone_depth
-from calvaria.reconstruction.shape_prior import ShapePrior
-from calvaria.reconstruction.sides import sides_at
+from calvaria.reconstruction.shape_prior.engine import ShapePrior
+from calvaria.reconstruction.shape_prior.model import TRUNCATION_MM, ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.modes import fit_modes
+from calvaria.reconstruction.shape_prior.sides import sides_at
+from calvaria.reconstruction.shape_prior.wall import Wall, wall_misfit
 from calvaria.reconstruction.surface import BoneSurface, to_box
-from calvaria.reconstruction.wall import Wall, wall_misfit
 from calvaria.skull.canonical import CanonicalFrame, Pose
 from calvaria.skull.edges import CutPlane
 from calvaria.skull.template import SIGMA_MM, Template

@@ -19,8 +19,8 @@ from calvaria.reconstruction.confidence import Confidence, judge
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.holes import Hole, holes_in
 from calvaria.reconstruction.postprocess import to_patch
+from calvaria.reconstruction.protocol import Engine
 from calvaria.reconstruction.repose import settle
-from calvaria.reconstruction.soft import Engine
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.skull.segment import kind_of, segment_bone

@@ -7,7 +7,7 @@ import pytest
 
 from calvaria.benchmarks.limits import MIDDLE_MM, on_model_grid, plate_errors
 from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.soft import SoftField
+from calvaria.reconstruction.protocol import SoftField
 
 RADIUS = np.linalg.norm(box_grid().centres_mm() - MIDDLE_MM, axis=-1).astype(np.float32)
 CAP = (box_grid().centres_mm() @ np.array([0.0, -0.6, 0.8])) > 50

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import save_file
 
 from calvaria.benchmarks.cases import tasks_of
-from calvaria.reconstruction.network import KIND
-from calvaria.reconstruction.zoo import make_network
+from calvaria.reconstruction.networks.engine import KIND
+from calvaria.reconstruction.networks.zoo import make_network
 from calvaria.training import reconstruction
 
 TASKS = [SimpleNamespace(case=SimpleNamespace(id=f"train-{n}", person=f"p{n}"), kind="official") for n in range(3)]

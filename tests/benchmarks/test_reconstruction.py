@@ -27,8 +27,8 @@ from calvaria.benchmarks.reconstruction import (
     worst_of,
 )
 from calvaria.benchmarks.table import Row, append_row, read_rows, summary, write_rows
-from calvaria.data.catalog import SkullCase
-from calvaria.data.split import load_split
+from calvaria.datasets.catalog import SkullCase
+from calvaria.datasets.split import load_split
 from calvaria.errors import FormatError, InputError
 from calvaria.io import read_mask, write_volume
 from calvaria.volume.grid import Grid

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tests.data.device.shells import cache_of
+from tests.synthesis.shells import cache_of
 
 from calvaria.benchmarks import symmetry_term as module
 from calvaria.benchmarks.symmetry_term import DENT_AT_MM, DENT_WIDTH_MM, SHARES, best, dented, line, pulls
-from calvaria.data.cache import training_grid
+from calvaria.datasets.cache import training_grid
 from calvaria.errors import InputError
 from calvaria.symmetry.runner import load_module
 

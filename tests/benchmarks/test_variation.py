@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.data.device.shells import cache_of, deformations_of
+from tests.synthesis.shells import cache_of, deformations_of
 
 from calvaria.benchmarks import variation
 from calvaria.benchmarks.variation import held_out, modes_of, surface_points
-from calvaria.data.device.between import mirror, skull_surface
-from calvaria.data.device.deformation import centres, lattice
-from calvaria.data.device.registration import surface_of
-from calvaria.data.split import Split
+from calvaria.datasets.split import Split
+from calvaria.deformation.flow import centres, lattice
+from calvaria.deformation.registration import surface_of
+from calvaria.synthesis.between import mirror, skull_surface
 
 
 @pytest.fixture(scope="module")

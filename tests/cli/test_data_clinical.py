@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from calvaria.data.clinical.importing import ImportReport
-from calvaria.data.clinical.proportions import Proportions, population, write_population
-from calvaria.data.clinical.simulate_set import DEFECT_KINDS, FAULTS, sample_case
-from calvaria.data.clinical.table import Refusal
+from calvaria.clinical.importing import ImportReport
+from calvaria.clinical.simulate_set import DEFECT_KINDS, FAULTS, sample_case
+from calvaria.clinical.table import Refusal
 from calvaria.errors import InputError
+from calvaria.skull.proportions import Proportions, population, write_population
 
 POPULATION = {
     "count": 2,
@@ -38,7 +38,7 @@ def importer(monkeypatch):
 
     stand_in = Importer()
     stand_in.calls = []
-    monkeypatch.setattr("calvaria.data.clinical.importing.import_clinical", stand_in)
+    monkeypatch.setattr("calvaria.clinical.importing.import_clinical", stand_in)
     return stand_in
 
 
@@ -90,8 +90,8 @@ def simulator(monkeypatch):
             sample_case(settings.count + n, settings, fault) for n, fault in enumerate(bad)
         ]
 
-    monkeypatch.setattr("calvaria.data.clinical.simulate_set.simulate_clinical", simulate)
-    monkeypatch.setattr("calvaria.data.catalog.autoimplant2020", lambda root: [])
+    monkeypatch.setattr("calvaria.clinical.simulate_set.simulate_clinical", simulate)
+    monkeypatch.setattr("calvaria.datasets.catalog.autoimplant2020", lambda root: [])
     return calls
 
 
@@ -127,6 +127,6 @@ def test_what_the_simulation_refuses_is_exit_code_2(run, monkeypatch):
     def refuse(root):
         raise InputError(f"{root}: no AutoImplant 2020 skull found")
 
-    monkeypatch.setattr("calvaria.data.catalog.autoimplant2020", refuse)
+    monkeypatch.setattr("calvaria.datasets.catalog.autoimplant2020", refuse)
     result = run("data", "simulate-clinical", "--data", "set", "-o", "out")
     assert (result.code, result.err) == (2, "calvaria: set: no AutoImplant 2020 skull found\n")

@@ -13,12 +13,12 @@ import pytest
 from tests.server import serving
 
 from calvaria.cli.data import fetch as command
-from calvaria.data.catalog import autoimplant2020
-from calvaria.data.download import acquire, deposits, disk
-from calvaria.data.download.acquire import plan_for
-from calvaria.data.download.remotes import REMOTE_SETS
-from calvaria.data.download.transfer import Patience
-from calvaria.data.download.unpack import Limits
+from calvaria.datasets.catalog import autoimplant2020
+from calvaria.download import acquire, deposits, disk
+from calvaria.download.acquire import plan_for
+from calvaria.download.remotes import REMOTE_SETS
+from calvaria.download.transfer import Patience
+from calvaria.download.unpack import Limits
 from calvaria.errors import FormatError, InputError
 
 
@@ -39,7 +39,7 @@ OTHERS = zipped(c=b"three")
 def _here(monkeypatch, tmp_path):
     """No proxy, no long waits, and a folder to work in."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr("calvaria.data.download.fetch.Patience", lambda: Patience(timeout_s=5.0, tries=3, pause_s=0.0))
+    monkeypatch.setattr("calvaria.download.fetch.Patience", lambda: Patience(timeout_s=5.0, tries=3, pause_s=0.0))
     monkeypatch.setattr(deposits, "QUICK", Patience(timeout_s=5.0, tries=2, pause_s=0.0))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -114,7 +114,7 @@ def test_an_interrupted_download_is_kept_and_gone_on_with(run, site, tmp_path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("calvaria.data.download.transfer.time", SimpleNamespace(sleep=stop))
+        patch.setattr("calvaria.download.transfer.time", SimpleNamespace(sleep=stop))
         result = run("data", "fetch", url, "-o", tmp_path / "out")
     assert result.code == 130
     assert "what has arrived is kept" in result.err

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from calvaria.data.defects import make as module
-from calvaria.data.defects.make import Made, Settings
+from calvaria.synthesis.defects import make as module
+from calvaria.synthesis.defects.make import Made, Settings
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calvaria.data.duplicates import Duplicates, Pair
+from calvaria.datasets.duplicates import Duplicates, Pair
 from calvaria.errors import InputError
 from calvaria.io import write_volume
 from calvaria.volume import Grid, Volume
@@ -199,7 +199,7 @@ def search(monkeypatch):
         )
         return Duplicates(tuple(names[:-1]), pairs, {names[-1]: "no skull"})
 
-    monkeypatch.setattr("calvaria.data.duplicates.find_duplicates", find)
+    monkeypatch.setattr("calvaria.datasets.duplicates.find_duplicates", find)
 
 
 def test_duplicates_are_shown_and_written(run, engine, search, skulls, tmp_path):

@@ -21,9 +21,9 @@ def sample(monkeypatch, skull, truth):
         seeds.append(seed)
         return read_mask(skull), read_mask(truth)
 
-    module = ModuleType("calvaria.data.sample")
+    module = ModuleType("calvaria.synthesis.sample")
     module.sample_case = sample_case  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "calvaria.data.sample", module)
+    monkeypatch.setitem(sys.modules, "calvaria.synthesis.sample", module)
     return seeds
 
 

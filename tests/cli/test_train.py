@@ -6,7 +6,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from tests.data.device.shells import cache_of
+from tests.synthesis.shells import cache_of
 
 pytest.importorskip("lightning", reason="Lightning is not installed: the training of networks was not tried")
 

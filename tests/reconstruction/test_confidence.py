@@ -10,7 +10,7 @@ import pytest
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.confidence import LARGEST_CM2, WORST_MISFIT_MM, judge
 from calvaria.reconstruction.holes import Hole
-from calvaria.reconstruction.soft import SoftField
+from calvaria.reconstruction.protocol import SoftField
 from calvaria.skull.canonical import GOOD_COST, CanonicalFrame
 
 SHAPE = box_grid().shape

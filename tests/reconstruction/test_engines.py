@@ -28,8 +28,8 @@ from calvaria.models import available
 from calvaria.reconstruction.box import TRUNCATION_MM, BoxField, box_grid
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.postprocess import to_patch
-from calvaria.reconstruction.shape_prior import AIR_MM
-from calvaria.reconstruction.soft import Engine, SoftField
+from calvaria.reconstruction.protocol import Engine, SoftField
+from calvaria.reconstruction.shape_prior.engine import AIR_MM
 from calvaria.volume import label
 
 ENGINES: dict[str, Callable[[], Engine]] = {"shape prior": family_engine, "with the wall's sides": walled_engine}

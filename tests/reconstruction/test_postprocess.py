@@ -12,7 +12,7 @@ from tests.strategies import grids, rotations, shapes, spacings
 
 from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, below_zero, to_patch, without_flakes
-from calvaria.reconstruction.soft import SoftField
+from calvaria.reconstruction.protocol import SoftField
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume import Grid, Volume
 

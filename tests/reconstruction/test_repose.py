@@ -7,8 +7,8 @@ import pytest
 
 from calvaria.reconstruction import repose
 from calvaria.reconstruction.box import TRUNCATION_MM, BoxField, box_grid, box_to_world
+from calvaria.reconstruction.protocol import SoftField
 from calvaria.reconstruction.repose import OUTSIDE_MM, displacement_mm, filled, moved, moved_field, settle
-from calvaria.reconstruction.soft import SoftField
 from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.edges import CutPlane

@@ -194,8 +194,8 @@ def test_a_frame_that_is_a_little_off_is_found_again():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_hole_as_flat_as_the_end_of_a_scan_does_not_turn_the_head(seed, real_data):
-    from calvaria.data.defects import cut_defect
     from calvaria.io import read_mask
+    from calvaria.synthesis.defects import cut_defect
     from calvaria.volume.volume import bounding_box
 
     skull = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / "010.nrrd")

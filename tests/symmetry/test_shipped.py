@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from calvaria.benchmarks.pose import placed
-from calvaria.data.sample import sample_case
 from calvaria.io import read_mask
 from calvaria.symmetry.estimate import PlaneEstimate, estimate_plane
+from calvaria.synthesis.sample import sample_case
 from calvaria.volume import Volume, bounding_box
 
 DEG, MM = 4.0, 2.0

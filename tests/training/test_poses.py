@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.data.device.shells import head
+from tests.synthesis.shells import head
 
-from calvaria.data.cache import training_grid
+from calvaria.datasets.cache import training_grid
 from calvaria.errors import InputError
 from calvaria.symmetry.frame import HEIGHT_MM, network_grid
 from calvaria.training.poses import Pose, PoseSettings, place, sample_pose

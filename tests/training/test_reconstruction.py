@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tests.data.device.shells import cache_of
+from tests.synthesis.shells import cache_of
 
 from calvaria.errors import InputError
 from calvaria.models import available
 from calvaria.models.registry import load_about, load_arrays
 from calvaria.models.runtime import run_in_openvino
-from calvaria.reconstruction.network import KIND, NetworkSpec, run_in_torch
-from calvaria.reconstruction.zoo import make_network
+from calvaria.reconstruction.networks.engine import KIND, NetworkSpec, run_in_torch
+from calvaria.reconstruction.networks.zoo import make_network
 from calvaria.training import reconstruction as module
 
 pytest.importorskip("lightning", reason="Lightning is not installed: the training of networks was not tried")

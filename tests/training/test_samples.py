@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.data.device.shells import cache_of
+from tests.synthesis.shells import cache_of
 
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.draw import AugmentationSettings
+from calvaria.datasets.cache import SkullCache
 from calvaria.errors import InputError
 from calvaria.symmetry.reflection import unit_planes
+from calvaria.synthesis.augmentation.draw import AugmentationSettings
 from calvaria.training.poses import PoseSettings
 from calvaria.training.samples import SCALES, SampleMaker, Samples, SampleSettings, losses_of, misses, windows
 

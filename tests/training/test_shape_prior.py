@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tests.heads import SIDE, Head, SerialExecutor, boxed, family_engine
 
-from calvaria.data.catalog import SkullCase
+from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
 from calvaria.reconstruction.box import box_grid
-from calvaria.reconstruction.shape_model import SPACING_MM, TRUNCATION_MM
+from calvaria.reconstruction.shape_prior.model import SPACING_MM, TRUNCATION_MM
 from calvaria.training import shape_prior
 from calvaria.training.shape_prior import (
     Recipe,

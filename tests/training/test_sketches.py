@@ -10,11 +10,11 @@ import pytest
 import torch
 from tests.heads import SIDE, Head, boxed, family_engine
 
-from calvaria.data.cache import Entry, Item, pack, training_grid, write_cache
-from calvaria.data.device.cases import CaseSettings
-from calvaria.data.device.draw import NOTHING
+from calvaria.datasets.cache import Entry, Item, pack, training_grid, write_cache
 from calvaria.errors import FormatError, InputError
-from calvaria.reconstruction.network import NetworkEngine, NetworkSpec, bone_on, sketch_on
+from calvaria.reconstruction.networks.engine import NetworkEngine, NetworkSpec, bone_on, sketch_on
+from calvaria.synthesis.augmentation.draw import NOTHING
+from calvaria.synthesis.batched.cases import CaseSettings
 from calvaria.training import folds
 from calvaria.training import sketches as module
 from calvaria.training.folds import FoldPriors

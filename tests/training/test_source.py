@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tests.data.device.shells import cache_of
+from tests.synthesis.shells import cache_of
 
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.cases import CaseSettings
+from calvaria.datasets.cache import SkullCache
 from calvaria.errors import InputError
+from calvaria.synthesis.batched.cases import CaseSettings
 from calvaria.training.reconstruction import Recipe
 from calvaria.training.sketches import TRAIN, case_maker
 from calvaria.training.source import KeptCases, Source

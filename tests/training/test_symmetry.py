@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tests.data.device.shells import cache_of
+from tests.synthesis.shells import cache_of
 
-from calvaria.data.cache import SkullCache
+from calvaria.datasets.cache import SkullCache
 from calvaria.errors import InputError
 from calvaria.models import available
 from calvaria.symmetry.network import SymmetryNetwork

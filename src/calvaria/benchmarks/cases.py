@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.data.catalog import SkullCase, autoimplant2020
-from calvaria.data.defects import KINDS, DefectSpec, Spec, apply_defect, cut_defect
-from calvaria.data.split import SPLITS, load_split
+from calvaria.datasets.catalog import SkullCase, autoimplant2020
+from calvaria.datasets.split import SPLITS, load_split
 from calvaria.errors import InputError
+from calvaria.synthesis.defects import KINDS, DefectSpec, Spec, apply_defect, cut_defect
 from calvaria.volume.volume import Volume
 
 OFFICIAL = "official"

@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
@@ -29,20 +28,17 @@ from calvaria.metrics import score
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.postprocess import to_patch
-from calvaria.reconstruction.regression import cubic
+from calvaria.reconstruction.protocol import SoftField
 from calvaria.reconstruction.repose import settle
-from calvaria.reconstruction.shape_model import SPACING_MM as MODEL_SPACING_MM
-from calvaria.reconstruction.shape_prior import AIR_MM, REGION_MM, ShapePrior, distance_mm
-from calvaria.reconstruction.soft import SoftField
+from calvaria.reconstruction.shape_prior.engine import AIR_MM, REGION_MM, ShapePrior, distance_mm
+from calvaria.reconstruction.shape_prior.model import SPACING_MM as MODEL_SPACING_MM
+from calvaria.reconstruction.shape_prior.regression import cubic
 from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.training.shape_prior import example
+from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.volume import bounding_box
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 HELP = ("none", "pose", "outline", "pose and outline", "the truth")
 """What the engine is told: each is a column of the table."""

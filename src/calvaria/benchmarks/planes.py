@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.benchmarks.cases import Task, build, tasks_of
 from calvaria.benchmarks.pose import placed
@@ -33,11 +32,11 @@ from calvaria.symmetry.frame import coarse_bone
 from calvaria.symmetry.optimise import optimise
 from calvaria.symmetry.plane import Plane, reflect_volume
 from calvaria.symmetry.runner import load_network
+from calvaria.types import F64
 from calvaria.volume.morphology import dilate_mm
 from calvaria.volume.resample import coarsen
 from calvaria.volume.volume import Volume, bounding_box
 
-F64 = NDArray[np.float64]
 Tell = Callable[[str], None]
 
 OVERLAP_MM = 1.5

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from calvaria.errors import FormatError
-from calvaria.io.files import atomic_path
+from calvaria.files import atomic_path
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -25,17 +25,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.benchmarks.cases import OFFICIAL, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.errors import InputError, MissingExtraError
-from calvaria.io.files import atomic_path
+from calvaria.files import atomic_path
 from calvaria.report.figures import DOTS_PER_INCH, FAINT, INK, KIND_COLOURS, PANEL_INCHES
 from calvaria.skull.canonical import REGION_MM, locate
 from calvaria.symmetry.frame import ARMS_MM, coarse_bone, head_frame, numbers_of, plane_of
 from calvaria.symmetry.optimise import Comparison, Optimum, optimise, turned
 from calvaria.symmetry.plane import Plane
+from calvaria.types import F64
 from calvaria.volume.sampler import Region
 from calvaria.volume.volume import Volume
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-F64 = NDArray[np.float64]
 
 PICTURE = "symmetry_loss.png"
 """Name of the figure in the output folder."""

@@ -21,23 +21,21 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from calvaria.benchmarks.cases import OFFICIAL
 from calvaria.benchmarks.reconstruction import tell
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.deformation import coarser
-from calvaria.data.split import load_split
+from calvaria.datasets.cache import SkullCache
+from calvaria.datasets.split import load_split
+from calvaria.deformation.flow import coarser
 from calvaria.errors import InputError
 from calvaria.symmetry.network import SymmetryNetwork
 from calvaria.symmetry.reflection import read_volumes
 from calvaria.symmetry.runner import load_module
 from calvaria.training.objectives import WINDOWS, SymmetryTerm, overlap_loss
+from calvaria.types import F64
 from calvaria.volume.grid import Grid
-
-F64 = NDArray[np.float64]
 
 DENTS_MM = (4.0, 8.0)
 """How deep the skulls are dented; 8 mm is a marked plagiocephaly."""

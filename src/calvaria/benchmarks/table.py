@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from calvaria.errors import FormatError
-from calvaria.io.files import atomic_path
+from calvaria.files import atomic_path
 
 
 @dataclass(frozen=True)

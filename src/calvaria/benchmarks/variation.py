@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calvaria.benchmarks.reconstruction import tell
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.between import Deformations, mirror, skull_surface
-from calvaria.data.device.deformation import centres, flow, flow_grid, lattice, read
-from calvaria.data.device.registration import FLOOR_MM, FLOW_MM, Surface, mean_skull, misfit_mm
-from calvaria.data.split import load_split
+from calvaria.datasets.cache import SkullCache
+from calvaria.datasets.split import load_split
+from calvaria.deformation.flow import centres, flow, flow_grid, lattice, read
+from calvaria.deformation.registration import FLOOR_MM, FLOW_MM, Surface, mean_skull, misfit_mm
+from calvaria.synthesis.between import Deformations, mirror, skull_surface
 
 COUNTS = (0, 5, 10, 20, 40, 80)
 """Numbers of modes that are tried on held-out heads, besides all."""

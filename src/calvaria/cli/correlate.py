@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calvaria.cli.cases import paired
 from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
+from calvaria.results.names import paired
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from calvaria.cli.options import DeviceOption, Json, Preview, Quiet, Verbose, require_cpu
-from calvaria.cli.results import Settings, run_case
 from calvaria.cli.screen import Screen
-from calvaria.cli.staging import staged
-from calvaria.cli.summary import summary_lines, timing_lines
+from calvaria.results.case import Settings, run_case
+from calvaria.results.staging import staged
+from calvaria.results.summary import summary_lines, timing_lines
 
 SAMPLE_NAMES = ("defective.nrrd", "truth.nrrd")
 """The made-up defective skull, and the piece that was cut out of it."""
@@ -45,8 +45,8 @@ def demo(
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     require_cpu(device)
     with screen.progress() as progress:
-        from calvaria.data.sample import sample_case
         from calvaria.io import write_volume
+        from calvaria.synthesis.sample import sample_case
 
         progress("drawing a skull", 0.0)
         defective, truth = sample_case(seed=seed)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calvaria.cli.cases import case_name, find_cases, find_patches, match
 from calvaria.cli.evaluation import PAGE, Files, Folder, score_all, score_files, write_folder
 from calvaria.cli.options import Json, Orientation, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
+from calvaria.results.names import case_name, find_cases, find_patches, match
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calvaria import __version__
-from calvaria.cli.batch import limit_threads
-from calvaria.cli.cases import is_mesh
 from calvaria.cli.screen import Screen, json_ready, one_line
 from calvaria.errors import CalvariaError, InputError, MissingExtraError
+from calvaria.results.folder import limit_threads
+from calvaria.results.names import is_mesh
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,7 +153,7 @@ def kind_of(name: str) -> str:
     >>> kind_of("train-004-frontoorbital"), kind_of("007")
     ('frontoorbital', 'all')
     """
-    from calvaria.data.defects.shapes import KINDS
+    from calvaria.synthesis.defects.shapes import KINDS
 
     found = [kind for kind in (*KINDS, "official") if kind in name.lower()]
     return max(found, key=len) if found else "all"

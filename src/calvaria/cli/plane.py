@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calvaria.cli.cases import Case, case_name, find_cases
 from calvaria.cli.options import Json, KindOption, Orientation, Quiet, Verbose
 from calvaria.cli.screen import Screen, one_line
 from calvaria.errors import CalvariaError, InputError
+from calvaria.results.names import Case, case_name, find_cases
 
 if TYPE_CHECKING:
     from calvaria.symmetry.estimate import PlaneEstimate

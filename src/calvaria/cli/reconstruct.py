@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from calvaria.cli.batch import run_cases
-from calvaria.cli.cases import find_cases
 from calvaria.cli.options import (
     DeviceOption,
     Json,
@@ -19,10 +17,12 @@ from calvaria.cli.options import (
     Quiet,
     Verbose,
 )
-from calvaria.cli.results import Settings, run_case
 from calvaria.cli.screen import Screen
-from calvaria.cli.summary import summary_lines, timing_lines
 from calvaria.errors import InputError
+from calvaria.results.case import Settings, run_case
+from calvaria.results.folder import run_cases
+from calvaria.results.names import find_cases
+from calvaria.results.summary import summary_lines, timing_lines
 
 EXAMPLES = """\b
 Examples:

@@ -1,6 +1,6 @@
 """Images, masks and meshes in and out of files; every file is written whole or not at all."""
 
-from calvaria.io.files import atomic_path
+from calvaria.files import atomic_path
 from calvaria.io.images import extension_of, read_mask, read_volume, write_volume
 from calvaria.io.masks import read_as_mask
 from calvaria.io.meshes import read_mesh, write_mesh

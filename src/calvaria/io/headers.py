@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from calvaria.errors import FormatError
+from calvaria.files import PathLike, require_file
 from calvaria.io import metaimage, nifti, nrrd
-from calvaria.io.files import PathLike, require_file
 from calvaria.io.stream import LARGEST_VOXELS
 from calvaria.volume.grid import Grid
 

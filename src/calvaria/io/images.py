@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import FormatError, InputError
+from calvaria.files import PathLike, atomic_path, require_file
 from calvaria.io import metaimage, nifti, nrrd
-from calvaria.io.files import PathLike, atomic_path, require_file
 from calvaria.io.frames import frame_to_lps
 from calvaria.io.stream import GZIP_MAGIC
 from calvaria.volume.volume import Volume

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from calvaria.errors import InputError
-from calvaria.io.files import PathLike, require_file
+from calvaria.files import PathLike, require_file
 from calvaria.io.images import extension_of, read_mask
 from calvaria.io.meshes import MESHES, read_mesh
 from calvaria.io.stream import LARGEST_VOXELS

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import FormatError, InputError
-from calvaria.io.files import PathLike, atomic_path, require_file
+from calvaria.files import PathLike, atomic_path, require_file
 from calvaria.io.frames import frame_to_lps
 from calvaria.volume.mesh import Mesh
 

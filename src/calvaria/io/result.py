@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from calvaria.errors import InputError
-from calvaria.io.files import PathLike, atomic_path, require_file
+from calvaria.files import PathLike, atomic_path, require_file
 
 
 def write_result_json(path: PathLike, result: Mapping[str, Any]) -> None:

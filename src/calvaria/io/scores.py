@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from calvaria.errors import FormatError
-from calvaria.io.files import atomic_path, require_file
+from calvaria.files import atomic_path, require_file
 
 CASE = "case"
 """The column that names the case."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.metrics.border import outer_surface
 from calvaria.metrics.surface import nearest_mm
+from calvaria.types import F64
 from calvaria.volume.distance import reach_voxels
 from calvaria.volume.volume import Volume
 
-F64 = NDArray[np.float64]
 Mirror = Callable[[F64], F64]
 """(N, 3) world mm -> the same points reflected about the mid-sagittal plane: ``Plane.reflect``."""
 

@@ -14,13 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.metrics.curvature import WALL_SLOPE, blurred, gaussian_curvature, gradient_at
 from calvaria.metrics.surface import AROUND, Voxels, any_beside, nearest_mm, surface_voxels
-from calvaria.volume.volume import BoolArray, Volume
-
-F64 = NDArray[np.float64]
+from calvaria.types import F64, BoolArray
+from calvaria.volume.volume import Volume
 
 STEEP = 0.25 * WALL_SLOPE
 """Border voxels where the blurred surface is flatter (per mm) have no curvature: narrow gaps between thin walls, as in

@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import GeometryError
+from calvaria.types import F32, F64
 from calvaria.volume.grid import Box
 from calvaria.volume.volume import Volume
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 
 SIGMA_MM = 2.0
 """Standard deviation of the blur: 5 voxels of 0.4 mm in the paper."""

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from calvaria.metrics.curvature import blurred, gaussian_curvature
 from calvaria.metrics.score import Comparison
 from calvaria.metrics.surfels import surfels
+from calvaria.types import F64, BoolArray
 from calvaria.volume.distance import signed_distance
 from calvaria.volume.grid import Grid
-from calvaria.volume.volume import BoolArray, Volume
-
-F64 = NDArray[np.float64]
+from calvaria.volume.volume import Volume
 
 NEAREST = 20
 """Points of a map that a value between them is taken from: those within about two voxels."""

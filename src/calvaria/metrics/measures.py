@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.metrics.asymmetry import Mirror, asymmetry_mm
@@ -13,9 +12,9 @@ from calvaria.metrics.border import BorderErrors, OuterSurface, border_errors, o
 from calvaria.metrics.score import Comparison
 from calvaria.metrics.surface import FACES, beside, hausdorff_mm, nearest_mm
 from calvaria.metrics.surfels import surface_dice, surfels, weighted_mean, weighted_percentile
+from calvaria.types import F64
 from calvaria.volume.volume import Volume, indices_of
 
-F64 = NDArray[np.float64]
 Outsides = tuple[OuterSurface, OuterSurface]
 """Of the prediction and of the truth."""
 

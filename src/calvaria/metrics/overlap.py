@@ -6,8 +6,9 @@ import numpy as np
 
 from calvaria.errors import GeometryError
 from calvaria.metrics.surface import surface_voxels, within_mm
+from calvaria.types import BoolArray
 from calvaria.volume.grid import Grid
-from calvaria.volume.volume import BoolArray, bounding_box, indices_of
+from calvaria.volume.volume import bounding_box, indices_of
 
 BORDER_REACH_MM = 10.0
 """The border Dice counts voxels up to this far from the defective skull (the challenge's definition)."""

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from calvaria.types import F64
 
 RESAMPLES = 2000
 """Draws of cases for the interval of a place."""
@@ -90,7 +89,7 @@ def rank_methods(
     return sorted(standings, key=lambda standing: standing.mean_rank)
 
 
-def _table(values: Mapping[str, Mapping[str, ArrayLike]], methods: list[str], metrics: list[str]) -> FloatArray:
+def _table(values: Mapping[str, Mapping[str, ArrayLike]], methods: list[str], metrics: list[str]) -> F64:
     rows = [[np.asarray(values[method][metric], np.float64) for metric in metrics] for method in methods]
     shapes = {row.shape for columns in rows for row in columns}
     if len(shapes) != 1 or len(shape := shapes.pop()) != 1 or shape == (0,):
@@ -101,14 +100,14 @@ def _table(values: Mapping[str, Mapping[str, ArrayLike]], methods: list[str], me
     return np.asarray(np.clip(table, -FAR, FAR))
 
 
-def _ranks(means: FloatArray, sign: FloatArray) -> FloatArray:
+def _ranks(means: F64, sign: F64) -> F64:
     """Ranks of the methods (second last axis) in each metric (last axis)."""
     from scipy.stats import rankdata
 
     return np.asarray(rankdata(means * sign, axis=-2))
 
 
-def _places(mean_rank: FloatArray) -> NDArray[np.int64]:
+def _places(mean_rank: F64) -> NDArray[np.int64]:
     """Places along the last axis."""
     from scipy.stats import rankdata
 

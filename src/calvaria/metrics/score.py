@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from calvaria.metrics.overlap import BORDER_REACH_MM, dice, near_bone
 from calvaria.metrics.surface import Voxels, hausdorff_mm, nearest_mm, surface_voxels
+from calvaria.types import BoolArray
 from calvaria.volume.grid import Box, Grid
-from calvaria.volume.volume import BoolArray, Volume, bounding_box
+from calvaria.volume.volume import Volume, bounding_box
 
 
 @dataclass(frozen=True)

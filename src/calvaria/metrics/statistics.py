@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from calvaria.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from calvaria.types import F64
 
 CONFIDENCE = 0.95
 """Level of every interval."""
@@ -178,7 +177,7 @@ def mean_interval(values: ArrayLike, seed: int = 0) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def _gains(worse: FloatArray, better: FloatArray) -> FloatArray:
+def _gains(worse: F64, better: F64) -> F64:
     """Difference, 0 where both are infinite."""
     equal = worse == better
     out = np.zeros_like(worse)
@@ -186,21 +185,21 @@ def _gains(worse: FloatArray, better: FloatArray) -> FloatArray:
     return out
 
 
-def _finite_ranks(gain: FloatArray) -> FloatArray:
+def _finite_ranks(gain: F64) -> F64:
     """The gains with infinite ones beyond all others, at one finite size: only ranks may be taken of them."""
     finite = np.abs(gain[np.isfinite(gain)])
     far = 2.0 * float(finite.max(initial=0.0)) + 1.0
     return np.clip(gain, -far, far)
 
 
-def _cohen(gain: FloatArray) -> float:
+def _cohen(gain: F64) -> float:
     spread = float(gain.std(ddof=1))
     if spread == 0:
         return 0.0 if gain[0] == 0 else float(np.copysign(np.inf, gain[0]))
     return float(gain.mean()) / spread
 
 
-def _rank_biserial(gain: FloatArray) -> float:
+def _rank_biserial(gain: F64) -> float:
     from scipy.stats import rankdata
 
     moved = gain[gain != 0]
@@ -210,7 +209,7 @@ def _rank_biserial(gain: FloatArray) -> float:
     return float((rank * np.sign(moved)).sum() / rank.sum())
 
 
-def _paired_t(gain: FloatArray) -> float:
+def _paired_t(gain: F64) -> float:
     from scipy.stats import ttest_1samp
 
     if np.ptp(gain) == 0:  # no spread: certain if there is a gain, nothing if there is none
@@ -218,7 +217,7 @@ def _paired_t(gain: FloatArray) -> float:
     return float(ttest_1samp(gain, 0.0, alternative="greater").pvalue)
 
 
-def _wilcoxon(gain: FloatArray) -> float:
+def _wilcoxon(gain: F64) -> float:
     from scipy.stats import wilcoxon
 
     if not gain.any():
@@ -226,7 +225,7 @@ def _wilcoxon(gain: FloatArray) -> float:
     return float(wilcoxon(gain, alternative="greater").pvalue)
 
 
-def _sign(gain: FloatArray) -> float:
+def _sign(gain: F64) -> float:
     from scipy.stats import binomtest
 
     better, worse = int((gain > 0).sum()), int((gain < 0).sum())

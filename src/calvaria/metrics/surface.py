@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calvaria.types import F64, BoolArray
 from calvaria.volume.grid import Box
-from calvaria.volume.volume import BoolArray, bounding_box
+from calvaria.volume.volume import bounding_box
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
-FloatArray = NDArray[np.float64]
 Voxels = NDArray[np.intp]
 """(N, 3) indices."""
 
@@ -109,7 +109,7 @@ def _values_at(voxels: Voxels, mask: BoolArray) -> BoolArray:
     return found
 
 
-def nearest_mm(points_mm: FloatArray, targets_mm: FloatArray) -> FloatArray:
+def nearest_mm(points_mm: F64, targets_mm: F64) -> F64:
     """Distance from each point to the nearest of the targets.
 
     Args:
@@ -121,11 +121,11 @@ def nearest_mm(points_mm: FloatArray, targets_mm: FloatArray) -> FloatArray:
     """
     if len(points_mm) == 0 or len(targets_mm) == 0:
         return np.full(len(points_mm), np.inf)
-    distance: FloatArray = _tree(targets_mm).query(points_mm, workers=-1)[0]
+    distance: F64 = _tree(targets_mm).query(points_mm, workers=-1)[0]
     return distance
 
 
-def within_mm(points_mm: FloatArray, targets_mm: FloatArray, reach_mm: float) -> BoolArray:
+def within_mm(points_mm: F64, targets_mm: F64, reach_mm: float) -> BoolArray:
     """Which points have a target near them.
 
     Distance changes by no more than one goes, so whole blocks are decided by their centre, and only the points of
@@ -144,7 +144,7 @@ def within_mm(points_mm: FloatArray, targets_mm: FloatArray, reach_mm: float) ->
     return _within(points_mm, _tree(targets_mm), reach_mm, BLOCKS_MM)
 
 
-def _within(points: FloatArray, tree: cKDTree, reach: float, sizes: tuple[float, ...]) -> BoolArray:
+def _within(points: F64, tree: cKDTree, reach: float, sizes: tuple[float, ...]) -> BoolArray:
     if len(points) == 0:
         return np.zeros(0, bool)
     if not sizes:
@@ -166,13 +166,13 @@ def _within(points: FloatArray, tree: cKDTree, reach: float, sizes: tuple[float,
     return near
 
 
-def _tree(targets_mm: FloatArray) -> cKDTree:
+def _tree(targets_mm: F64) -> cKDTree:
     from scipy.spatial import cKDTree
 
     return cKDTree(targets_mm, leafsize=LEAF_POINTS, balanced_tree=False)
 
 
-def hausdorff_mm(there_mm: FloatArray, back_mm: FloatArray, percent: float = 95.0) -> float:
+def hausdorff_mm(there_mm: F64, back_mm: F64, percent: float = 95.0) -> float:
     """Percentile of both directed surface distance sets pooled (the challenge's HD95; 100: the Hausdorff distance).
 
     This is not the larger of two percentiles, as other tools have it.

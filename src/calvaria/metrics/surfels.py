@@ -14,13 +14,11 @@ from importlib.resources import files
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.metrics.surface import Voxels, surface_voxels
+from calvaria.types import F64, BoolArray
 from calvaria.volume.grid import Grid
-from calvaria.volume.volume import BoolArray, bounding_box
-
-F64 = NDArray[np.float64]
+from calvaria.volume.volume import bounding_box
 
 
 @dataclass(frozen=True, eq=False)

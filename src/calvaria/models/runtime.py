@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.models.registry import ModelInfo
+from calvaria.types import F32
 
-F32 = NDArray[np.float32]
 Run = Callable[[F32], F32]
 """(B, C, X, Y, Z) -> (B, C', X, Y, Z), float32."""
 

@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
+from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.grid import Grid
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 HALF_X_MM, HALF_Y_MM = 86.4, 105.6
 """Half extents of the box: the mean head's 72 x 92 mm and room for the truncated distance."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from calvaria.reconstruction.box import BoxField, frontal_floor, vault
 from calvaria.reconstruction.holes import Hole
-from calvaria.reconstruction.soft import SoftField
+from calvaria.reconstruction.protocol import SoftField
 from calvaria.skull.canonical import GOOD_COST, CanonicalFrame
 
 INTERCEPT, PER_MISFIT_MM, PER_LOG_AREA, PER_FRONTAL = 1.022, -0.065, -0.0179, -0.113

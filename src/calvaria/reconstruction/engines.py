@@ -7,11 +7,11 @@ from functools import lru_cache
 from calvaria.errors import InputError
 from calvaria.models import find, load_arrays
 from calvaria.models.registry import SHAPE_PRIOR
-from calvaria.reconstruction.network import KIND, NetworkEngine, NetworkSpec, load_run
-from calvaria.reconstruction.shape_model import ShapeModel
-from calvaria.reconstruction.shape_prior import ShapePrior
-from calvaria.reconstruction.soft import Engine
-from calvaria.reconstruction.wall import Wall
+from calvaria.reconstruction.networks.engine import KIND, NetworkEngine, NetworkSpec, load_run
+from calvaria.reconstruction.protocol import Engine
+from calvaria.reconstruction.shape_prior.engine import ShapePrior
+from calvaria.reconstruction.shape_prior.model import ShapeModel
+from calvaria.reconstruction.shape_prior.wall import Wall
 from calvaria.skull.template import load_template, template_from
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import box_grid, box_to_world
-from calvaria.reconstruction.soft import SoftField
+from calvaria.reconstruction.protocol import SoftField
 from calvaria.skull.canonical import CanonicalFrame
+from calvaria.types import BoolArray
 from calvaria.volume.components import label
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Box, Grid
 from calvaria.volume.morphology import dilate_mm, erode_mm
 from calvaria.volume.sampler import known_mask
 from calvaria.volume.volume import Volume, bounding_box
-
-BoolArray = NDArray[np.bool_]
 
 MARGIN_MM = 3.0
 """Room kept around the missing bone when the input's grid is cropped."""

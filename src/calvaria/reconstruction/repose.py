@@ -18,15 +18,14 @@ from calvaria.reconstruction.box import (
     box_to_world,
     scale_of,
 )
-from calvaria.reconstruction.soft import Engine, SoftField
+from calvaria.reconstruction.protocol import Engine, SoftField
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, coarse_bone, relocate
+from calvaria.types import F32
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
 from calvaria.volume.sampler import known_mask
 from calvaria.volume.volume import Volume
-
-F32 = NDArray[np.float32]
 
 SETTLED_MM = 1.5
 """A pose that moves the skull by less is not looked for again."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import FINE_MM, TRUNCATION_MM, BoxField, box_grid, box_to_world, scale_of
 from calvaria.skull.canonical import CanonicalFrame
+from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen, resample
 from calvaria.volume.sampler import known_mask
@@ -24,9 +25,6 @@ from calvaria.volume.volume import Volume
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 HALF = 0.4999
 """Bone fraction at its surface; a hair below a half, or walls of two voxels that fall into two blocks were lost."""

@@ -22,6 +22,7 @@ from calvaria.report.render import BACKGROUND, camera_for, fitting, layer_shares
 from calvaria.report.scene import Colour, Layer, Scene, build_scene
 from calvaria.report.sheet import BONE, FAINT, INK, PATCH, choose_views, font
 from calvaria.report.views import View, frame_axes
+from calvaria.types import F32
 from calvaria.volume.mesh import Mesh, extract_surface
 from calvaria.volume.volume import Volume
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-FloatArray = NDArray[np.float32]
 
 ANCHORS: tuple[Colour, ...] = (
     (18, 62, 148),
@@ -144,7 +144,7 @@ def error_mesh(prediction: Volume, truth: Volume, defective: Volume, decimate: b
     return mesh, ErrorMap(mesh.vertices_mm, values)
 
 
-def error_colours(values: Sequence[float] | NDArray[np.float64], reach: float) -> FloatArray:
+def error_colours(values: Sequence[float] | NDArray[np.float64], reach: float) -> F32:
     """(N, 3) colours, 0-255, of values from -reach to reach; beyond, the last ones.
 
     >>> error_colours([0.0], 1.0).tolist()

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.report.scene import LEVEL, Field, Scene
+from calvaria.types import F32, BoolArray
 from calvaria.volume.grid import Grid
-
-FloatArray = NDArray[np.float32]
-BoolArray = NDArray[np.bool_]
 
 RAY_STEP = 0.9
 """Length of a step near the surface, in steps of the working grid."""
@@ -59,8 +57,8 @@ class Surface:
 
     grid: Grid
     field: Field
-    shell: FloatArray
-    clearance: FloatArray
+    shell: F32
+    clearance: F32
 
     @property
     def step_mm(self) -> float:
@@ -84,18 +82,18 @@ class Camera:
     pixel_mm: float
     size_px: tuple[int, int]
 
-    def project(self, grid: Grid, index: NDArray[np.floating]) -> FloatArray:
+    def project(self, grid: Grid, index: NDArray[np.floating]) -> F32:
         """(3, N) column and row in pixels, and depth in mm, of (3, N) indices of a grid."""
         scale = np.array([1 / self.pixel_mm, 1 / self.pixel_mm, 1.0])
         turn = (self.axes @ grid.affine[:3, :3]) * scale[:, None]
         width, height = self.size_px
         middle = np.array([(width - 1) / 2, (height - 1) / 2, 0.0])
         shift = (self.axes @ (grid.affine[:3, 3] - self.centre_mm)) * scale + middle
-        projected: FloatArray = turn.astype(np.float32) @ index.astype(np.float32, copy=False)
+        projected: F32 = turn.astype(np.float32) @ index.astype(np.float32, copy=False)
         projected += shift.astype(np.float32)[:, None]
         return projected
 
-    def rays(self, grid: Grid, flat: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+    def rays(self, grid: Grid, flat: NDArray[np.intp]) -> tuple[F32, F32]:
         """(3, N) grid indices at depth 0 of pixels given by flat number, and the (3,) index step for 1 mm of depth."""
         width, height = self.size_px
         row, column = np.divmod(flat, width)
@@ -118,9 +116,9 @@ class Hits:
     """
 
     flat: NDArray[np.intp]
-    index: FloatArray
-    depth_mm: FloatArray
-    normal: FloatArray
+    index: F32
+    depth_mm: F32
+    normal: F32
 
 
 def prepare(scene: Scene) -> Surface:
@@ -201,7 +199,7 @@ def _along(axis: int, part: slice) -> tuple[slice, ...]:
     return tuple(part if a == axis else slice(None) for a in range(3))
 
 
-def _start_depths(surface: Surface, camera: Camera) -> tuple[FloatArray, float]:
+def _start_depths(surface: Surface, camera: Camera) -> tuple[F32, float]:
     """For each pixel the depth, mm, to begin at (inf: nothing there); and the depth where all is passed."""
     from scipy.ndimage import minimum_filter
 
@@ -224,7 +222,7 @@ def _start_depths(surface: Surface, camera: Camera) -> tuple[FloatArray, float]:
     return start, float(depth.max()) + surface.step_mm
 
 
-def _trace(surface: Surface, origin: FloatArray, away: FloatArray, start: FloatArray, last: float) -> FloatArray:
+def _trace(surface: Surface, origin: F32, away: F32, start: F32, last: float) -> F32:
     """(N,) depth in mm at which each ray passes LEVEL; inf where it never does."""
     result = np.full(start.shape, np.inf, np.float32)
     which = np.arange(start.size)
@@ -248,7 +246,7 @@ def _trace(surface: Surface, origin: FloatArray, away: FloatArray, start: FloatA
     return result
 
 
-def _crossing(surface: Surface, origin: FloatArray, away: FloatArray, ends: FloatArray) -> FloatArray:
+def _crossing(surface: Surface, origin: F32, away: F32, ends: F32) -> F32:
     """Where rays pass LEVEL within their last step; long steps are halved first.
 
     ``ends`` is (4, N): the depth reached, the last step, the field's value before it and at its end.
@@ -269,14 +267,14 @@ def _crossing(surface: Surface, origin: FloatArray, away: FloatArray, ends: Floa
     return np.asarray(depth - step * np.clip(part, 0.0, 1.0), np.float32)
 
 
-def _clearance(surface: Surface, index: FloatArray) -> FloatArray:
+def _clearance(surface: Surface, index: F32) -> F32:
     limits = np.array(surface.clearance.shape)[:, None] - 1
     i, j, k = np.clip((index // BLOCK).astype(np.intp), 0, limits)
-    found: FloatArray = surface.clearance[i, j, k]
+    found: F32 = surface.clearance[i, j, k]
     return found
 
 
-def _normals(surface: Surface, camera: Camera, index: FloatArray) -> FloatArray:
+def _normals(surface: Surface, camera: Camera, index: F32) -> F32:
     """(3, N) from four samples at the corners of a tetrahedron, in the camera's axes."""
     turn = (surface.grid.inverse[:3, :3] @ camera.axes.T).astype(np.float32)
     normal = np.zeros_like(index)

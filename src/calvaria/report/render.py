@@ -14,9 +14,9 @@ from calvaria.errors import InputError
 from calvaria.report.raycast import Camera, Hits, Surface, cast, prepare
 from calvaria.report.scene import Colour, Layer, Scene, build_scene
 from calvaria.report.views import View, frame_axes, named_view
+from calvaria.types import F32
 
 Picture = NDArray[np.uint8]
-FloatArray = NDArray[np.float32]
 
 BACKGROUND: Colour = (22, 24, 29)
 """Nearly black, a little blue."""
@@ -117,7 +117,7 @@ def shade(
     size_px: int,
     background: Colour = BACKGROUND,
     *,
-    colours: FloatArray | None = None,
+    colours: F32 | None = None,
 ) -> Picture:
     """Light and colour what rays have met.
 
@@ -161,7 +161,7 @@ def fitting(surface: Surface, directions: NDArray[np.float64]) -> tuple[NDArray[
     return centre, float((high - low).max()) / (1 - 2 * BORDER)
 
 
-def _light(scene: Scene, hits: Hits, camera: Camera) -> tuple[FloatArray, FloatArray]:
+def _light(scene: Scene, hits: Hits, camera: Camera) -> tuple[F32, F32]:
     """(N,) factor for the surface's own colour, and (N,) mirrored light from 0 to 1."""
     towards = np.array(LIGHT, np.float32)
     towards /= np.linalg.norm(towards)
@@ -178,7 +178,7 @@ def _light(scene: Scene, hits: Hits, camera: Camera) -> tuple[FloatArray, FloatA
     return (AMBIENT + MAIN * main + HEADLIGHT * facing) * shade * cue, SHEEN * mirrored * shade * cue
 
 
-def _calmed(hits: Hits, camera: Camera, radius_mm: float) -> FloatArray:
+def _calmed(hits: Hits, camera: Camera, radius_mm: float) -> F32:
     """(3, N) normals without the terraces that voxels leave on gentle slopes; edges and details keep theirs."""
     from scipy.ndimage import gaussian_filter
 
@@ -191,12 +191,12 @@ def _calmed(hits: Hits, camera: Camera, radius_mm: float) -> FloatArray:
     calm /= np.maximum(np.linalg.norm(calm, axis=0), 1e-9)
     low, high = CALM_COSINES
     part = np.clip((np.einsum("an,an->n", calm, hits.normal) - low) / (high - low), 0.0, 1.0)
-    mixed: FloatArray = hits.normal + part * (calm - hits.normal)
+    mixed: F32 = hits.normal + part * (calm - hits.normal)
     mixed /= np.maximum(np.linalg.norm(mixed, axis=0), 1e-9)
     return mixed
 
 
-def _surroundings(hits: Hits, camera: Camera) -> FloatArray:
+def _surroundings(hits: Hits, camera: Camera) -> F32:
     """(N,) 1 for a free point, down to 1 - FULL_SHADE for one whose surroundings rise before its tangent plane."""
     from PIL import Image
     from scipy.ndimage import gaussian_filter
@@ -221,13 +221,13 @@ def _surroundings(hits: Hits, camera: Camera) -> FloatArray:
     return np.asarray(1.0 - FULL_SHADE * np.minimum(shade, 1.0), np.float32)
 
 
-def _colours(scene: Scene, hits: Hits, camera: Camera) -> FloatArray:
+def _colours(scene: Scene, hits: Hits, camera: Camera) -> F32:
     """(N, 3) the layers' own colours, mixed over about a step where two meet."""
     colours = np.array([colour for _, colour in scene.layers], np.float32)
     return layer_shares(scene, hits, camera) @ colours
 
 
-def layer_shares(scene: Scene, hits: Hits, camera: Camera) -> FloatArray:
+def layer_shares(scene: Scene, hits: Hits, camera: Camera) -> F32:
     """(N, layers) how much each layer has of the surface at each hit; mixed over about a step where two meet."""
     if len(scene.layers) == 1:
         return np.ones((hits.flat.size, 1), np.float32)

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
+from calvaria.types import F32
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume, bounding_box
 
 Colour = tuple[int, int, int]
-FloatArray = NDArray[np.float32]
 
 LEVEL = 0.42
 """Partial volume at which the surface is drawn: somewhat under a half, so that thin bone does not break up."""
@@ -77,10 +77,10 @@ class Field:
         start: index of its first voxel in the working grid.
     """
 
-    data: FloatArray
+    data: F32
     start: tuple[int, int, int]
 
-    def at(self, index: NDArray[np.floating]) -> FloatArray:
+    def at(self, index: NDArray[np.floating]) -> F32:
         """Trilinear values at (3, N) fractional indices of the working grid."""
         local = index - np.array(self.start)[:, None]
         if self.data.flags.c_contiguous:
@@ -240,7 +240,7 @@ def _aligned(soft: Volume, grid: Grid) -> Volume:
     return permuted.with_data(np.ascontiguousarray(permuted.data))
 
 
-def _add(total: FloatArray, field: Field) -> None:
+def _add(total: F32, field: Field) -> None:
     """Add a field in place; where layers overlap the sum stays at most 1."""
     box = tuple(slice(s, s + n) for s, n in zip(field.start, field.data.shape, strict=True))
     total[box] += field.data

@@ -19,6 +19,7 @@ from calvaria.errors import InputError
 from calvaria.skull.edges import CutPlane, cut_planes
 from calvaria.symmetry.optimise import Comparison, plane_at
 from calvaria.symmetry.plane import Plane
+from calvaria.types import F64
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen
 from calvaria.volume.rotation import rotation_matrix, rotation_vector
@@ -28,7 +29,6 @@ from calvaria.volume.volume import Volume, bounding_box
 if TYPE_CHECKING:
     from calvaria.skull.template import Template
 
-F64 = NDArray[np.float64]
 
 SPACING_MM = 1.6
 """Voxel edge of the canonical grid."""

@@ -10,11 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from calvaria.types import F64
 from calvaria.volume.volume import Volume
-
-F64 = NDArray[np.float64]
 
 FLAT_DEG = 5.0
 """Hull facets whose normals differ by less belong to one face."""

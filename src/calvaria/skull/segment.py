@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
+from calvaria.types import BoolArray
 from calvaria.volume.blocks import coarsen, grid_of_blocks
 from calvaria.volume.grid import Box, Grid
-from calvaria.volume.volume import BoolArray, Volume, bounding_box
+from calvaria.volume.volume import Volume, bounding_box
 
 BONE_HU = 250.0
 """Bone lies above this. The usual choices are 150-300: brain and muscle stay under 100, a haemorrhage under 100, and

@@ -8,10 +8,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from calvaria.types import F64
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
-
-F64 = NDArray[np.float64]
 
 SIGMA_MM = 3.0
 """Smoothing of the stored mean."""

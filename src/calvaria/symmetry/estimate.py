@@ -10,18 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.symmetry.frame import coarse_bone, cube_of, head_frame, plane_of
 from calvaria.symmetry.optimise import Comparison, frame_of, hemisphere, optimise, plane_at
 from calvaria.symmetry.plane import Plane
 from calvaria.symmetry.runner import Numbers, load_network
+from calvaria.types import F64
 from calvaria.volume.resample import coarsen
 from calvaria.volume.sampler import Region
 from calvaria.volume.volume import Volume
-
-F64 = NDArray[np.float64]
 
 METHODS = ("network", "optimise", "network+optimise")
 """How a plane can be found."""

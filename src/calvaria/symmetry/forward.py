@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
+from calvaria.types import F32
+
 Weights = Mapping[str, F32]
 
 EPSILON = 1e-5

@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.symmetry.plane import Plane
+from calvaria.types import F64
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen
 from calvaria.volume.volume import Volume, bounding_box
-
-F64 = NDArray[np.float64]
 
 SIZE = 96
 """Voxels along each edge of the cube."""

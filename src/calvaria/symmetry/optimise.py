@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.symmetry.plane import Plane
+from calvaria.types import F64
 from calvaria.volume.rotation import rotation_matrix
 from calvaria.volume.sampler import HalfSpace, Region, Sampler, lattice
 from calvaria.volume.volume import Volume
-
-F64 = NDArray[np.float64]
 
 ROBUST = 0.15
 """Bone fraction at which a difference between the two sides loses most of its weight: a hole is no asymmetry."""

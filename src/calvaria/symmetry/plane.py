@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from calvaria.errors import GeometryError
+from calvaria.types import F64
 from calvaria.volume.resample import resample
 from calvaria.volume.volume import Volume
 
 if TYPE_CHECKING:
     from calvaria.volume.grid import Grid
     from calvaria.volume.mesh import Mesh
-
-F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

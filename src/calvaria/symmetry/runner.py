@@ -8,17 +8,16 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.models import find, load_arrays
 from calvaria.models.registry import load_about
 from calvaria.symmetry.forward import vit_numbers
+from calvaria.types import F32
 
 if TYPE_CHECKING:
     from calvaria.symmetry.network import SymmetryNetwork
 
-F32 = NDArray[np.float32]
 Numbers = Callable[[F32], F32]
 """(96, 96, 96) bone fractions -> (3,) numbers, see :mod:`calvaria.symmetry.frame`."""
 

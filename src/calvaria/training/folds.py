@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.data.cache import FILLING, SkullCache
-from calvaria.data.split import load_split
+from calvaria.datasets.cache import FILLING, SkullCache
+from calvaria.datasets.split import load_split
 from calvaria.errors import InputError
-from calvaria.reconstruction.modes import fit_modes
-from calvaria.reconstruction.shape_model import MOST_MODES, SPACING_MM, ShapeModel, bone_depth
-from calvaria.reconstruction.shape_prior import ShapePrior
+from calvaria.reconstruction.shape_prior.engine import ShapePrior
+from calvaria.reconstruction.shape_prior.model import MOST_MODES, SPACING_MM, ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.modes import fit_modes
 from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import locate

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from calvaria.data.device.batches import batches
 from calvaria.errors import InputError
-from calvaria.reconstruction.zoo import make_network
+from calvaria.reconstruction.networks.zoo import make_network
+from calvaria.synthesis.batched.batches import batches
 from calvaria.training.objectives import SymmetryTerm, cross_entropy, overlap_loss
 from calvaria.training.source import Batch, Source
 from calvaria.volume.grid import Grid

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from calvaria.report.render import render_surfaces
 from calvaria.report.scene import Layer
 from calvaria.report.views import view_onto
+from calvaria.types import F32
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume, bounding_box
 
-F32 = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
 BONE, TRUE, FOUND = (222, 214, 196), (86, 156, 92), (70, 118, 190)

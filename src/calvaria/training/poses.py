@@ -11,16 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from calvaria.data.device.warp import CELL, read_cells
+from calvaria.deformation.warp import CELL, read_cells
 from calvaria.errors import InputError
 from calvaria.symmetry.frame import HEIGHT_MM, SIZE, network_grid
+from calvaria.types import F64
 from calvaria.volume.grid import Grid
 from calvaria.volume.rotation import rotation_matrix
-
-F64 = NDArray[np.float64]
 
 EVERY = 2
 """A head's top and centre are taken from every second voxel along each axis."""

@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from numpy.typing import NDArray
 
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.cases import CaseSettings
-from calvaria.data.device.deformation import coarser
+from calvaria.datasets.cache import SkullCache
+from calvaria.deformation.flow import coarser
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
 from calvaria.models.runtime import convert, has_openvino
-from calvaria.reconstruction.network import KIND
-from calvaria.reconstruction.zoo import make_network
+from calvaria.reconstruction.networks.engine import KIND
+from calvaria.reconstruction.networks.zoo import make_network
+from calvaria.synthesis.batched.cases import CaseSettings
 from calvaria.training.objectives import WINDOWS, SymmetryTerm
 from calvaria.training.sketches import LOOK, TRAIN, Sketches, SketchRecipe, case_maker
 from calvaria.volume.grid import Grid

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.artefacts import blurred
-from calvaria.data.device.cases import CaseMaker, CaseSettings
-from calvaria.data.device.deformation import coarser
-from calvaria.data.device.draw import NOTHING, AugmentationSettings
+from calvaria.datasets.cache import SkullCache
+from calvaria.deformation.flow import coarser
 from calvaria.errors import InputError
 from calvaria.skull.canonical import REGION_MM
 from calvaria.symmetry.loss import dice_loss
 from calvaria.symmetry.reflection import read_volumes, reflection_matrices
+from calvaria.synthesis.augmentation.artefacts import blurred
+from calvaria.synthesis.augmentation.draw import NOTHING, AugmentationSettings
+from calvaria.synthesis.batched.cases import CaseMaker, CaseSettings
 from calvaria.training.poses import PoseSettings, place, sample_pose
 from calvaria.volume.grid import Grid
 from calvaria.volume.sampler import lattice

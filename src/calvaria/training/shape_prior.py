@@ -21,25 +21,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.data.catalog import SkullCase, autoimplant2020
-from calvaria.data.split import load_split
+from calvaria.datasets.catalog import SkullCase, autoimplant2020
+from calvaria.datasets.split import load_split
 from calvaria.errors import InputError
 from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
 from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.modes import fit_modes
-from calvaria.reconstruction.shape_model import MOST_MODES, SPACING_MM, TRUNCATION_MM, ShapeModel, bone_depth
-from calvaria.reconstruction.shape_prior import ShapePrior, distance_mm
-from calvaria.reconstruction.sides import known_within, sides_at
+from calvaria.reconstruction.shape_prior.engine import ShapePrior, distance_mm
+from calvaria.reconstruction.shape_prior.model import MOST_MODES, SPACING_MM, TRUNCATION_MM, ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.modes import fit_modes
+from calvaria.reconstruction.shape_prior.sides import known_within, sides_at
+from calvaria.reconstruction.shape_prior.wall import SIDE_MODES, Wall, wall_misfit
 from calvaria.reconstruction.surface import to_box
-from calvaria.reconstruction.wall import SIDE_MODES, Wall, wall_misfit
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import coarse_bone, locate
 from calvaria.skull.template import Template, template_from
 from calvaria.training.template import build_template
+from calvaria.types import F32
 from calvaria.volume import Volume
 
-F32 = NDArray[np.float32]
 Note = Callable[[str], None]
 
 FILL_MM = 13.0

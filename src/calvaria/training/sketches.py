@@ -25,20 +25,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.cases import CaseMaker, CaseSettings
-from calvaria.data.device.deformation import coarser
-from calvaria.data.device.draw import NOTHING
-from calvaria.data.split import load_split
+from calvaria.datasets.cache import SkullCache
+from calvaria.datasets.split import load_split
+from calvaria.deformation.flow import coarser
 from calvaria.errors import FormatError, InputError
 from calvaria.models import write_arrays
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.repose import missing_share, settle
 from calvaria.skull.canonical import locate
+from calvaria.synthesis.augmentation.draw import NOTHING
+from calvaria.synthesis.batched.cases import CaseMaker, CaseSettings
 from calvaria.training.folds import FoldPriors, train_rows
+from calvaria.types import U8
 from calvaria.volume.volume import Volume, bounding_box
 
-U8 = NDArray[np.uint8]
 Note = Callable[[str], None]
 
 FORMAT = "calvaria-sketches-1"

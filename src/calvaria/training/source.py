@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from calvaria.data.device.cases import CaseMaker, Cases
 from calvaria.errors import InputError
 from calvaria.io import sha256_of
+from calvaria.synthesis.batched.cases import CaseMaker, Cases
 from calvaria.training.sketches import TRAIN, Sketches
 
 if TYPE_CHECKING:

@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calvaria.data.cache import SkullCache
-from calvaria.data.device.batches import batches
-from calvaria.data.split import load_split
+from calvaria.datasets.cache import SkullCache
+from calvaria.datasets.split import load_split
 from calvaria.errors import InputError
 from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
 from calvaria.symmetry.network import ENCODERS, ResNetSettings, SymmetryNetwork, ViTSettings, planes_of
 from calvaria.symmetry.runner import KIND
+from calvaria.synthesis.batched.batches import batches
 from calvaria.training.samples import SampleMaker, Samples, SampleSettings, losses_of, misses, windows
 
 Note = Callable[[str], None]

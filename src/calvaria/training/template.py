@@ -17,8 +17,6 @@ from calvaria.volume.grid import Grid
 from calvaria.volume.sampler import Sampler
 from calvaria.volume.volume import Volume
 
-F64 = NDArray[np.float64]
-
 ROUNDS = ((8.0, 8.0, 15), (8.0, 8.0, 10), (6.0, 6.0, 10), (5.0, 6.0, 8), (3.0, 5.0, 8), (3.0, 5.0, 8))
 """Smoothing (mm), point spacing (mm) and steps of each round: register all to the mean, then renew the mean."""
 

@@ -7,11 +7,10 @@ from calvaria.volume.grid import Box, Grid
 from calvaria.volume.mesh import Mesh, extract_surface
 from calvaria.volume.morphology import ball_offsets, close_mm, dilate_mm, erode_mm, open_mm
 from calvaria.volume.resample import resample, resample_mask, resample_soft
-from calvaria.volume.volume import BoolArray, Volume, bounding_box
+from calvaria.volume.volume import Volume, bounding_box
 from calvaria.volume.voxelise import voxelise
 
 __all__ = [
-    "BoolArray",
     "Box",
     "Grid",
     "Mesh",

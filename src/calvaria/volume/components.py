@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
-from calvaria.volume.volume import BoolArray, Volume, bounding_box
+from calvaria.types import BoolArray
+from calvaria.volume.volume import Volume, bounding_box
 
 CONNECTIVITIES = (6, 26)
 """Neighbours that count as connected: across faces; or across faces, edges and corners."""

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
+from calvaria.types import BoolArray
 from calvaria.volume.grid import Box, Grid
-from calvaria.volume.volume import BoolArray, Volume, bounding_box
+from calvaria.volume.volume import Volume, bounding_box
 
 DistanceArray = NDArray[np.float32]
 

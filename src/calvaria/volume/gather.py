@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
+from calvaria.types import F32
 
 CHUNK = 8192
 """Points read at a time: what they need stays in the processor's cache."""

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import GeometryError
 
-FloatArray = NDArray[np.floating]
 Box = tuple[slice, slice, slice]
 """Index ranges along the three axes, with plain non-negative starts and stops."""
 

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
+from calvaria.types import BoolArray
 from calvaria.volume.distance import distance_to, reach_voxels, shifted
 from calvaria.volume.grid import Grid
-from calvaria.volume.volume import BoolArray, Volume, bounding_box
+from calvaria.volume.volume import Volume, bounding_box
 
 RADIUS_ATOL_MM = 1e-4
 """A voxel this much further away than the radius still belongs to the ball: spacings in files keep 5-7 digits."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
+from calvaria.types import F64
 
 
 def rotation_matrix(vector: F64) -> F64:

@@ -10,11 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from calvaria.types import F32, F64
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.volume import Volume
 
-F64 = NDArray[np.float64]
-F32 = NDArray[np.float32]
 Region = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 """Lower and upper end along x, y, z, mm."""
 

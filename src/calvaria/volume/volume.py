@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import GeometryError, InputError
+from calvaria.types import BoolArray
 from calvaria.volume.grid import Box, Grid
-
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,7 +61,7 @@ def table2(
     from calvaria.benchmarks import networks
     from calvaria.benchmarks.cases import BENCHMARK_KINDS, tasks_of
     from calvaria.models import find
-    from calvaria.reconstruction.zoo import ZOO
+    from calvaria.reconstruction.networks.zoo import ZOO
     from calvaria.training.reconstruction import Recipe
     from calvaria.training.symmetry import device_of
 

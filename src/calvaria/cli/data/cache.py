@@ -45,8 +45,8 @@ def cache(
     About 3 s a complete skull, 10 s one with a hole (it is filled first) and a core. An interrupted run goes on; a
     second one makes only what has changed. The file descends from the skulls: their licence holds for it.
     """
-    from calvaria.data.cache_build import build_cache
-    from calvaria.data.catalog import read_set
+    from calvaria.datasets.catalog import read_set
+    from calvaria.synthesis.cache_build import build_cache
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     with screen.progress() as progress:
@@ -75,7 +75,7 @@ def deformations(
 
     About 8 s a skull and core. An interrupted run goes on where it was. Needs the extra "train".
     """
-    from calvaria.data.device.between import build_deformations
+    from calvaria.synthesis.between import build_deformations
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     with screen.progress() as progress:

@@ -12,7 +12,7 @@ from calvaria.cli.screen import Screen
 from calvaria.errors import InputError, QualityError
 
 if TYPE_CHECKING:
-    from calvaria.data.check import SetCheck
+    from calvaria.datasets.check import SetCheck
 
 EXAMPLES = """\b
 Examples:
@@ -47,8 +47,8 @@ def check(
     A damaged case is named and counted, the others go on; the exit code is then 3. What only is missing from the
     published set is said and is no damage.
     """
-    from calvaria.data.catalog import find_set
-    from calvaria.data.check import check_set
+    from calvaria.datasets.catalog import find_set
+    from calvaria.datasets.check import check_set
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     if headers and anatomy:

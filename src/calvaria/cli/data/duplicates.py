@@ -13,7 +13,7 @@ from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
 
 if TYPE_CHECKING:
-    from calvaria.data.duplicates import Duplicates
+    from calvaria.datasets.duplicates import Duplicates
 
 EXAMPLES = """\b
 Examples:
@@ -47,8 +47,8 @@ def duplicates(
 
     Takes about 5 s a skull; what was found is kept in the work folder. Names in several sets have the set before them.
     """
-    from calvaria.data.catalog import find_sets, joined
-    from calvaria.data.duplicates import find_duplicates, skulls_of
+    from calvaria.datasets.catalog import find_sets, joined
+    from calvaria.datasets.duplicates import find_duplicates, skulls_of
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     if not output.absolute().parent.is_dir():

@@ -13,9 +13,9 @@ from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
 
 if TYPE_CHECKING:
-    from calvaria.data.download.acquire import Outcome, Plan
-    from calvaria.data.download.checksums import Record
-    from calvaria.data.download.transfer import RemoteFile
+    from calvaria.download.acquire import Outcome, Plan
+    from calvaria.download.checksums import Record
+    from calvaria.download.transfer import RemoteFile
 
 EXAMPLES = """\b
 Examples:
@@ -67,7 +67,7 @@ def fetch(
     are published, and against checksums.json, which is written at the first download. The licence is said before
     anything is downloaded: by using the files you agree to it.
     """
-    from calvaria.data.download.acquire import acquire, chosen, local_plan, plan_for
+    from calvaria.download.acquire import acquire, chosen, local_plan, plan_for
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     if name is None:
@@ -122,7 +122,7 @@ def _say_terms(plan: Plan, screen: Screen) -> None:
 
 def _by_hand(plan: Plan, folder: Path) -> str:
     """What a person can do where the program cannot."""
-    from calvaria.data.download.acquire import by_hand
+    from calvaria.download.acquire import by_hand
 
     return by_hand(plan, folder) if plan.is_set else f"or download by hand from {plan.page or plan.name}"
 
@@ -157,7 +157,7 @@ def _show_sets(screen: Screen) -> None:
     from rich import box
     from rich.table import Table
 
-    from calvaria.data.download.remotes import REMOTE_SETS
+    from calvaria.download.remotes import REMOTE_SETS
 
     table = Table("name", "what", "licence", "from", box=box.SIMPLE_HEAD)
     for one in REMOTE_SETS.values():

@@ -11,7 +11,7 @@ from calvaria.cli.options import Json, Output, Quiet, Verbose
 from calvaria.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from calvaria.data.clinical.importing import ImportReport
+    from calvaria.clinical.importing import ImportReport
 
 EXAMPLES = """\b
 Examples:
@@ -46,7 +46,7 @@ def import_clinical(
     one that cannot be used is named, with the reason and the figures, and the rest go on. Goes on where it was
     interrupted. Exit code 3 if some cases were refused, 2 if all were.
     """
-    from calvaria.data.clinical.importing import import_clinical as run
+    from calvaria.clinical.importing import import_clinical as run
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     with screen.progress() as progress:

@@ -43,7 +43,7 @@ def list_(
 
 
 def _list_sets(screen: Screen) -> None:
-    from calvaria.data.catalog import DATA_SETS
+    from calvaria.datasets.catalog import DATA_SETS
 
     for one in DATA_SETS.values():
         screen.say(f"{one.name}: {one.title}")
@@ -58,7 +58,7 @@ def _list_cases(folder: Path, set_name: str, screen: Screen) -> None:
     from rich import box
     from rich.table import Table
 
-    from calvaria.data.catalog import find_set
+    from calvaria.datasets.catalog import find_set
 
     found = find_set(folder, set_name)
     table = Table(box=box.SIMPLE_HEAD)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calvaria.cli.cases import find_cases
 from calvaria.cli.options import Json, Output, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
+from calvaria.results.names import find_cases
 
 if TYPE_CHECKING:
-    from calvaria.data.defects.make import Made
+    from calvaria.synthesis.defects.make import Made
 
 EXAMPLES = """\b
 Examples:
@@ -70,9 +70,9 @@ def make_defects(
     with what was cut, where, and how large. Goes on where it was interrupted. A skull that cannot be used is named;
     the others go on.
     """
-    from calvaria.data.clinical.proportions import read_population
-    from calvaria.data.defects.make import AS_THEY_ARE, SKULLBREAK_KINDS, Settings, factors_to
-    from calvaria.data.defects.make import make_defects as run
+    from calvaria.skull.proportions import read_population
+    from calvaria.synthesis.defects.make import AS_THEY_ARE, SKULLBREAK_KINDS, Settings, factors_to
+    from calvaria.synthesis.defects.make import make_defects as run
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     kinds = tuple(kind) if kind else SKULLBREAK_KINDS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from calvaria.data.catalog import DataSet, FoundSet
+    from calvaria.datasets.catalog import DataSet, FoundSet
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the set.")]
 Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="The folders of one set or several.")]

@@ -47,10 +47,10 @@ def simulate_clinical(
     Meshes are written in various coordinates on purpose; simulated.csv says which, and what must be refused. Goes on
     where it was interrupted.
     """
-    from calvaria.data.catalog import autoimplant2020
-    from calvaria.data.clinical.proportions import read_population
-    from calvaria.data.clinical.simulate_set import DEFECT_KINDS, SimulationSettings
-    from calvaria.data.clinical.simulate_set import simulate_clinical as run
+    from calvaria.clinical.simulate_set import DEFECT_KINDS, SimulationSettings
+    from calvaria.clinical.simulate_set import simulate_clinical as run
+    from calvaria.datasets.catalog import autoimplant2020
+    from calvaria.skull.proportions import read_population
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     kinds = tuple(kind) if kind else DEFECT_KINDS

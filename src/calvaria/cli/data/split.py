@@ -14,8 +14,8 @@ from calvaria.cli.screen import Screen
 from calvaria.errors import InputError, QualityError
 
 if TYPE_CHECKING:
-    from calvaria.data.catalog import SkullCase
-    from calvaria.data.split import Split
+    from calvaria.datasets.catalog import SkullCase
+    from calvaria.datasets.split import Split
 
 EXAMPLES = """\b
 Examples:
@@ -56,7 +56,7 @@ def split(
     All skulls of a person, and all defects of a skull, are on one side. A split that leaks is refused with the two
     cases. With --check: exit code 3 where the files are not those that the split was drawn from.
     """
-    from calvaria.data.catalog import find_sets, joined
+    from calvaria.datasets.catalog import find_sets, joined
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     if (output is None) == (check is None):
@@ -77,8 +77,8 @@ def split(
 def _draw(
     output: Path, cases: Sequence[SkullCase], groups: Sequence[Sequence[str]], sizes: dict[str, Any], screen: Screen
 ) -> None:
-    from calvaria.data.persons import with_groups
-    from calvaria.data.split import draw_split
+    from calvaria.datasets.persons import with_groups
+    from calvaria.datasets.split import draw_split
     from calvaria.io import atomic_path
 
     digests, failed = _digests(cases, screen)
@@ -95,7 +95,7 @@ def _draw(
 
 
 def _check(name: str, cases: Sequence[SkullCase], groups: Sequence[Sequence[str]], screen: Screen) -> None:
-    from calvaria.data.split import load_split, verify_split
+    from calvaria.datasets.split import load_split, verify_split
 
     loaded = load_split(name)
     digests, failed = _digests(cases, screen)
@@ -112,7 +112,7 @@ def _check(name: str, cases: Sequence[SkullCase], groups: Sequence[Sequence[str]
 
 
 def _digests(cases: Sequence[SkullCase], screen: Screen) -> tuple[dict[str, str], dict[str, str]]:
-    from calvaria.data.split import digests_of
+    from calvaria.datasets.split import digests_of
 
     with screen.progress() as progress:
         digests, failed = digests_of(cases, progress)
@@ -132,8 +132,8 @@ def _groups(path: Path | None, cases: Sequence[SkullCase], label: str | None) ->
     Raises:
         InputError: the file speaks of none of the cases.
     """
-    from calvaria.data.catalog import skull_name
-    from calvaria.data.duplicates import load_groups
+    from calvaria.datasets.catalog import skull_name
+    from calvaria.datasets.duplicates import load_groups
 
     if path is None:
         return []
@@ -148,7 +148,7 @@ def _groups(path: Path | None, cases: Sequence[SkullCase], label: str | None) ->
 
 
 def _say(drawn: Split, screen: Screen) -> None:
-    from calvaria.data.split import SIDES
+    from calvaria.datasets.split import SIDES
 
     for side in SIDES:
         screen.say(f"  {side}: {len(drawn.side(side))} cases")
@@ -156,7 +156,7 @@ def _say(drawn: Split, screen: Screen) -> None:
 
 
 def _record(drawn: Split) -> dict[str, Any]:
-    from calvaria.data.split import SIDES
+    from calvaria.datasets.split import SIDES
 
     sides = {side: drawn.side(side) for side in SIDES}
     return {"seed": drawn.seed, "sha256": drawn.sha256, "same_person": drawn.same_person, **sides}

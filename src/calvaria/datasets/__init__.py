@@ -1,0 +1,1 @@
+"""Public sets and what is known of them: one catalogue, layouts, splits, near-duplicates, the training cache."""

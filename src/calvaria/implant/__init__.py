@@ -1,0 +1,1 @@
+"""Implants: from the missing bone to what is made and put in."""

@@ -1,0 +1,1 @@
+"""Reconstruction networks: the zoo, and a trained network as an engine."""

@@ -1,0 +1,254 @@
+"""An engine that is a trained network: the missing bone's probability in the canonical frame, read back into the box.
+
+The network was trained on its own grid, in canonical mm; the common box is scaled to the mean skull. Its answer for the
+mirrored skull is mirrored and averaged with the first: left and right are then exactly alike, and the patch is better.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.errors import InputError, MissingExtraError
+from calvaria.models import ModelInfo, load_arrays
+from calvaria.models.registry import load_about
+from calvaria.models.runtime import Run, has_openvino, run_in_openvino
+from calvaria.reconstruction.box import BoxField, box_grid
+from calvaria.reconstruction.protocol import Engine, SoftField
+from calvaria.reconstruction.repose import missing_share
+from calvaria.skull.canonical import CanonicalFrame
+from calvaria.skull.template import Template
+from calvaria.types import F32
+from calvaria.volume.components import label
+from calvaria.volume.gather import trilinear_at
+from calvaria.volume.grid import Grid
+
+KIND = "reconstruction-network"
+"""What the registry calls such models."""
+
+AIR_MM = 9.0
+"""Value of the soft field where no bone is missing."""
+
+REGION = 0.2
+"""Bone may be missing from this probability on: its surface, at a half, then has a voxel of field on either side."""
+
+SMALLEST_ML = 1.0
+"""Less missing bone than this is a natural opening, or none."""
+
+FINE_MM = 1.6
+"""The training cache's voxels: bone was thresholded there, then averaged."""
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What a weights file says of its network.
+
+    Args:
+        network: its name in the zoo, or a dotted name.
+        size: its size.
+        channels: of its input.
+        grid: that it sees, canonical mm; x = 0 lies in the middle of the first axis.
+    """
+
+    network: str
+    size: str
+    channels: int
+    grid: Grid
+
+    @classmethod
+    def of(cls, model: ModelInfo) -> NetworkSpec:
+        """Read it from the file's header.
+
+        Raises:
+            InputError: the file is no reconstruction network's.
+        """
+        try:
+            about: dict[str, Any] = json.loads(load_about(model)["calvaria"])
+            i, j, k = (int(n) for n in about["shape"])
+            grid = Grid((i, j, k), np.array(about["affine"], np.float64))
+            return cls(str(about["network"]), str(about["size"]), int(about["channels"]), grid)
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{model.path.name}: is no reconstruction network of this version ({error})") from None
+
+
+class NetworkEngine:
+    """A trained network as an engine.
+
+    Args:
+        spec: what it is.
+        run: the network itself.
+        template: the mean skull that poses are registered to.
+        prior: sketches what a network of two channels is shown beside the bone.
+    """
+
+    calibrated = False
+
+    def __init__(self, spec: NetworkSpec, run: Run, template: Template, prior: Engine | None = None) -> None:
+        self.spec, self.template = spec, template
+        self._run, self._prior = run, prior
+
+    def prepare(self) -> None:
+        """The prior's part, if there is one; the network is loaded with the engine."""
+        if self._prior is not None:
+            self._prior.prepare()
+
+    def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
+        """The prior's sketch, which the network then completes; or its own completion, as quick as a sketch."""
+        return self.complete(field) if self._prior is None else self._prior.sketch(field, before)
+
+    def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
+        """Complete a skull."""
+        from scipy.special import expit
+
+        grid = self.spec.grid
+        seen = bone_on(grid, field)
+        channels = [seen]
+        if self._prior is not None:
+            sketch = self._prior.sketch(field, self._prior.sketch(field)) if sketch is None else sketch
+            channels.append(sketch_on(grid, field, sketch))
+        x = np.stack(channels)[None]  # (1, C, X, Y, Z)
+        one, other = (expit(self._run(np.ascontiguousarray(way)))[0, 0] for way in (x, x[:, :, ::-1]))
+        missing = without_crumbs((one + other[::-1]) / 2, grid)
+        return soft_field(missing, seen, grid, field)
+
+
+def bone_on(grid: Grid, field: BoxField) -> F32:
+    """How much of each voxel of a network's grid is bone; 0 where the scan shows nothing.
+
+    Args:
+        grid: in canonical mm.
+        field: the skull in the scaled box.
+    """
+    fine, parts = _finer(grid)
+    i, j, k = grid.shape
+    seen: F32 = _bone(fine, field).reshape(i, parts, j, parts, k, parts).mean(axis=(1, 3, 5), dtype=np.float32)
+    return seen
+
+
+def sketch_on(grid: Grid, field: BoxField, sketch: SoftField) -> F32:
+    """How much of each voxel of a network's grid a sketch holds for missing bone."""
+    fine, parts = _finer(grid)
+    frame = CanonicalFrame(np.eye(4), np.array(field.scale), 0.0, ())  # the box in canonical mm
+    return missing_share(sketch, frame, _bone(fine, field), fine, parts)
+
+
+def _bone(grid: Grid, field: BoxField) -> NDArray[np.bool_]:
+    distance: F32 = np.where(field.known, field.distance_mm, np.float32(AIR_MM)).astype(np.float32)
+    return _read(distance, field, grid) < 0
+
+
+def _finer(grid: Grid) -> tuple[Grid, int]:
+    """The grid with voxels of about `FINE_MM`, and how many of them lie along an edge of the grid's own."""
+    parts = max(1, round(grid.spacing_mm[0] / FINE_MM))
+    i, j, k = (n * parts for n in grid.shape)
+    first = grid.to_world([(1 / parts - 1) / 2] * 3)
+    return Grid.isotropic((i, j, k), grid.spacing_mm[0] / parts, first), parts
+
+
+def _read(values: F32, field: BoxField, grid: Grid) -> F32:
+    """Values on the box grid at the voxels of a grid in canonical mm; air beyond the box."""
+    index = box_grid().to_index(grid.centres_mm().reshape(-1, 3) / np.asarray(field.scale)).T
+    flat = (values - np.float32(AIR_MM)).reshape(-1)  # beyond the grid, zero is read
+    return trilinear_at(flat, box_grid().shape, index).reshape(grid.shape) + np.float32(AIR_MM)
+
+
+def without_crumbs(missing: F32, grid: Grid) -> F32:
+    """The probability without pieces of missing bone that are too small to be a hole."""
+    pieces, count = label(missing > REGION)
+    if not count:
+        return np.zeros_like(missing)
+    voxel_ml = float(np.prod(grid.spacing_mm)) / 1000
+    sizes_ml = np.bincount(pieces.reshape(-1), weights=missing.reshape(-1)) * voxel_ml
+    large = sizes_ml >= SMALLEST_ML
+    large[0] = False
+    return np.where(large[pieces], missing, np.float32(0))
+
+
+def soft_field(missing: F32, seen: F32, grid: Grid, field: BoxField) -> SoftField:
+    """A probability on the network's grid as a soft field in the box.
+
+    Bone and missing bone share the voxels of the rim, so that their sum has its half level on the completed skull's
+    surface; how far a point lies from it is read from how much of the voxel is bone.
+    """
+    whole = np.minimum(missing + seen, 1)
+    points = box_grid().centres_mm().reshape(-1, 3) * np.asarray(field.scale)
+    index = grid.to_index(points).T
+    shape = box_grid().shape
+    share, probability = (trilinear_at(v.reshape(-1), grid.shape, index).reshape(shape) for v in (whole, missing))
+    region = probability > REGION
+    distance = np.where(region, (0.5 - share) * np.float32(grid.spacing_mm[0]), np.float32(AIR_MM))
+    return SoftField(distance.astype(np.float32), region, 0.0)
+
+
+def load_run(model: ModelInfo, spec: NetworkSpec, device: str = "auto") -> Run:
+    """The network on the device: torch on a GPU, OpenVINO on a CPU, torch there where OpenVINO is missing.
+
+    Args:
+        model: whose weights.
+        spec: what it is.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: a GPU is asked for and torch sees none, or the weights do not fit.
+        MissingExtraError: neither OpenVINO nor torch is installed.
+    """
+    if device == "cuda" or (device == "auto" and _sees_gpu()):
+        return run_in_torch(model, spec, "cuda")
+    if has_openvino() and model.others:
+        return run_in_openvino(model)
+    return run_in_torch(model, spec, "cpu")
+
+
+def run_in_torch(model: ModelInfo, spec: NetworkSpec, device: str = "cpu") -> Run:
+    """The network in torch; arguments and errors as for `load_run`."""
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError(
+            f"{model.name!r} is a network: pip install 'calvaria[networks]' (a CPU) or 'calvaria[train]' (a GPU)"
+        ) from None
+    from calvaria.reconstruction.networks.zoo import make_network
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU here; use --device auto or cpu")
+    network = make_network(spec.network, spec.grid.shape, size=spec.size, channels=spec.channels)
+    try:
+        network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in load_arrays(model).items()})
+    except RuntimeError as error:
+        raise InputError(f"{model.path.name}: the weights are not those of {spec.network}: {error}") from None
+    network = network.to(device).eval()
+
+    def run(x: F32) -> F32:
+        with torch.no_grad():
+            out: F32 = network(torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(device)).float().cpu().numpy()
+        return out
+
+    return run
+
+
+def _sees_gpu() -> bool:
+    """Whether torch is installed and sees a GPU; torch is not loaded where no driver is."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    if find_spec("torch") is None or not (Path("/proc/driver/nvidia").exists() or Path("/dev/nvidia0").exists()):
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+__all__ = [
+    "KIND",
+    "NetworkEngine",
+    "NetworkSpec",
+    "bone_on",
+    "load_run",
+    "run_in_torch",
+    "soft_field",
+    "without_crumbs",
+]

@@ -1,0 +1,413 @@
+"""The shape prior: a skull completed by what other skulls look like. No training on a GPU, no network.
+
+A global fit of the shape model predicts the whole skull; what it predicts and the scan lacks is the hole. Around the
+hole the model is fitted again, only where the skull's own surface is known (`reconstruction.trusted`). In the vault the
+two sides of the wall are fitted too, each alone (`reconstruction.sides`), and the completion is the mean of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, frontal_floor, vault
+from calvaria.reconstruction.protocol import SoftField
+from calvaria.reconstruction.shape_prior.cover import behind_wall, lies_open, over_wall, without_covered
+from calvaria.reconstruction.shape_prior.find import real_holes
+from calvaria.reconstruction.shape_prior.model import TRUNCATION_MM, ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.modes import Modes
+from calvaria.reconstruction.shape_prior.regression import Fit, Jitter, by_two, fit, jitters
+from calvaria.reconstruction.shape_prior.sides import known_within, looks, sides_at
+from calvaria.reconstruction.shape_prior.trusted import Around, Falloff, around, lattice, read_box
+from calvaria.reconstruction.shape_prior.wall import Wall
+from calvaria.skull.canonical import SPACING_MM
+from calvaria.skull.template import Template
+from calvaria.types import F32, BoolArray
+from calvaria.volume.distance import distance_to
+from calvaria.volume.volume import Volume, bounding_box
+
+if TYPE_CHECKING:
+    from calvaria.reconstruction.shape_prior.find import HoleFinder
+
+
+READ_MM = 2.5
+"""The completion is read so far around the hole's outline."""
+
+EXACT_MM = 1.6
+"""Nearer than this to the completed surface distances are read with care."""
+
+REGION_MM = 0.8
+"""... and believed so far: the outline has already been given room."""
+
+AIR_MM = 9.0
+"""Value of the soft field where nothing is predicted."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the shape prior works; chosen on validation persons, see docs/shape-prior.md.
+
+    Args:
+        modes: modes used in the fit around the hole.
+        pairs: pairs of jittered boxes used there.
+        plate: a plate keeps at least this share of its usual thickness, see `keep_plates`.
+        dense_mm: nearer to the hole than the first every point of the lattice is used, nearer than the second every
+            fourth, farther every 32nd.
+        rough_dense_mm: the same in quick fits.
+        side_dense_mm: ... and in the fits of the wall's two sides.
+        noise_mm: standard deviation of what the model need not explain at the hole's rim.
+        fade_mm: a point counts less by 1/e for so much distance to the hole.
+        mirror_mm: a point by the hole's mirror image counts as if so far from the hole.
+        reach_mm: points farther from the hole are left out.
+        rough_grow_mm: room given to the hole's outline in quick fits.
+        grow_mm: ... and in the final one.
+        smallest_ml: predicted and absent bone below this is a natural opening, or none.
+        seed: which jitters are drawn.
+    """
+
+    modes: int = 120
+    pairs: int = 8
+    plate: float = 0.5
+    dense_mm: tuple[float, float] = (6.0, 12.0)
+    rough_dense_mm: tuple[float, float] = (2.0, 8.0)
+    side_dense_mm: tuple[float, float] = (3.0, 10.0)
+    noise_mm: float = 0.25
+    fade_mm: float = 3.0
+    mirror_mm: float = 10.0
+    reach_mm: float = 24.0
+    rough_grow_mm: float = 5.0
+    grow_mm: float = 3.3
+    smallest_ml: float = 5.0
+    seed: int = 1
+
+
+class ShapePrior:
+    """The engine: keeps its model and what can be prepared once; call `complete` for each skull."""
+
+    calibrated = True
+
+    def __init__(
+        self, model: ShapeModel, template: Template, settings: Settings | None = None, *, wall: Wall | None = None
+    ) -> None:
+        """Prepare the engine.
+
+        Args:
+            model: mean and modes.
+            template: the mean skull that the model's examples were registered to.
+            settings: by default those that the published figures were made with.
+            wall: the two sides of people's walls; without them a completion is what the shape model alone says.
+        """
+        self.wall = wall
+        self.model = model
+        self.template = template
+        self.settings = settings or Settings()
+
+    def prepare(self) -> None:
+        """Make what needs no skull, in about two seconds; otherwise the first skull waits for it."""
+        _ = self.finder, self._depth, self._outside, lattice(self.model.spacing_mm), vault(), frontal_floor()
+        if self.wall is not None:
+            _ = self._belief, looks()
+
+    @cached_property
+    def finder(self) -> HoleFinder:
+        """The global fit, prepared for the model."""
+        from calvaria.reconstruction.shape_prior.find import HoleFinder
+
+        return HoleFinder(self.model)
+
+    @cached_property
+    def _depth(self) -> F32:
+        """The usual depth of bone on the box grid."""
+        return _on_box(self.model.depth, self.model.spacing_mm)
+
+    @cached_property
+    def _belief(self) -> F32:
+        """How far a completion is drawn to what the wall's two sides say, on the box grid."""
+        if self.wall is None:
+            return np.zeros(box_grid().shape, np.float32)
+        misfit_mm = _on_box(self.wall.misfit, self.wall.outer.spacing_mm)
+        share: F32 = np.float32(MOST_BELIEF) * np.exp(-((misfit_mm / np.float32(BELIEVED_MM)) ** 2))
+        return share
+
+    @cached_property
+    def _outside(self) -> BoolArray:
+        return outside(self.model)
+
+    @cached_property
+    def moves(self) -> list[Jitter]:
+        """The jitters of the local fits."""
+        return jitters(self.settings.pairs, self.settings.seed)
+
+    def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
+        """Find the holes of a skull and fill them roughly, in a fifth of the time of `complete`.
+
+        Args:
+            field: the skull in the common box.
+            before: an earlier sketch, whose holes are outlined anew instead of looking for holes everywhere.
+        """
+        hole = self.finder.find(field, self.settings.smallest_ml) if before is None else self._hole(field, before)
+        return self._rough(field, hole) if hole.any() else _no_hole()
+
+    def complete(self, field: BoxField, sketch: SoftField | None = None, read_mm: float = READ_MM) -> SoftField:
+        """Find the holes of a skull in the common box and complete it there.
+
+        Args:
+            field: the skull.
+            sketch: a rough completion, outlined twice, if there is one already.
+            read_mm: the completed surface is read so far around the hole's outline.
+        """
+        hole = self._hole(field, self.sketch(field, self.sketch(field)) if sketch is None else sketch)
+        if not hole.any():
+            return _no_hole()
+        return self._only_holes(self.complete_known(field, distance_mm(hole, self.settings.grow_mm), read_mm), field)
+
+    def _rough(self, field: BoxField, hole: BoolArray) -> SoftField:
+        """A quick completion around a hole."""
+        gap_mm = distance_mm(hole, self.settings.rough_grow_mm)
+        chosen = self.settings
+        fitted = self._fit(field, gap_mm, chosen.rough_dense_mm, self.moves[:ROUGH_MOVES], min(100, chosen.modes))
+        values = self._plates(self._read(fitted, gap_mm, READ_MM), field, gap_mm)
+        return SoftField(values, (gap_mm <= READ_MM) & vault(), fitted.misfit_mm)
+
+    def _plates(self, values: F32, field: BoxField, gap_mm: F32) -> F32:
+        """A completion whose plates are kept, without gaps in the outside of the head."""
+        values = keep_plates(values, field, gap_mm, self._depth, self.settings.plate)
+        return close_valleys(values, self._outer(field, gap_mm, values), CLOSED_MM, DEEPEST_MM)
+
+    def _hole(self, field: BoxField, rough: SoftField) -> BoolArray:
+        """The hole as a rough completion shows it: bone that is absent, but predicted or there on the other side."""
+        from scipy import ndimage
+
+        absent = (field.distance_mm > 0.3) & field.known & vault()
+        predicted = (rough.distance_mm < 0) & rough.region
+        mirrored = (field.distance_mm[::-1] < 0) & (field.distance_mm > MIRROR_ABSENT_MM)
+        lacking, bone = predicted & absent, field.distance_mm < 0
+        # Slivers go: a surface that merely lies elsewhere. A thin plate looks alike, but far from bone it is no sliver.
+        plate = lies_open(lacking & (field.distance_mm > SLIVER_MM) & self._outside, bone)
+        missing = ndimage.binary_opening(lacking) | (mirrored & absent) | plate
+        missing = without_covered(missing, bone)
+        return real_holes(missing, missing & predicted, field, self.settings.smallest_ml * 0.67)
+
+    def _only_holes(self, soft: SoftField, field: BoxField) -> SoftField:
+        """The completion without what turned out to be no hole.
+
+        In the frontal floor a lamella stays only if the other side has one, or lacks one too.
+        """
+        filled = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
+        added = without_covered(filled, field.distance_mm < 0)
+        missing = added & (~frontal_floor() | (field.distance_mm[::-1] < ASYMMETRY_MM) | added[::-1])
+        real = real_holes(missing, missing, field, self.settings.smallest_ml * 0.6)
+        if not real.any():
+            return _no_hole()
+        return SoftField(np.where(filled & ~real, AIR_MM, soft.distance_mm), soft.region, soft.misfit_mm)
+
+    def complete_known(self, field: BoxField, gap_mm: F32, read_mm: float = READ_MM) -> SoftField:
+        """Complete a skull whose hole is known.
+
+        Args:
+            field: the skull.
+            gap_mm: float32 on the box grid: 0 where missing bone may lie, elsewhere the distance to there, mm.
+            read_mm: as for `complete`.
+        """
+        final = self._fit(field, gap_mm, self.settings.dense_mm, self.moves, self.settings.modes)
+        values = self._plates(self._read(final, gap_mm, read_mm, EXACT_MM), field, gap_mm)
+        values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM)
+        values = self._two_sided(values, field, gap_mm, read_mm)
+        return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
+
+    def _two_sided(self, values: F32, field: BoxField, gap_mm: F32, read_mm: float) -> F32:
+        """A completion drawn to what its wall's two sides, each fitted alone, say together.
+
+        Half of the way where the sides tell bone well, less by their usual misfit.
+        """
+        if self.wall is None:
+            return values
+        filled = np.where((gap_mm <= REGION_MM) & vault(), np.minimum(field.distance_mm, values), field.distance_mm)
+        whole = BoxField(filled, field.known, field.scale)
+        near = self._around(gap_mm, self.settings.side_dense_mm)
+        seen_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm)
+        sides = sides_at(whole, near.mm, TRUNCATION_MM)
+        asked = (gap_mm <= read_mm) & (self._belief > LEAST_BELIEF)
+        points = box_grid().to_world(np.argwhere(asked)).astype(np.float32)
+
+        def completed(side: tuple[Modes, F32]) -> F32:
+            modes, distance_mm = side
+            told = near.trusted(distance_mm, np.abs(distance_mm) <= seen_mm)
+            return fit(modes, self.moves, told.mm, told.distance_mm, told.noise_mm, modes=modes.count).at(
+                points, EXACT_MM
+            )
+
+        outer, inner = by_two(completed, ((self.wall.outer, sides.outer_mm), (self.wall.inner, sides.inner_mm)))
+        out = values.copy()
+        out[asked] += self._belief[asked] * (np.maximum(outer, inner) - values[asked])
+        return out
+
+    def _outer(self, field: BoxField, gap_mm: F32, values: F32) -> BoolArray:
+        """Where the outside of the head may be missing: neither behind a wall that stands nor over one."""
+        near = self._outside & (gap_mm <= REGION_MM)
+        near &= ~over_wall(near, (values < 0) & (gap_mm <= REGION_MM))
+        return near & ~behind_wall(near, field.distance_mm < 0)
+
+    def _lamellae(self, gap_mm: F32) -> BoolArray:
+        """Where lamellae of the frontal floor may be missing: orbits' roofs, that most people have."""
+        return frontal_floor() & vault() & (gap_mm <= REGION_MM) & ~self._outside & (self._depth < THINNEST_MM)
+
+    def _around(self, gap_mm: F32, dense_mm: tuple[float, float]) -> Around:
+        chosen = self.settings
+        falloff = Falloff(chosen.noise_mm, chosen.fade_mm, chosen.mirror_mm, chosen.reach_mm)
+        return around(gap_mm, self.model.spacing_mm, dense_mm, falloff)
+
+    def _fit(self, field: BoxField, gap_mm: F32, dense_mm: tuple[float, float], moves: list[Jitter], modes: int) -> Fit:
+        """The shape model fitted around the hole."""
+        near = self._around(gap_mm, dense_mm)
+        told = near.trusted(read_box(field.distance_mm, near.mm), _known_at(field, near.mm))
+        return fit(self.model, moves, told.mm, told.distance_mm, told.noise_mm, modes=modes)
+
+    def _read(self, final: Fit, gap_mm: F32, read_mm: float, exact_mm: float = 0.0) -> F32:
+        """The completed surface on the box grid, around the hole; air elsewhere. ``exact_mm`` as for `Fit.at`."""
+        out = np.full(gap_mm.shape, AIR_MM, np.float32)
+        near = gap_mm <= read_mm
+        points = box_grid().to_world(np.argwhere(near)).astype(np.float32)
+        out[near] = final.at(points, exact_mm)
+        return out
+
+
+MIRROR_ABSENT_MM = 2.5
+"""Bone of the other side is missing here if no bone is within this distance: heads are not so symmetric that less
+would mean anything."""
+
+SLIVER_MM = 4.0
+"""Surfaces are predicted this exactly at least."""
+
+ROUGH_MOVES = 3
+"""Jitters of a quick fit."""
+
+MOST_BELIEF, BELIEVED_MM = 0.5, 0.5
+"""A completion goes half of the way to what the wall's two sides say, less by 1/e where they misfit bone by so much."""
+
+LEAST_BELIEF = 0.005
+"""Where they are believed less, the two sides are not asked."""
+
+ASYMMETRY_MM = 3.0
+"""Bone of one side has a counterpart on the other within this distance."""
+
+THINNEST_MM = -0.8
+"""Usual depths above this are thin lamellae that may well be absent."""
+
+
+def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: float) -> F32:
+    """Thicken the completion where it has thinned out or vanished.
+
+    A sum of signed distances of thin shells that do not quite coincide never gets as negative as each of them: where
+    the examples disagree by more than the bone's thickness, the sum stays positive and the plate has a gap, though its
+    valley still shows where the plate runs. The valley is lowered to ``share`` of the usual depth, scaled by how thick
+    this skull is around the hole.
+
+    Args:
+        values: completed distances on the box grid, `AIR_MM` where none were read.
+        field: the skull.
+        gap_mm: distance to the hole's outline.
+        depth: usual depth of the nearest bone, mm, negative.
+        share: part of the usual depth that is kept.
+
+    Returns:
+        The distances, lowered where needed.
+    """
+    inside = bounding_box(gap_mm < 16.0)
+    if inside is None:
+        return values
+    near, gap, usual = field.distance_mm[inside], gap_mm[inside], depth[inside]
+    merged = np.where(gap <= REGION_MM, values[inside], near)
+    found = bone_depth(merged, SPACING_MM)
+    rim = (near < 0) & (gap > 4.0) & (gap < 16.0) & (usual < -1.0)
+    ratio = float(np.clip(np.median(found[rim] / usual[rim]), 0.4, 1.2)) if rim.any() else 0.6
+    lack = np.where(usual < THINNEST_MM, np.clip(found - share * ratio * usual, 0.0, 4.0), 0.0)
+    out = values.copy()
+    out[inside] -= lack
+    return out
+
+
+def close_valleys(values: F32, zone: BoolArray, closed_mm: float, deepest_mm: float) -> F32:
+    """Deepen the valley of a thin completion, so that no gap is left in it.
+
+    Args:
+        values: completed distances on the box grid.
+        zone: where a valley is a plate.
+        closed_mm: its bottom is lowered to this, negative.
+        deepest_mm: ... by this at most: what would have to be deepened by more is no plate.
+
+    Returns:
+        The distances, lowered where needed.
+    """
+    from scipy import ndimage
+
+    inside = bounding_box(zone)
+    if inside is None:
+        return values
+    # Next to bone some neighbour is deep enough, so that only the valley itself and what lies over it are lowered.
+    smallest = ndimage.minimum_filter(values[inside], 3)
+    out = values.copy()
+    out[inside] -= np.where(zone[inside], np.clip(smallest - closed_mm, 0.0, deepest_mm), 0.0)
+    return out
+
+
+CLOSED_MM, DEEPEST_MM = -0.9, 1.4
+"""The outside of the head is at least twice the first thick: no gap is left in it."""
+
+LAMELLA_MM, LAMELLA_DEEPEST_MM = -0.7, 2.0
+"""The same of the orbits' roofs: thinner, and lying elsewhere by more, so that their valleys are shallower."""
+
+OUTSIDE_MM = 9.0
+"""Bone so near to the mean head's convex hull is its outside: forehead, brow, vault; not the orbits' roofs."""
+
+
+def outside(model: ShapeModel) -> BoolArray:
+    """Bool on the box grid: the outside of the head, from `OUTSIDE_MM` within the convex hull of the mean vault on."""
+    from scipy.spatial import ConvexHull
+
+    bone = model.grid.to_world(np.argwhere(model.mean.reshape(model.grid.shape) < 0))
+    hull = ConvexHull(bone[bone[:, 2] > FRONT_FLOOR_MM])
+    coarse = box_grid(HULL_MM)
+    points = coarse.centres_mm().reshape(-1, 3).astype(np.float32)
+    within = np.full(len(points), np.inf, np.float32)
+    # Facets that look down close the hull where the vault was cut off.
+    for normal in hull.equations[hull.equations[:, 2] > -0.7].astype(np.float32):
+        np.minimum(within, -(points @ normal[:3] + normal[3]), out=within)
+    return _on_box(within.reshape(coarse.shape), HULL_MM) < OUTSIDE_MM
+
+
+HULL_MM = 4.8
+"""Spacing at which the depth under the hull is computed; it is smooth."""
+
+
+def _on_box(values: F32, spacing_mm: float) -> F32:
+    """A volume on `box_grid(spacing_mm)` read on the box grid, trilinear."""
+    from scipy import ndimage
+
+    fine, coarse = box_grid(), box_grid(spacing_mm)
+    start = (fine.affine[:3, 3] - coarse.affine[:3, 3]) / spacing_mm
+    step = np.full(3, SPACING_MM / spacing_mm)
+    return np.asarray(ndimage.affine_transform(values, step, start, output_shape=fine.shape, order=1, mode="nearest"))
+
+
+def _known_at(field: BoxField, points_mm: F32) -> BoolArray:
+    """Whether the scan says anything at points of the box."""
+    return read_box(field.known.astype(np.float32), points_mm) > 0.99
+
+
+def _no_hole() -> SoftField:
+    shape = box_grid().shape
+    return SoftField(np.full(shape, AIR_MM, np.float32), np.zeros(shape, bool), 0.0)
+
+
+def distance_mm(hole: BoolArray, grow_mm: float) -> F32:
+    """Distance to a hole grown by ``grow_mm``, on the box grid; 0 inside, `FAR_MM` from there on."""
+    distance = distance_to(Volume(hole, box_grid()), limit_mm=FAR_MM + grow_mm) - np.float32(grow_mm)
+    return np.asarray(np.maximum(distance, 0), np.float32)
+
+
+FAR_MM = 40.0
+"""What is farther from a hole than this is not looked at."""

@@ -1,0 +1,179 @@
+"""Finding the holes of a skull: what a global fit of the shape model predicts and the scan lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calvaria.reconstruction.box import BoxField, box_grid, vault
+from calvaria.reconstruction.shape_prior.cover import covered_by
+from calvaria.reconstruction.shape_prior.model import TRUNCATION_MM, ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.regression import jitters, trilinear
+from calvaria.skull.canonical import SPACING_MM
+from calvaria.types import F32, BoolArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+COARSE_MM = 4.8
+"""Spacing of the global fit's points."""
+
+ROUNDS = 6
+"""The global fit is renewed so often, with what looks like a hole counting less each time."""
+
+RIDGE = 0.1
+"""Strength of the prior in the global fit: stronger than around a hole, for there is far more to be wrong about."""
+
+PREDICTED_MM, ABSENT_MM = 1.5, 2.5
+"""A coarse voxel belongs to a hole if bone is predicted within the first and none is there within the second."""
+
+FORGIVE_MM = 2.5
+"""Bone predicted by so much more than is there loses most of its weight: it is a hole, not evidence."""
+
+SHARE = 0.15
+"""Pieces smaller than this share of the largest are not believed by the coarse fit."""
+
+
+OPEN_MM = 5.0
+"""A hole is at least so wide that bone is this far from its middle: 10 mm across, less than a burr hole and its rim."""
+
+COVERED = 0.8
+"""A hole has bone before less than this share of it: true ones before a tenth, or before half where they are first
+outlined together with a frontal sinus; what is merely thin has it before all."""
+
+PLATE = 0.5
+"""Where the coarse prediction thins out, a plate is taken to keep this share of its usual depth."""
+
+
+class HoleFinder:
+    """The global fit, prepared for one model."""
+
+    def __init__(self, model: ShapeModel) -> None:
+        """Read the model at the coarse points."""
+        self.grid = box_grid(COARSE_MM)
+        points = self.grid.centres_mm().reshape(-1, 3)
+        self.read_field = trilinear(box_grid(), points)
+        read = trilinear(model.grid, points)
+        self.mean = read @ model.mean
+        moved = [trilinear(model.grid, move(points)) @ model.mean - self.mean for move in jitters(3, seed=3)[1:]]
+        modes = [_read_modes(read[start : start + 4096], model) for start in range(0, len(points), 4096)]
+        self.usual = PLATE * (read @ model.depth.reshape(-1)).reshape(self.grid.shape)
+        self.features = np.concatenate([np.concatenate(modes), np.stack(moved, axis=1)], axis=1).astype(np.float32)
+
+    def find(self, field: BoxField, smallest_ml: float) -> BoolArray:
+        """The holes of a skull.
+
+        Args:
+            field: the skull in the common box.
+            smallest_ml: predicted and absent bone below this is no hole.
+
+        Returns:
+            Bool on the box grid: roughly the missing bone, all holes; empty for a complete skull.
+        """
+        seen = self.read_field @ field.distance_mm.reshape(-1)
+        known = self.read_field @ field.known.reshape(-1).astype(np.float32) > 0.99
+        core, predicted = self._global(seen, known)
+        rough = self._fine(core.astype(np.float32)) > 0.3
+        surface = self._fine(predicted)
+        return self._pieces(field, rough, surface, smallest_ml)
+
+    def _global(self, seen: F32, known: BoolArray) -> tuple[BoolArray, F32]:
+        """Coarse hole and predicted distance, by robust rounds of the global fit."""
+        from scipy import ndimage
+
+        target = np.clip(seen, -TRUNCATION_MM, TRUNCATION_MM)
+        base = ((0.2 + np.exp(-np.abs(seen) / 6)) * known).astype(np.float32)
+        weight, core = base, np.zeros(self.grid.shape, bool)
+        if not known.any():
+            return core, np.asarray(self.mean, np.float32)
+        for number in range(ROUNDS):
+            predicted = self._fit(target, weight)
+            lacking = np.minimum(predicted - target, 0)
+            weight = base / (1 + (lacking / FORGIVE_MM) ** 2) ** 2
+            if number == 0:
+                continue
+            plates = self._with_plates(predicted)
+            hole = ((plates < PREDICTED_MM) & (seen > ABSENT_MM) & known).reshape(self.grid.shape) & vault(COARSE_MM)
+            labels, count = ndimage.label(hole)
+            sizes = np.bincount(labels.ravel(), minlength=count + 1)
+            sizes[0] = 0
+            core = (sizes >= max(SHARE * sizes.max(), 6))[labels]
+            if core.any():
+                gap = ndimage.distance_transform_edt(~core, sampling=COARSE_MM).reshape(-1)
+                own = np.abs(target) <= np.maximum(gap - 1.5 * COARSE_MM, 0) + 0.01
+                weight = np.where(own, weight, weight * np.float32(0.02))
+        return core, self._with_plates(predicted)
+
+    def _with_plates(self, predicted: F32) -> F32:
+        """The prediction, lowered where examples that disagree have blurred a plate away (see `keep_plates`)."""
+        volume = predicted.reshape(self.grid.shape)
+        lack = np.clip(bone_depth(volume, COARSE_MM) - self.usual, 0.0, 4.0)
+        return np.where(self.usual < -0.4, volume - lack, volume).reshape(-1)
+
+    def _fit(self, target: F32, weight: F32) -> F32:
+        from scipy.linalg import solve
+
+        root = np.sqrt(weight)
+        design = self.features * root[:, None]
+        system = (design.T @ design).astype(np.float64)
+        count = len(system)
+        system.flat[:: count + 1] += RIDGE * np.trace(system) / count
+        right = (design.T @ (root * (target - self.mean))).astype(np.float64)
+        return np.asarray(self.mean + self.features @ solve(system, right, assume_a="pos").astype(np.float32))
+
+    def _fine(self, coarse: F32) -> F32:
+        """A coarse volume on the box grid, trilinear."""
+        from scipy import ndimage
+
+        fine, volume = box_grid(), coarse.reshape(self.grid.shape).astype(np.float32)
+        start = (fine.affine[:3, 3] - self.grid.affine[:3, 3]) / COARSE_MM
+        step = np.full(3, SPACING_MM / COARSE_MM)
+        return np.asarray(
+            ndimage.affine_transform(volume, step, start, output_shape=fine.shape, order=1, mode="nearest")
+        )
+
+    @staticmethod
+    def _pieces(field: BoxField, rough: BoolArray, surface: F32, smallest_ml: float) -> BoolArray:
+        """Pieces of predicted, absent bone that the coarse fit saw too and that are large enough."""
+        from scipy import ndimage
+
+        missing = (surface < 0.5) & (field.distance_mm > 1.0) & field.known & vault()
+        pieces = ndimage.binary_opening(missing) | (rough & missing)
+        return real_holes(pieces, rough, field, smallest_ml)
+
+
+def real_holes(missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml: float) -> BoolArray:
+    """The pieces of predicted, absent bone that are holes.
+
+    Args:
+        missing: predicted and absent, on the box grid.
+        seed: a piece must share a voxel with this.
+        field: the skull; somewhere in a hole the nearest bone is `OPEN_MM` away, while a surface that merely lies
+            elsewhere than predicted leaves slivers along the bone. And a hole goes through: a piece behind a wall that
+            stands is bone that most people have thicker.
+        smallest_ml: smaller pieces are dropped.
+    """
+    from scipy import ndimage
+
+    labels, count = ndimage.label(missing)
+    touched = np.bincount(labels[seed], minlength=count + 1) > 0
+    size = np.bincount(labels.ravel())
+    size_ml = size * SPACING_MM**3 / 1000
+    wide = np.bincount(labels[field.distance_mm > OPEN_MM], minlength=count + 1) > 0
+    keep = touched & (size_ml > smallest_ml) & wide
+    keep[0] = False
+    pieces = keep[labels]
+    covered = np.bincount(labels[covered_by(pieces, field.distance_mm < 0)], minlength=count + 1)
+    keep &= covered < COVERED * size
+    return np.asarray(keep[labels])
+
+
+def _read_modes(read: csr_matrix, model: ShapeModel) -> F32:
+    """All modes at some points, unpacking only the voxels that they touch."""
+    from scipy.sparse import csr_matrix
+
+    voxels, place = np.unique(read.indices, return_inverse=True)
+    small = csr_matrix((read.data, place, read.indptr), shape=(read.shape[0], len(voxels)))
+    return np.asarray(small @ model.rows(voxels.astype(np.int64), model.count))

@@ -1,0 +1,130 @@
+"""Points near a hole whose distance is known and says nothing of the hole: what a fit is told.
+
+A distance near a hole already tells where the missing surface lies, so a point counts only if its nearest known surface
+is nearer than the hole. The farther from the hole, the fewer points are used and the less each counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.reconstruction.box import box_grid
+from calvaria.reconstruction.shape_prior.model import TRUNCATION_MM
+from calvaria.types import F32, BoolArray
+from calvaria.volume.gather import trilinear_at
+
+MIRRORED = np.array([-1.0, 1.0, 1.0], np.float32)
+
+LEVELS = (1.0, 4.0, 32.0)
+"""For how many points each stands that is left when the lattice is thinned."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trusted:
+    """Points near a hole whose distance is known and says nothing of the hole.
+
+    Args:
+        mm: (P, 3) where, in the box.
+        distance_mm: (P,) signed distance there.
+        noise_mm: (P,) how exactly a fit need not reproduce it: a standard deviation.
+    """
+
+    mm: F32
+    distance_mm: F32
+    noise_mm: F32
+
+
+@dataclass(frozen=True)
+class Falloff:
+    """How a point counts by its distance to the hole.
+
+    Args:
+        noise_mm: standard deviation of what a fit need not explain at the hole's rim.
+        fade_mm: a point counts less by 1/e for so much distance.
+        mirror_mm: a point by the hole's mirror image counts as if so far from the hole.
+        reach_mm: points farther away are left out.
+    """
+
+    noise_mm: float
+    fade_mm: float
+    mirror_mm: float
+    reach_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """The points of the lattice around a hole, whatever is known there.
+
+    Args:
+        mm: (N, 3) where, in the box.
+        gap_mm: (N,) distance to the hole.
+        noise_mm: (N,) as for `Trusted`.
+    """
+
+    mm: F32
+    gap_mm: F32
+    noise_mm: F32
+
+    def trusted(self, distance_mm: F32, known: BoolArray) -> Trusted:
+        """Those whose nearest surface is nearer than the hole.
+
+        Args:
+            distance_mm: (N,) the distances there.
+            known: (N,) whether the scan says anything there.
+        """
+        clipped = np.clip(distance_mm, -TRUNCATION_MM, TRUNCATION_MM)
+        own = (np.abs(clipped) <= self.gap_mm) & known
+        return Trusted(self.mm[own], clipped[own], self.noise_mm[own])
+
+
+def around(gap_mm: F32, spacing_mm: float, dense_mm: tuple[float, float], falloff: Falloff) -> Around:
+    """The points around a hole that a fit may use.
+
+    Args:
+        gap_mm: on the box grid, the distance to the hole.
+        spacing_mm: of the model's grid.
+        dense_mm: nearer to the hole than the first every point of the lattice is used, nearer than the second every
+            fourth, farther every 32nd.
+        falloff: how they count.
+    """
+    points = lattice(spacing_mm)
+    gap = read_box(gap_mm, points.mm)
+    # The other side of the head tells of this one, but less than its own rim does.
+    far = np.minimum(gap, read_box(gap_mm, points.mm * MIRRORED) + falloff.mirror_mm)
+    share = np.select([far < reach for reach in dense_mm], LEVELS[:2], LEVELS[2])
+    used = (gap > 0) & (far < falloff.reach_mm) & (points.level >= share)
+    variance = falloff.noise_mm**2 * np.exp(far[used] / falloff.fade_mm) / share[used]
+    return Around(points.mm[used], gap[used], np.sqrt(variance).astype(np.float32))
+
+
+def read_box(values: F32, points_mm: NDArray[np.floating]) -> F32:
+    """Trilinear values of a field on the box grid at (N, 3) points within the box."""
+    return trilinear_at(values.reshape(-1), box_grid().shape, box_grid().to_index(points_mm).T)
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Points that a fit may use, symmetric about x = 0, so that mirrored skulls are fitted at mirrored points.
+
+    Args:
+        mm: (P, 3) float32: every other voxel centre of the model's grid, as on a chessboard.
+        level: (P,) float32: the largest of `LEVELS` to whose thinned lattice each belongs.
+    """
+
+    mm: F32
+    level: F32
+
+
+@lru_cache(maxsize=2)
+def lattice(spacing_mm: float) -> Lattice:
+    """The points for a model with voxels of ``spacing_mm``."""
+    grid = box_grid(spacing_mm)
+    index = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
+    offset = np.column_stack([np.abs(index[:, 0] - grid.shape[0] // 2), index[:, 1:]])
+    board = offset.sum(axis=1) % 2 == 0
+    even = [(offset[board] % step == 0).all(axis=1) for step in (4, 2)]
+    return Lattice(grid.to_world(index[board]).astype(np.float32), np.select(even, LEVELS[:0:-1], LEVELS[0]))

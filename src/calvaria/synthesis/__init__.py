@@ -1,0 +1,1 @@
+"""Training cases from complete skulls: defects, augmentation, skulls between skulls, batches."""
