@@ -23,6 +23,7 @@ from calvaria.skull.edges import CutPlane
 from calvaria.types import F32, F64
 from calvaria.volume.blocks import block_means, coarsen
 from calvaria.volume.gather import trilinear_at
+from calvaria.volume.gauss_newton import Linear, descend
 from calvaria.volume.grid import Box, Grid
 from calvaria.volume.resample import resample_soft
 from calvaria.volume.rotation import rotation_matrix, rotation_vector
@@ -181,6 +182,9 @@ ROBUST = (0.10, 0.12)
 STEPS = (12, 8)
 """Most Gauss-Newton steps a level."""
 
+LARGEST_STEP, SETTLED_STEP = (0.15,) * 3 + (8.0,) * 3, (2e-4,) * 3 + (0.02,) * 3
+"""Turn (radians) and shift (mm) of one step: the most that is taken, the least that is followed."""
+
 SHARP_MM = 1.5
 """Smoothing of the bone whose overlap is measured: hides the voxels of the two scans, keeps the two tables apart."""
 
@@ -238,22 +242,25 @@ def _descend(a: Fingerprint, b: Fingerprint, level: int, rotation: F64, shift: F
     points = level_points(level)
     wanted, shown = a.at_level(level)
     sampler = b.samplers[level]
-    for _ in range(STEPS[level]):
-        arm = points @ rotation.T
-        value, ok, slope = sampler(arm + shift)
-        off = value - wanted
-        weight = (ok & shown) / (1 + (off / ROBUST[level]) ** 2) ** 2
-        jacobian = np.concatenate([np.cross(arm, slope), slope], axis=1)
-        weighted = (jacobian * weight[:, None]).T
-        normal = weighted @ jacobian
-        if np.trace(normal) <= 0:
-            break  # no bone where both are known
-        step = -np.linalg.solve(normal + 1e-6 * np.trace(normal) * np.eye(6) / 6, weighted @ off)
-        step /= max(1.0, np.abs(step[:3]).max() / 0.15, np.abs(step[3:]).max() / 8.0)
-        rotation, shift = rotation_matrix(step[:3]) @ rotation, shift + step[3:]
-        if np.abs(step[:3]).max() < 2e-4 and np.abs(step[3:]).max() < 0.02:
-            break
-    return rotation, shift
+
+    def linear(pose: tuple[F64, F64]) -> Linear:
+        arm = points @ pose[0].T
+        value, ok, gradient = sampler(arm + pose[1])
+        shared = (ok & shown).astype(np.float64)
+        return Linear(value - wanted, np.concatenate([np.cross(arm, gradient), gradient], axis=1), shared)
+
+    def move(pose: tuple[F64, F64], step: F64) -> tuple[F64, F64]:
+        return rotation_matrix(step[:3]) @ pose[0], pose[1] + step[3:]
+
+    return descend(
+        (rotation, shift),
+        linear,
+        move,
+        iterations=STEPS[level],
+        robust=ROBUST[level],
+        largest=LARGEST_STEP,
+        settled=SETTLED_STEP,
+    )
 
 
 def _compare(a: Fingerprint, b: Fingerprint, rotation: F64, shift: F64) -> tuple[float, float]:

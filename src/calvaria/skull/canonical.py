@@ -20,6 +20,7 @@ from calvaria.skull.edges import CutPlane, cut_planes
 from calvaria.symmetry.optimise import Comparison, plane_at
 from calvaria.symmetry.plane import Plane
 from calvaria.types import F64
+from calvaria.volume.gauss_newton import Linear, Normal, descend
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen
 from calvaria.volume.rotation import rotation_matrix, rotation_vector
@@ -68,6 +69,10 @@ the head until it fits."""
 
 ROTATION_PRIOR = np.array([0.002, 0.02, 0.02])
 """Pull towards the start's orientation while the pose is still rough: pitch is free, roll and yaw are held."""
+
+LARGEST_STEP = np.array([0.15] * 3 + [8.0] * 3 + [np.inf] * 3)
+SETTLED_STEP = np.array([3e-4] * 3 + [0.03] * 3 + [np.inf] * 3)
+"""Turn (radians), shift (mm) and scale of one step of a descent: the most that is taken, the least that is followed."""
 
 LANDMARK_NORMAL = np.array([0.0, -0.3328, -0.9430])
 LANDMARK_MM = 38.0
@@ -325,35 +330,38 @@ class Level:
         self, pose: Pose, iterations: int, scale_prior: float, robust: float | None, held: F64, held_share: float = 1.0
     ) -> Pose:
         """Gauss-Newton steps on the mismatch, with weak pulls to unit scale and to the orientation ``held``."""
-        rotation, shift, log_scale = pose.rotation, pose.shift, pose.log_scale
-        for _ in range(iterations):
-            scaled = self.points * np.exp(log_scale)
-            arm = scaled @ rotation.T
-            value, ok, slope = self.sampler(arm + shift)
-            off = value - self.values
-            weight = self.weights * ok
-            if robust is not None:
-                weight = weight / (1 + (off / robust) ** 2) ** 2
-            jacobian = np.concatenate([np.cross(arm, slope), slope, (slope @ rotation) * scaled], axis=1)
-            weighted = (jacobian * weight[:, None]).T
-            normal, right = weighted @ jacobian, weighted @ off
-            total = weight.sum()
-            if total <= 0:
-                break
+
+        def linear(at: Pose) -> Linear:
+            scaled = self.points * np.exp(at.log_scale)
+            arm = scaled @ at.rotation.T
+            value, ok, gradient = self.sampler(arm + at.shift)
+            jacobian = np.concatenate([np.cross(arm, gradient), gradient, (gradient @ at.rotation) * scaled], axis=1)
+            return Linear(value - self.values, jacobian, self.weights * ok)
+
+        def prior(normal: Normal, at: Pose) -> None:
+            total = normal.total
             # The last term only matters where the bone has no edge along an axis, as in something that is no skull.
-            normal += 1e-4 * np.diag(np.diag(normal)) + 1e-9 * total * np.eye(9)
+            normal.matrix[...] += 1e-4 * np.diag(np.diag(normal.matrix)) + 1e-9 * total * np.eye(9)
             pull = ROTATION_PRIOR * held_share * total
-            normal[:3, :3] += np.diag(pull)
-            right[:3] += pull * rotation_vector(rotation @ held.T)
-            normal[6:, 6:] += scale_prior * total * np.eye(3)
-            right[6:] += scale_prior * total * log_scale
-            step = -np.linalg.solve(normal, right)
-            step /= max(np.abs(step[:3]).max() / 0.15, np.abs(step[3:6]).max() / 8.0, 1.0)
-            rotation = rotation_matrix(step[:3]) @ rotation
-            shift, log_scale = shift + step[3:6], log_scale + step[6:]
-            if np.abs(step[:3]).max() < 3e-4 and np.abs(step[3:6]).max() < 0.03:
-                break
-        return Pose(rotation, shift, log_scale)
+            normal.matrix[:3, :3] += np.diag(pull)
+            normal.right[:3] += pull * rotation_vector(at.rotation @ held.T)
+            normal.matrix[6:, 6:] += scale_prior * total * np.eye(3)
+            normal.right[6:] += scale_prior * total * at.log_scale
+
+        def move(at: Pose, step: F64) -> Pose:
+            return Pose(rotation_matrix(step[:3]) @ at.rotation, at.shift + step[3:6], at.log_scale + step[6:])
+
+        start = Pose(pose.rotation, pose.shift, pose.log_scale)
+        return descend(
+            start,
+            linear,
+            move,
+            iterations=iterations,
+            robust=robust,
+            largest=LARGEST_STEP,
+            settled=SETTLED_STEP,
+            prior=prior,
+        )
 
 
 def surface_points(bone: Volume, count: int = 1500) -> F64:

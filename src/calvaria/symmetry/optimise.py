@@ -15,9 +15,13 @@ import numpy as np
 from calvaria.errors import InputError
 from calvaria.symmetry.plane import Plane
 from calvaria.types import F64
+from calvaria.volume.gauss_newton import Linear, descend
 from calvaria.volume.rotation import rotation_matrix
 from calvaria.volume.sampler import HalfSpace, Region, Sampler, lattice
 from calvaria.volume.volume import Volume
+
+LARGEST_STEP, SETTLED_STEP = (0.1, 0.1, 6.0), (1e-5, 1e-5, 1e-3)
+"""Yaw, roll (radians) and offset (mm) of one step: the most that is taken, the least that is followed."""
 
 ROBUST = 0.15
 """Bone fraction at which a difference between the two sides loses most of its weight: a hole is no asymmetry."""
@@ -119,29 +123,28 @@ class Comparison:
         Returns:
             (4, 4) the moved frame; ``to_world`` itself where there is no bone.
         """
-        rotation, shift = to_world[:3, :3], to_world[:3, 3]
         left = self.right * [-1.0, 1.0, 1.0]
-        for _ in range(iterations):
+
+        def linear(frame: F64) -> Linear:
+            rotation, shift = frame[:3, :3], frame[:3, 3]
             sides = []
             for points in (self.right, left):
-                value, ok, slope = self.sampler(points @ rotation.T + shift)
-                local = slope @ rotation  # gradient in the frame
+                value, ok, gradient = self.sampler(points @ rotation.T + shift)
+                local = gradient @ rotation  # in the frame
                 turn = np.cross(points, local)
                 sides.append((value, ok, np.stack([turn[:, 1], turn[:, 2], local[:, 0]], axis=1)))
             (value_a, ok_a, jac_a), (value_b, ok_b, jac_b) = sides
-            off, jacobian = value_a - value_b, jac_a - jac_b
-            weight = (ok_a & ok_b) * (1.0 if robust is None else 1 / (1 + (off / robust) ** 2) ** 2)
-            weighted = (jacobian * weight[:, None]).T
-            normal = weighted @ jacobian
-            if np.trace(normal) <= 0:
-                break  # nothing in sight differs from its mirror image in any direction
-            step = -np.linalg.solve(normal + 1e-6 * np.trace(normal) * np.eye(3) / 3, weighted @ off)
-            step /= max(1.0, np.abs(step[:2]).max() / 0.1, abs(step[2]) / 6.0)
-            moved = turned(_frame(rotation, shift), step)
-            rotation, shift = moved[:3, :3], moved[:3, 3]
-            if np.abs(step[:2]).max() < 1e-5 and abs(step[2]) < 1e-3:
-                break
-        return _frame(rotation, shift)
+            return Linear(value_a - value_b, jac_a - jac_b, (ok_a & ok_b).astype(np.float64))
+
+        return descend(
+            _frame(to_world[:3, :3], to_world[:3, 3]),
+            linear,
+            turned,
+            iterations=iterations,
+            robust=robust,
+            largest=LARGEST_STEP,
+            settled=SETTLED_STEP,
+        )
 
 
 def optimise(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.models import load_shape_arrays
-from calvaria.reconstruction.shape_prior.model import ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.model import ShapeModel, bone_depth, plate_lack
 from calvaria.synthesis.defects import cut_defect
 from calvaria.volume import Grid, Volume, fill_holes, largest_component, resample
 
@@ -51,8 +51,7 @@ def sample_skull(rng: np.random.Generator) -> Volume:
     weights = SPREAD * rng.standard_normal((1, min(MODES, model.count))).astype(np.float32)
     distance = (model.mean + model.combine(weights)[0]).reshape(model.grid.shape)
     # A sum of modes blurs thin plates away: keep most of the usual thickness, so that the temples are closed.
-    lack = np.clip(bone_depth(distance, model.spacing_mm) - PLATE * model.depth, 0.0, 4.0)
-    distance -= np.where(model.depth < -0.8, lack, 0.0).astype(np.float32)
+    distance -= plate_lack(bone_depth(distance, model.spacing_mm), model.depth, PLATE)
     distance += ROUGH_MM * _bumps(model.grid.shape, ROUGH_LENGTH_MM / model.spacing_mm, rng)
     fine = resample(Volume(distance, model.grid), _fine_grid(model.grid), order=1, fill=9.0)
     bone = fill_holes(largest_component(fine.with_data(fine.data < 0)))

@@ -7,7 +7,7 @@ import pytest
 from tests.heads import ALL, MODEL_MM, PEOPLE, examples, family_model
 
 from calvaria.errors import InputError
-from calvaria.reconstruction.shape_prior.model import ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.model import MAX_THICKENING_MM, ShapeModel, bone_depth, plate_lack
 from calvaria.reconstruction.shape_prior.modes import fit_modes
 
 
@@ -108,3 +108,9 @@ def test_the_depth_of_a_plate_is_half_its_thickness():
     depth = bone_depth(distance.astype(np.float32), 1.0)
     np.testing.assert_allclose(depth[28:33, 15, 15], -4, atol=0.2)  # smoothed
     assert depth[5, 15, 15] > 5
+
+
+def test_a_thinned_plate_is_deepened_to_its_share_and_a_lamella_is_left_alone():
+    usual = np.array([-3.0, -3.0, -3.0, -0.5, -9.0], np.float32)
+    depth = np.array([-0.5, -2.0, 1.0, 1.0, 2.0], np.float32)
+    assert plate_lack(depth, usual, 0.5).tolist() == [1.0, 0.0, 2.5, 0.0, MAX_THICKENING_MM]

@@ -17,7 +17,13 @@ from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, fron
 from calvaria.reconstruction.protocol import SoftField
 from calvaria.reconstruction.shape_prior.cover import behind_wall, lies_open, over_wall, without_covered
 from calvaria.reconstruction.shape_prior.find import real_holes
-from calvaria.reconstruction.shape_prior.model import TRUNCATION_MM, ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.model import (
+    MIN_PLATE_DEPTH_MM,
+    TRUNCATION_MM,
+    ShapeModel,
+    bone_depth,
+    plate_lack,
+)
 from calvaria.reconstruction.shape_prior.modes import Modes
 from calvaria.reconstruction.shape_prior.regression import Fit, Jitter, by_two, fit, jitters
 from calvaria.reconstruction.shape_prior.sides import known_within, looks, sides_at
@@ -253,7 +259,7 @@ class ShapePrior:
 
     def _lamellae(self, gap_mm: F32) -> BoolArray:
         """Where lamellae of the frontal floor may be missing: orbits' roofs, that most people have."""
-        return frontal_floor() & vault() & (gap_mm <= REGION_MM) & ~self._outside & (self._depth < THINNEST_MM)
+        return frontal_floor() & vault() & (gap_mm <= REGION_MM) & ~self._outside & (self._depth < MIN_PLATE_DEPTH_MM)
 
     def _around(self, gap_mm: F32, dense_mm: tuple[float, float]) -> Around:
         chosen = self.settings
@@ -294,17 +300,12 @@ LEAST_BELIEF = 0.005
 ASYMMETRY_MM = 3.0
 """Bone of one side has a counterpart on the other within this distance."""
 
-THINNEST_MM = -0.8
-"""Usual depths above this are thin lamellae that may well be absent."""
-
 
 def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: float) -> F32:
     """Thicken the completion where it has thinned out or vanished.
 
-    A sum of signed distances of thin shells that do not quite coincide never gets as negative as each of them: where
-    the examples disagree by more than the bone's thickness, the sum stays positive and the plate has a gap, though its
-    valley still shows where the plate runs. The valley is lowered to ``share`` of the usual depth, scaled by how thick
-    this skull is around the hole.
+    Its valley is lowered to ``share`` of the usual depth (`plate_lack`), scaled by how thick this skull is around the
+    hole.
 
     Args:
         values: completed distances on the box grid, `AIR_MM` where none were read.
@@ -324,9 +325,8 @@ def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: fl
     found = bone_depth(merged, SPACING_MM)
     rim = (near < 0) & (gap > 4.0) & (gap < 16.0) & (usual < -1.0)
     ratio = float(np.clip(np.median(found[rim] / usual[rim]), 0.4, 1.2)) if rim.any() else 0.6
-    lack = np.where(usual < THINNEST_MM, np.clip(found - share * ratio * usual, 0.0, 4.0), 0.0)
     out = values.copy()
-    out[inside] -= lack
+    out[inside] -= plate_lack(found, usual, share * ratio)
     return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from calvaria.reconstruction.box import BoxField, box_grid, vault
 from calvaria.reconstruction.shape_prior.cover import covered_by
-from calvaria.reconstruction.shape_prior.model import TRUNCATION_MM, ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.model import TRUNCATION_MM, ShapeModel, bone_depth, plate_lack
 from calvaria.reconstruction.shape_prior.regression import jitters, trilinear
 from calvaria.skull.canonical import SPACING_MM
 from calvaria.types import F32, BoolArray
@@ -59,7 +59,7 @@ class HoleFinder:
         self.mean = read @ model.mean
         moved = [trilinear(model.grid, move(points)) @ model.mean - self.mean for move in jitters(3, seed=3)[1:]]
         modes = [_read_modes(read[start : start + 4096], model) for start in range(0, len(points), 4096)]
-        self.usual = PLATE * (read @ model.depth.reshape(-1)).reshape(self.grid.shape)
+        self.usual = (read @ model.depth.reshape(-1)).reshape(self.grid.shape)
         self.features = np.concatenate([np.concatenate(modes), np.stack(moved, axis=1)], axis=1).astype(np.float32)
 
     def find(self, field: BoxField, smallest_ml: float) -> BoolArray:
@@ -109,8 +109,7 @@ class HoleFinder:
     def _with_plates(self, predicted: F32) -> F32:
         """The prediction, lowered where examples that disagree have blurred a plate away (see `keep_plates`)."""
         volume = predicted.reshape(self.grid.shape)
-        lack = np.clip(bone_depth(volume, COARSE_MM) - self.usual, 0.0, 4.0)
-        return np.where(self.usual < -0.4, volume - lack, volume).reshape(-1)
+        return (volume - plate_lack(bone_depth(volume, COARSE_MM), self.usual, PLATE)).reshape(-1)
 
     def _fit(self, target: F32, weight: F32) -> F32:
         from scipy.linalg import solve

@@ -28,6 +28,13 @@ DEPTH_STEPS = 20
 """The usual depth is stored in steps of a 20th of a mm; deeper than 6 mm is solid bone."""
 
 
+MIN_PLATE_DEPTH_MM = -0.8
+"""Usual depths above this are thin lamellae that may well be absent."""
+
+MAX_THICKENING_MM = 4.0
+"""A plate is thickened by this at most: what would need more is none."""
+
+
 @dataclass(frozen=True, eq=False)
 class ShapeModel(Modes):
     """Mean and modes of the signed distance to bone, mm, negative in it.
@@ -84,3 +91,22 @@ def bone_depth(distance_mm: F32, spacing_mm: float) -> F32:
     footprint = (ball**2).sum(axis=0) * spacing_mm**2 <= NEAR_MM**2 + 1e-6
     smallest = ndimage.minimum_filter(distance_mm, footprint=footprint)
     return np.asarray(ndimage.gaussian_filter(smallest, NEAR_MM / 2 / spacing_mm))
+
+
+def plate_lack(depth_mm: F32, usual_mm: F32, share: float) -> F32:
+    """How much deeper a field must get for its plates to keep a share of their usual depth.
+
+    A sum of signed distances of thin shells that do not quite coincide never gets as negative as each of them: where
+    the examples disagree by more than the bone's thickness, the sum stays positive and the plate has a gap, though its
+    valley still shows where the plate runs.
+
+    Args:
+        depth_mm: (I, J, K) `bone_depth` of a prediction.
+        usual_mm: (I, J, K) usual depth of the nearest plate.
+        share: part of the usual depth that is kept, 0 to 1.
+
+    Returns:
+        (I, J, K) mm to subtract, 0 to `MAX_THICKENING_MM`; 0 where plates are usually thin lamellae.
+    """
+    lack = np.clip(depth_mm - share * usual_mm, 0.0, MAX_THICKENING_MM)
+    return np.where(usual_mm < MIN_PLATE_DEPTH_MM, lack, np.float32(0))
