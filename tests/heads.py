@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
-from calvaria.reconstruction.shape_prior.model import TRUNCATION_MM, ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.model import MODEL_TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.shape_prior.modes import fit_modes
 from calvaria.reconstruction.shape_prior.sides import sides_at
 from calvaria.reconstruction.shape_prior.wall import Wall, wall_misfit
@@ -216,7 +216,7 @@ def examples() -> NDArray[np.float32]:
     for head in map(Head, range(PEOPLE)):
         own = grid.moved(np.diag([*head.scale, 1.0]))
         share = 0.5 - head.field_on(own) / np.float32(MODEL_MM)
-        fields.append(BoneSurface.of(Volume(share, own)).distances(own, TRUNCATION_MM))
+        fields.append(BoneSurface.of(Volume(share, own)).distances(own, MODEL_TRUNCATION_MM))
     return np.stack(fields)
 
 
@@ -238,11 +238,11 @@ def family_engine() -> ShapePrior:
 def family_wall() -> Wall:
     """The two sides of the family's walls."""
     points = box_grid(MODEL_MM).centres_mm().reshape(-1, 3)
-    sides = []
+    sides, limit = [], MODEL_TRUNCATION_MM
     for head in map(Head, range(PEOPLE)):
-        distance = head.field_on(box_grid().moved(np.diag([*head.scale, 1.0]))).clip(-TRUNCATION_MM, TRUNCATION_MM)
+        distance = head.field_on(box_grid().moved(np.diag([*head.scale, 1.0]))).clip(-limit, limit)
         x, y, z = head.scale
-        sides.append(sides_at(BoxField(distance, np.ones(distance.shape, bool), (x, y, z)), points, TRUNCATION_MM))
+        sides.append(sides_at(BoxField(distance, np.ones(distance.shape, bool), (x, y, z)), points, limit))
     outer, inner = (
         np.stack([getattr(one, name).reshape(box_grid(MODEL_MM).shape) for one in sides])
         for name in ("outer_mm", "inner_mm")

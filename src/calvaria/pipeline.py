@@ -20,7 +20,6 @@ from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.holes import Hole, holes_in
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import Engine
-from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.skull.segment import kind_of, segment_bone
@@ -126,15 +125,13 @@ def _reconstruct(
             frame = locate(skull, completer.template)
             surface = BoneSurface.of(skull)  # while the engine is not ready yet
             ready.result()
-    with clock.stage("hole"):
-        frame, boxed, sketch = settle(skull, frame, completer, surface)
-    with clock.stage("completion"):
-        soft = completer.complete(boxed, sketch)
+    done = completer.reconstruct(skull, frame, surface, clock.stage)  # the stages hole and completion
+    frame = done.frame
     with clock.stage("patch"):
-        patch = to_patch(soft, frame, defective)
+        patch = to_patch(done.soft, frame, defective)
         completed = defective.with_data(defective.mask | patch.mask)
         holes = holes_in(patch)
-    confidence = judge(soft, boxed, frame, holes, calibrated=completer.calibrated)
+    confidence = judge(done, holes, completer.calibration)
     if clock.progress is not None:
         clock.progress("done", STAGES["done"])
     report = {

@@ -13,8 +13,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from calvaria.errors import InputError
-from calvaria.models import available, find, load_arrays, load_shape_arrays, register, write_arrays
+from calvaria.errors import FormatError, InputError
+from calvaria.models import Calibration, available, find, load_arrays, load_shape_arrays, register, write_arrays
 from calvaria.reconstruction.engines import load_engine
 
 
@@ -130,16 +130,62 @@ def test_a_missing_file_is_named(weights):
         load_arrays(model)
 
 
-def test_an_engine_of_a_kind_that_is_not_known_is_refused(weights):
-    register(weights, "first", "crystal-ball", "MIT")
-    with pytest.raises(InputError, match="is of kind 'crystal-ball', which this version cannot run"):
-        load_engine(str(weights))
-
-
 def test_a_shape_prior_without_its_arrays_is_refused(weights):
     register(weights, "first", "shape-prior", "MIT")
     with pytest.raises(InputError, match="these weights are no shape model"):
         load_engine(str(weights))
+
+
+CALIBRATION = Calibration(1.0, -0.1, -0.02, -0.1, 0.04, 0.3, 60.0, "made-up cases")
+
+
+def test_a_calibration_is_stored_with_its_model(weights):
+    register(weights, "first", "network", "MIT", calibration=CALIBRATION)
+    assert find("first", weights.parent).calibration == CALIBRATION
+    assert CALIBRATION.expected_dsc(0.2, np.e, 0.5) == pytest.approx(1 - 0.02 - 0.02 - 0.05)
+    assert CALIBRATION.expected_dsc(0.2, 0.0, 0.5) == pytest.approx(1 - 0.02 - 0.05)  # as of 1 cm2
+
+
+def test_registering_the_same_weights_again_keeps_their_calibration_and_other_weights_have_none(weights):
+    register(weights, "first", "network", "MIT", calibration=CALIBRATION)
+    other = weights.with_name("second.safetensors")
+    save_file({"c": np.zeros(2)}, other)
+    register(other, "second", "network", "MIT")
+    assert find("first", weights.parent).calibration == CALIBRATION
+    assert register(weights, "first", "network", "MIT").calibration == CALIBRATION
+    save_file({"a": np.ones(1)}, weights)
+    assert register(weights, "first", "network", "MIT").calibration is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (CALIBRATION.to_entry() | {"intercept": "high"}, "a calibration's intercept is a number; got 'high'"),
+        (CALIBRATION.to_entry() | {"spread_dsc": float("nan")}, "a calibration's spread_dsc is a number; got nan"),
+        (CALIBRATION.to_entry() | {"more": 1.0}, "a calibration holds intercept, .*; got .*more"),
+        ({"intercept": 1.0}, "a calibration holds intercept, per_misfit_mm, .*; got intercept"),
+        (0.9, "a calibration holds intercept, .*; got 0.9"),
+    ],
+)
+def test_a_broken_calibration_is_said(weights, entry, words):
+    register(weights, "first", "network", "MIT")
+    index = weights.parent / "index.json"
+    content = json.loads(index.read_text(encoding="utf-8"))
+    content["models"][0]["calibration"] = entry
+    index.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(FormatError, match=rf"index\.json: {words}"):
+        find("first", weights.parent)
+
+
+def test_the_shipped_prior_has_a_calibration_and_what_makes_no_patches_has_none():
+    if not available():
+        pytest.skip("no model is installed")
+    assert {model.name: model.calibration is not None for model in available()} == {
+        "shape-prior": True,
+        "symmetry-resnet": False,
+        "symmetry-vit": False,
+    }
+    assert find("shape-prior").calibration.expected_dsc(0.2621, 51.97, 0.0) == pytest.approx(0.934, abs=5e-4)
 
 
 def test_the_index_names_files_and_hashes(weights):

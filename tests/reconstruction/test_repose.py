@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from calvaria.reconstruction import repose
-from calvaria.reconstruction.box import TRUNCATION_MM, BoxField, box_grid, box_to_world
+from calvaria.reconstruction.box import AIR_MM, TRUNCATION_MM, BoxField, box_grid, box_to_world
 from calvaria.reconstruction.protocol import SoftField
-from calvaria.reconstruction.repose import OUTSIDE_MM, displacement_mm, filled, moved, moved_field, settle
+from calvaria.reconstruction.repose import complete_in_turns, displacement_mm, filled, moved, moved_field, settle
 from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.edges import CutPlane
@@ -33,7 +35,7 @@ def test_the_same_frame_changes_nothing():
     field = ramp()
     found = moved(field, frame((0.1, 0.2, 0.3), (5, 6, 7)), frame((0.1, 0.2, 0.3), (5, 6, 7)))
     np.testing.assert_allclose(found.distance_mm[field.region], field.distance_mm[field.region], atol=1e-3)
-    assert (found.distance_mm[~field.region] > OUTSIDE_MM - 1e-3).all()
+    assert (found.distance_mm[~field.region] > AIR_MM - 1e-3).all()
 
 
 def test_a_field_stays_where_it_is_in_the_world():
@@ -86,32 +88,21 @@ def cube() -> Volume:
 
 
 class Sketcher:
-    """An engine that only sketches: a ball of missing bone, wherever the skull lies."""
+    """It sketches a ball of missing bone, wherever the skull lies."""
 
-    calibrated = False
     template = None
 
     def __init__(self, finds: bool = True) -> None:
         self.finds, self.given = finds, []
 
-    def prepare(self) -> None:
-        """Nothing."""
-
     def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
         self.given.append(before)
         return ramp() if self.finds else SoftField(field.distance_mm, np.zeros(field.known.shape, bool), 0.0)
 
-    def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
-        raise NotImplementedError
 
-
-@pytest.mark.parametrize(
-    ("steps_mm", "turns"),
-    [((0.0, 0.0, 0.0), 2), ((8.0, 0.1, 0.0), 2), ((0.1, 8.0, 8.0), 3), ((8.0, 8.0, 8.0), 3)],
-    ids=["stays", "stays once moved", "moves late", "moves on and on"],
-)
-def test_the_pose_is_found_twice_at_least_and_until_it_stays(monkeypatch, steps_mm, turns):
-    asked = []
+def moves(steps_mm, monkeypatch) -> list[CanonicalFrame]:
+    """Make every search for the pose move it along x by the next step; gives the poses that were searched from."""
+    asked: list[CanonicalFrame] = []
 
     def relocate(bone, before, template):
         asked.append(before)
@@ -120,6 +111,16 @@ def test_the_pose_is_found_twice_at_least_and_until_it_stays(monkeypatch, steps_
         return CanonicalFrame(before.to_world @ step, before.scale, 0.05, ())
 
     monkeypatch.setattr(repose, "relocate", relocate)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("steps_mm", "turns"),
+    [((0.0, 0.0, 0.0), 2), ((8.0, 0.1, 0.0), 2), ((0.1, 8.0, 8.0), 3), ((8.0, 8.0, 8.0), 3)],
+    ids=["stays", "stays once moved", "moves late", "moves on and on"],
+)
+def test_the_pose_is_found_twice_at_least_and_until_it_stays(monkeypatch, steps_mm, turns):
+    asked = moves(steps_mm, monkeypatch)
     engine, skull = Sketcher(), cube()
     last, field, sketch = settle(skull, frame(), engine)
     assert len(asked) == turns
@@ -137,3 +138,40 @@ def test_a_skull_without_a_hole_keeps_its_pose():
     assert last is first
     assert len(engine.given) == 1
     assert not sketch.region.any()
+
+
+@pytest.mark.parametrize(
+    ("steps_mm", "completions", "at_mm"),
+    [((0.0,), 1, 0.0), ((0.3, 0.2), 2, 0.3), ((8.0, 0.1), 2, 8.0), ((0.3, 8.0), 3, 8.3), ((8.0, 8.0), 3, 16.0)],
+    ids=["stays", "moves a little", "stays once moved", "moves late", "moves on and on"],
+)
+def test_without_sketches_a_skull_is_completed_once_a_pose_and_three_times_at_most(
+    monkeypatch, steps_mm, completions, at_mm
+):
+    moves(steps_mm, monkeypatch)
+    skull, fields = cube(), []
+
+    def complete(field: BoxField) -> SoftField:
+        fields.append(field)
+        return replace(ramp(), misfit_mm=float(len(fields)))
+
+    frame_, field, soft = complete_in_turns(skull, frame(), complete, None)
+    assert len(fields) == completions
+    assert len({one.distance_mm.tobytes() for one in fields}) == completions
+    # The answer is the last completion, in the pose that it was made in.
+    assert frame_.to_world[0, 3] == pytest.approx(at_mm)
+    assert soft.misfit_mm == completions
+    assert field is fields[-1]
+    np.testing.assert_array_equal(field.distance_mm, to_box(skull, frame_).distance_mm)
+
+
+def test_without_a_hole_a_skull_is_completed_once_in_its_own_pose(monkeypatch):
+    asked, fields, first = moves((), monkeypatch), [], frame((0.1, 0.0, 0.0))
+
+    def complete(field: BoxField) -> SoftField:
+        fields.append(field)
+        return SoftField(field.distance_mm, np.zeros(field.known.shape, bool), 0.0)
+
+    done = complete_in_turns(cube(), first, complete, None)
+    assert done.frame is first
+    assert (len(fields), asked) == (1, [])

@@ -11,7 +11,7 @@ from tests.heads import SIDE, Head, SerialExecutor, boxed, family_engine
 from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
 from calvaria.reconstruction.box import box_grid
-from calvaria.reconstruction.shape_prior.model import SPACING_MM, TRUNCATION_MM
+from calvaria.reconstruction.shape_prior.model import MODEL_SPACING_MM, MODEL_TRUNCATION_MM
 from calvaria.training import shape_prior
 from calvaria.training.shape_prior import (
     Recipe,
@@ -83,7 +83,7 @@ def test_the_sides_of_all_examples_make_the_wall(tmp_path):
     walls = {way: _wall([*cases, joined], tmp_path, way) for way in ("filled", "left-out", "none")}
     assert {way: wall.outer.people for way, wall in walls.items()} == {"filled": 4, "left-out": 4, "none": 3}
     # At the vertex of the mean head: from within to without, through the wall.
-    grid = box_grid(SPACING_MM)
+    grid = box_grid(MODEL_SPACING_MM)
     nx, ny, _ = grid.shape
     wall = walls["filled"]
     column = np.s_[nx // 2, ny // 2]
@@ -92,7 +92,7 @@ def test_the_sides_of_all_examples_make_the_wall(tmp_path):
     across = (z > 70) & (z < 90)
     assert (np.diff(outer[across]) > 0).all()
     bone = np.maximum(outer, inner)[z > 40] < 0
-    assert 4.0 < bone.sum() * SPACING_MM < 11.0
+    assert 4.0 < bone.sum() * MODEL_SPACING_MM < 11.0
     assert wall.misfit_half[0][ny // 2][(z > 72) & (z < 80)].max() < 0.3
     # What was filled is told by the others where it was left out, so that the two differ, and nowhere far from there.
     apart = np.abs(walls["filled"].outer.mean - walls["left-out"].outer.mean).reshape(grid.shape)
@@ -113,14 +113,14 @@ def test_a_field_comes_back_from_the_work_folder(tmp_path):
 def test_an_example_is_the_truncated_distance_on_the_models_grid():
     field = boxed(Head(20))
     found = example(field)
-    grid = box_grid(SPACING_MM)
+    grid = box_grid(MODEL_SPACING_MM)
     assert found.shape == grid.shape
-    assert np.abs(found).max() <= TRUNCATION_MM + 1e-4
+    assert np.abs(found).max() <= MODEL_TRUNCATION_MM + 1e-4
     # Grids of 1.6 and 2.4 mm share every third and second voxel.
     index = box_grid().to_index(grid.centres_mm())
     shared = (np.abs(index - np.round(index)).max(axis=-1) < 1e-6) & (np.round(index) < box_grid().shape).all(axis=-1)
     at = np.round(index[shared]).astype(int)
-    there = np.clip(field.distance_mm[tuple(at.T)], -TRUNCATION_MM, TRUNCATION_MM)
+    there = np.clip(field.distance_mm[tuple(at.T)], -MODEL_TRUNCATION_MM, MODEL_TRUNCATION_MM)
     smooth = np.abs(there) > 2.0  # on the surfaces themselves the smoothing shows
     assert np.abs(found[shared] - there)[smooth].mean() < 0.15
 

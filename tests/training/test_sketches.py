@@ -40,7 +40,7 @@ def stand_ins(monkeypatch):
     """The family's prior for every fold, and quick fields."""
     split = SimpleNamespace(train=["train-0", "train-1"], validation=["train-2"], test=[])
     monkeypatch.setattr(module, "load_split", lambda: split)
-    monkeypatch.setattr(module, "load_engine", lambda name: family_engine())
+    monkeypatch.setattr(module, "load_prior", family_engine)
     monkeypatch.setattr(folds, "load_split", lambda: split)
     monkeypatch.setattr(FoldPriors, "of", lambda self, person: family_engine())
     monkeypatch.setattr(FoldPriors, "write_field", lambda self, row: self._path(row).touch())
@@ -170,7 +170,7 @@ def test_at_run_time_the_network_is_shown_the_priors_sketch():
 
     engine = NetworkEngine(NetworkSpec("runet", "small", 2, grid), run, prior.template, prior)
     engine.prepare()
-    sketch = engine.sketch(field)
+    sketch = prior.sketch(field)
     soft = engine.complete(field, sketch)
     np.testing.assert_array_equal(seen[0][0, 0], bone_on(grid, field))
     shown = sketch_on(grid, field, sketch)

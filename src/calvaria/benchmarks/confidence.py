@@ -5,12 +5,13 @@
     python -m calvaria.benchmarks.reconstruction --data ROOT --split validation -o validation.csv
     python -m calvaria.benchmarks.confidence validation.csv
 
-Prints the constants of :mod:`calvaria.reconstruction.confidence` and how well they predict persons left out.
+Prints the calibration as it is stored with the model, and how well it predicts persons left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,38 +23,35 @@ from numpy.typing import NDArray
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.benchmarks.table import Row, read_rows
 from calvaria.errors import InputError
-from calvaria.reconstruction.confidence import LARGEST_CM2, SPREAD_DSC, WORST_MISFIT_MM, expected_dsc
+from calvaria.models import Calibration, find
+from calvaria.models.registry import CALIBRATION, SHAPE_PRIOR
 
 FEWEST_ROWS = 10
+"""Fewer rows are no regression."""
+
+DIGITS = 4
+"""Decimals of a stored calibration: a ten thousandth of DSC."""
 
 
 @dataclass(frozen=True)
 class Regression:
-    """Expected DSC: intercept + per_misfit_mm * misfit + per_log_area * ln(area in cm2) + per_frontal * frontal share.
+    """A calibration, and how well it predicts subjects that it was not fitted on.
 
     Args:
-        intercept: see above.
-        per_misfit_mm: see above.
-        per_log_area: see above.
-        per_frontal: see above.
-        rms: root mean square of what is left over, on persons that the coefficients were not fitted on.
+        calibration: fitted on all rows; its spread is that of the subjects left out in turn.
         correlation: of expected and true DSC, likewise.
-        worst_misfit_mm: largest misfit among the rows.
-        largest_cm2: largest area among them.
     """
 
-    intercept: float
-    per_misfit_mm: float
-    per_log_area: float
-    per_frontal: float
-    rms: float
+    calibration: Calibration
     correlation: float
-    worst_misfit_mm: float
-    largest_cm2: float
 
 
-def fit_regression(rows: Sequence[Row]) -> Regression:
+def fit_regression(rows: Sequence[Row], origin: str = "") -> Regression:
     """Least squares on the rows in which a hole was found, each person left out in turn for the error.
+
+    Args:
+        rows: of one model.
+        origin: where they come from, in a few words; it goes with the calibration.
 
     Raises:
         InputError: there are too few such rows, or all are of one person.
@@ -72,22 +70,28 @@ def fit_regression(rows: Sequence[Row]) -> Regression:
     rms = float(np.sqrt(np.mean((expected - truth) ** 2)))
     correlation = float(np.corrcoef(expected, truth)[0, 1])
     worst, largest = max(row.misfit_mm for row in used), max(row.area_cm2 for row in used)
-    return Regression(a, b, c, d, rms, correlation, worst, largest)
+    return Regression(Calibration(a, b, c, d, rms, worst, largest, origin), correlation)
 
 
-def check(rows: Sequence[Row]) -> tuple[int, float, float, float]:
-    """How the constants in use predict rows that they may not have seen.
+def check(rows: Sequence[Row], used: Calibration) -> tuple[int, float, float, float]:
+    """How a calibration predicts rows that it may not have seen.
 
     Returns:
         Number of cases that get an expectation, mean of true minus expected DSC, root mean square of it, and the share
         that lies within twice the stated spread; NaN without such cases.
     """
-    used = [row for row in rows if 0 < row.misfit_mm <= WORST_MISFIT_MM and 0 < row.area_cm2 <= LARGEST_CM2]
-    if not used:
+    judged = [row for row in rows if 0 < row.misfit_mm <= used.worst_misfit_mm and 0 < row.area_cm2 <= used.largest_cm2]
+    if not judged:
         return 0, math.nan, math.nan, math.nan
-    off = np.array([row.dsc - expected_dsc(row.misfit_mm, row.area_cm2, row.frontal_share) for row in used])
-    within = float((np.abs(off) < 2 * SPREAD_DSC).mean())
-    return len(used), float(off.mean()), float(np.sqrt((off**2).mean())), within
+    off = np.array([row.dsc - used.expected_dsc(row.misfit_mm, row.area_cm2, row.frontal_share) for row in judged])
+    within = float((np.abs(off) < 2 * used.spread_dsc).mean())
+    return len(judged), float(off.mean()), float(np.sqrt((off**2).mean())), within
+
+
+def stored(found: Calibration) -> str:
+    """The entry of an index of models: ``"calibration": {...}``, rounded as the shipped one is."""
+    entry = {name: round(v, DIGITS) if isinstance(v, float) else v for name, v in found.to_entry().items()}
+    return f'"{CALIBRATION}": {json.dumps(entry)}'
 
 
 def _solve(features: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,18 +102,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Fit and print."""
     parser = argparse.ArgumentParser(prog="python -m calvaria.benchmarks.confidence", description="fit the expectation")
     parser.add_argument("rows", type=Path, help="CSV of the benchmark on the validation split")
-    rows = read_rows(parser.parse_args(arguments).rows)
-    found = fit_regression(rows)
+    parser.add_argument("--model", default=SHAPE_PRIOR, help="that made the rows; its calibration in use is checked")
+    options = parser.parse_args(arguments)
+    rows = read_rows(options.rows)
+    found = fit_regression(rows, f"{options.rows.name}, made with {options.model}")
+    fitted = found.calibration
     tell(
-        f"expected DSC = {found.intercept:.3f} {found.per_misfit_mm:+.3f} x mm {found.per_log_area:+.4f} x ln cm2 "
-        f"{found.per_frontal:+.3f} x frontal share"
+        f"expected DSC = {fitted.intercept:.3f} {fitted.per_misfit_mm:+.3f} x mm {fitted.per_log_area:+.4f} x ln cm2 "
+        f"{fitted.per_frontal:+.3f} x frontal share"
     )
-    tell(f"on persons left out: rms {found.rms:.3f}, correlation {found.correlation:.2f}")
-    tell(f"tested up to a misfit of {found.worst_misfit_mm:.2f} mm and an area of {found.largest_cm2:.0f} cm2")
-    count, bias, rms, within = check(rows)
+    tell(f"on persons left out: rms {fitted.spread_dsc:.3f}, correlation {found.correlation:.2f}")
+    tell(f"tested up to a misfit of {fitted.worst_misfit_mm:.2f} mm and an area of {fitted.largest_cm2:.0f} cm2")
+    tell(f"to be stored in the model's entry of its index.json: {stored(fitted)}")
+    used = find(options.model).calibration
+    if used is None:
+        tell(f"{options.model} has no calibration in use")
+        return
+    count, bias, rms, within = check(rows, used)
     tell(
         f"as it is in use, on {count} of {len(rows)} cases: true minus expected {bias:+.3f}, rms {rms:.3f}, "
-        f"{within:.0%} within twice +-{SPREAD_DSC}"
+        f"{within:.0%} within twice +-{used.spread_dsc}"
     )
 
 
@@ -117,4 +129,4 @@ if __name__ == "__main__":
     main()
 
 
-__all__ = ["Regression", "check", "fit_regression"]
+__all__ = ["Regression", "check", "fit_regression", "stored"]

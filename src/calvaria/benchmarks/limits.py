@@ -25,13 +25,12 @@ import numpy as np
 from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.metrics import score
-from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.engines import load_engine
+from calvaria.reconstruction.box import AIR_MM, BoxField, box_grid
+from calvaria.reconstruction.engines import load_prior
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import SoftField
-from calvaria.reconstruction.repose import settle
-from calvaria.reconstruction.shape_prior.engine import AIR_MM, REGION_MM, ShapePrior, distance_mm
-from calvaria.reconstruction.shape_prior.model import SPACING_MM as MODEL_SPACING_MM
+from calvaria.reconstruction.shape_prior.engine import REGION_MM, distance_mm
+from calvaria.reconstruction.shape_prior.model import MODEL_SPACING_MM
 from calvaria.reconstruction.shape_prior.regression import cubic
 from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import CanonicalFrame, locate
@@ -65,14 +64,12 @@ def limits_of(task: Task, model: str) -> tuple[list[float], F64]:
         DSC for each of `HELP`, and, for help with both, (2, 3): for the rim and the middle, the mean error of the outer
         surface, its mean absolute error, and the mean absolute error of the thickness, mm (NaN where there is none).
     """
-    engine = load_engine(model)
-    if not isinstance(engine, ShapePrior):
-        raise TypeError("only the shape prior takes an outline")
+    engine = load_prior(model)
     defective, truth = build(task)
     box = bounding_box(defective.mask)
     skull = defective if box is None else defective.crop(box)
     complete = defective.with_data(defective.mask | truth.mask)
-    found, field, sketch = settle(skull, locate(skull, engine.template), engine)
+    found, field, completed = engine.reconstruct(skull, locate(skull, engine.template))
     ideal = locate(complete, engine.template)
     ideal_field = to_box(skull, ideal)
 
@@ -85,7 +82,7 @@ def limits_of(task: Task, model: str) -> tuple[list[float], F64]:
     outlined = [engine.complete_known(field, found_gap_mm), engine.complete_known(ideal_field, gap_mm)]
     whole = to_box(complete, ideal)
     figures = [
-        dsc(engine.complete(field, sketch), found),
+        dsc(completed, found),
         dsc(engine.complete(ideal_field), ideal),
         dsc(outlined[0], found),
         dsc(outlined[1], ideal),

@@ -29,7 +29,7 @@ from calvaria.benchmarks.rows import read_table, write_table
 from calvaria.errors import CalvariaError
 from calvaria.metrics import measure
 from calvaria.metrics.statistics import FEWEST_PAIRS, compare_pairs
-from calvaria.reconstruction.engines import load_engine
+from calvaria.reconstruction.engines import load_engine, load_prior
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.repose import settle
 from calvaria.skull.canonical import locate
@@ -156,7 +156,7 @@ def _named(tell: Tell, name: str, line: str) -> None:
 def rows_of(task: Task, models: Sequence[Model]) -> list[Row]:
     """Every model on one skull with one hole, all in the pose that the shape prior finds."""
     defective, truth = build(task)
-    prior = load_engine(PRIOR, "cpu")
+    prior = load_prior(PRIOR)
     box = bounding_box(defective.mask)
     skull = defective if box is None else defective.crop(box)
     frame, field, sketch = settle(skull, locate(skull, prior.template), prior)
@@ -165,7 +165,8 @@ def rows_of(task: Task, models: Sequence[Model]) -> list[Row]:
         row, began = Row(task.case.id, task.case.person, task.kind, model.name, model.weights), time.process_time()
         try:
             engine = load_engine(model.engine, "cpu")
-            patch = to_patch(engine.complete(field, sketch if engine is prior else None), frame, defective)
+            soft = prior.complete(field, sketch) if engine is prior else engine.complete(field)
+            patch = to_patch(soft, frame, defective)
             seconds = time.process_time() - began
             found = measure(patch, truth, defective, frame.plane.reflect)
         except CalvariaError as error:

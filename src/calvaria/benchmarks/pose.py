@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from calvaria.benchmarks.cases import OFFICIAL, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.reconstruction.engines import load_engine
-from calvaria.reconstruction.repose import settle
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.volume.grid import Grid
 from calvaria.volume.rotation import rotation_matrix
@@ -106,7 +105,7 @@ def misses_of(task: Task, model: str, turns: int) -> list[list[Miss]]:
             seconds = time.process_time() - start
             ways[0].append(miss(frame, move @ right, seconds))
             for way in ways[1:]:
-                way.append(miss(settle(moved, frame, engine)[0], move @ right, seconds))
+                way.append(miss(engine.reconstruct(moved, frame).frame, move @ right, seconds))
     return out
 
 

@@ -1,7 +1,8 @@
 """What ships with the package and what it was made from: a folder of weights, each with its hash and its card.
 
-``weights/index.json`` lists every model: name, kind, file, SHA-256, licence. The card stands beside the file as
-``NAME.md``. A file whose hash differs is refused: a result must name the very weights that made it.
+``weights/index.json`` lists every model: name, kind, file, SHA-256, licence, and its calibration where it has one. The
+card stands beside the file as ``NAME.md``. A file whose hash differs is refused: a result must name the very weights
+that made it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import FormatError, InputError
+from calvaria.models.calibration import Calibration
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -25,6 +27,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 INDEX = "index.json"
 """Beside weights: what each file is."""
+
+CALIBRATION = "calibration"
+"""Key of an entry's calibration."""
 
 LICENCE = "CC-BY-NC-SA-4.0"
 """Of everything that is fitted to skulls made from the CQ500 head CTs."""
@@ -46,6 +51,7 @@ class ModelInfo:
         card: the model card, Markdown.
         size_bytes: size of the file.
         others: further files of the model beside it, such as a converted network's: name -> SHA-256.
+        calibration: what its patches are worth; None if that was not measured, or if it makes no patches.
     """
 
     name: str
@@ -56,6 +62,7 @@ class ModelInfo:
     card: str
     size_bytes: int
     others: Mapping[str, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 def available(folder: Path = WEIGHTS) -> list[ModelInfo]:
@@ -66,6 +73,8 @@ def available(folder: Path = WEIGHTS) -> list[ModelInfo]:
     """
     try:
         return [_info(folder, entry) for entry in _entries(folder)]
+    except FormatError as error:
+        raise FormatError(f"{folder / INDEX}: {error}") from None
     except (ValueError, TypeError, KeyError) as error:
         raise FormatError(f"{folder / INDEX}: no index of models ({type(error).__name__}: {error})") from None
 
@@ -88,6 +97,7 @@ def _info(folder: Path, entry: dict[str, Any]) -> ModelInfo:
         card.read_text(encoding="utf-8") if card.exists() else "",
         path.stat().st_size if path.exists() else 0,
         entry.get("others", {}),
+        Calibration.from_entry(entry[CALIBRATION]) if CALIBRATION in entry else None,
     )
 
 
@@ -158,10 +168,27 @@ def load_shape_arrays(name: str = SHAPE_PRIOR) -> Arrays:
     return load_arrays(find(name))
 
 
-def register(path: Path, name: str, kind: str, licence: str, others: Sequence[Path] = ()) -> ModelInfo:
+def register(
+    path: Path,
+    name: str,
+    kind: str,
+    licence: str,
+    others: Sequence[Path] = (),
+    *,
+    calibration: Calibration | None = None,
+) -> ModelInfo:
     """Enter a weights file, and others beside it, into their folder's index; an entry of the same name goes.
 
     Several trainings may end in one folder at once: each waits for its turn, and the index appears whole.
+
+    Args:
+        path: the weights.
+        name: of the model.
+        kind: of the model.
+        licence: SPDX name.
+        others: files that belong to it.
+        calibration: what its patches are worth; by default that of the entry which goes, if that is of the very same
+            weights: of others nothing was measured.
     """
     from filelock import FileLock
 
@@ -172,7 +199,11 @@ def register(path: Path, name: str, kind: str, licence: str, others: Sequence[Pa
     index = path.parent / INDEX
     part = index.with_name(INDEX + ".part")
     with FileLock(index.with_name(f".{INDEX}.lock")):
-        models = [m for m in _entries(path.parent) if m["name"] != name] + [entry]
+        before = _entries(path.parent)
+        kept = [m[CALIBRATION] for m in before if m["name"] == name and m["sha256"] == sha256 and CALIBRATION in m]
+        if calibration is not None or kept:
+            entry[CALIBRATION] = kept[0] if calibration is None else calibration.to_entry()
+        models = [m for m in before if m["name"] != name] + [entry]
         part.write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
         part.replace(index)
     return _info(path.parent, entry)

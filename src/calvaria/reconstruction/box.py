@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
 from calvaria.types import F32, F64, BoolArray
+from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
 
 HALF_X_MM, HALF_Y_MM = 86.4, 105.6
@@ -23,14 +25,8 @@ TRUNCATION_MM = 12.7
 FINE_MM = 0.95
 """Bone is averaged to about this before distances are measured; sub-voxel surfaces come from the fractions."""
 
-
-def box_grid(spacing_mm: float = SPACING_MM) -> Grid:
-    """Grid of the common box in scaled canonical mm; symmetric in x with a voxel layer at x = 0."""
-    nx, ny = (2 * round(half / spacing_mm) + 1 for half in (HALF_X_MM, HALF_Y_MM))
-    nz = round((TOP_MM - BOTTOM_MM) / spacing_mm) + 1
-    corner = (-spacing_mm * (nx // 2), -spacing_mm * (ny // 2), BOTTOM_MM)
-    return Grid.isotropic((nx, ny, nz), spacing_mm, corner)
-
+AIR_MM = 9.0
+"""Value of a soft field where no bone is missing: nothing within this distance matters to a patch."""
 
 FRONT_FLOOR_MM, FLOOR_SLOPE, LOWEST_MM = -18.0, -0.25, -40.0
 """Missing bone is looked for above z = -18 mm at the brow (y = -80), falling by a quarter of the way back, and above
@@ -39,6 +35,17 @@ z = -40 mm anywhere: vault, brow and the orbits' upper edge, about SkullBreak's 
 INNER_CENTRE_MM, INNER_HALF_AXES_MM, INNER_TOP_MM = np.array([0.0, 0.0, 10.0]), np.array([50.0, 62.0, 62.0]), 20.0
 """... and outside this ellipsoid on the mean skull below z = 20 mm: in it lie the depth of the orbits' roofs and the
 skull base, whose lamellae come and go between people and scans, so that absent bone there is no hole."""
+
+FLOOR_Y_MM, FLOOR_Z_MM = -20.0, 15.0
+"""The frontal floor lies before and below: orbits' roofs, crista galli, sinus walls."""
+
+
+def box_grid(spacing_mm: float = SPACING_MM) -> Grid:
+    """Grid of the common box in scaled canonical mm; symmetric in x with a voxel layer at x = 0."""
+    nx, ny = (2 * round(half / spacing_mm) + 1 for half in (HALF_X_MM, HALF_Y_MM))
+    nz = round((TOP_MM - BOTTOM_MM) / spacing_mm) + 1
+    corner = (-spacing_mm * (nx // 2), -spacing_mm * (ny // 2), BOTTOM_MM)
+    return Grid.isotropic((nx, ny, nz), spacing_mm, corner)
 
 
 @lru_cache(maxsize=4)
@@ -51,10 +58,6 @@ def vault(spacing_mm: float = SPACING_MM) -> BoolArray:
     zone = outside & (points[..., 2] > floor)
     zone.setflags(write=False)
     return np.asarray(zone)
-
-
-FLOOR_Y_MM, FLOOR_Z_MM = -20.0, 15.0
-"""The frontal floor lies before and below: orbits' roofs, crista galli, sinus walls."""
 
 
 @lru_cache(maxsize=1)
@@ -90,3 +93,32 @@ def scale_of(frame: CanonicalFrame) -> tuple[float, float, float]:
     """The scale of a frame's box."""
     x, y, z = (float(factor) for factor in frame.scale)
     return x, y, z
+
+
+def read_box(values: F32, points_mm: NDArray[np.floating], outside: float, place: Grid | None = None) -> F32:
+    """Values on the box grid at scattered points, trilinear.
+
+    Args:
+        values: (I, J, K) float32 on `box_grid()`.
+        points_mm: (N, 3) where.
+        outside: what is read beyond the outermost voxel centres.
+        place: the box grid where the points' mm are; by default they are scaled canonical mm.
+
+    Returns:
+        (N,) float32.
+    """
+    grid = box_grid() if place is None else place
+    # Shifted, since `trilinear_at` gives zero beyond the grid.
+    shifted = values - np.float32(outside) if outside else values
+    read = trilinear_at(shifted.reshape(-1), grid.shape, grid.to_index(points_mm).T)
+    return read + np.float32(outside) if outside else read
+
+
+def on_box(values: F32, spacing_mm: float) -> F32:
+    """A volume on `box_grid(spacing_mm)` read on the box grid itself, trilinear; its edge goes on beyond it."""
+    from scipy import ndimage
+
+    fine, coarse = box_grid(), box_grid(spacing_mm)
+    start = (fine.affine[:3, 3] - coarse.affine[:3, 3]) / spacing_mm
+    step = np.full(3, SPACING_MM / spacing_mm)
+    return np.asarray(ndimage.affine_transform(values, step, start, output_shape=fine.shape, order=1, mode="nearest"))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from calvaria.models.calibration import Calibration
 from calvaria.reconstruction.box import BoxField
+from calvaria.reconstruction.surface import BoneSurface
+from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.template import Template
 from calvaria.types import F32, BoolArray
+from calvaria.volume.volume import Volume
+
+Stage = Callable[[str], AbstractContextManager[object]]
+"""Entered with "hole" while holes and pose are looked for, then with "completion" while they are filled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +35,31 @@ class SoftField:
     misfit_mm: float
 
 
+class Completion(NamedTuple):
+    """A skull in the pose that was settled, and what is missing there.
+
+    Args:
+        frame: the pose.
+        field: the skull in the common box of that pose.
+        soft: the completion, or a sketch of it.
+    """
+
+    frame: CanonicalFrame
+    field: BoxField
+    soft: SoftField
+
+
 class Engine(Protocol):
     """Anything that completes a skull in the common box.
 
-    Every engine gives an empty region for a healthy skull, is equivariant under mirroring, and is deterministic.
+    Every engine gives an empty region for a healthy skull, is equivariant under mirroring, and is deterministic. How it
+    settles the pose is its own affair: :mod:`calvaria.reconstruction.repose` has the ways. None completes a skull twice
+    in the same pose.
     """
 
     @property
-    def calibrated(self) -> bool:
-        """Whether the expected accuracy of :mod:`calvaria.reconstruction.confidence` was fitted on this engine."""
+    def calibration(self) -> Calibration | None:
+        """What its patches are worth; None if that was not measured."""
 
     @property
     def template(self) -> Template:
@@ -43,8 +68,37 @@ class Engine(Protocol):
     def prepare(self) -> None:
         """Make what needs no skull; may run beside other work, before the first skull is given."""
 
-    def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
-        """Complete a skull roughly and quickly, well enough to see its pose; anew from an earlier sketch, if given."""
+    def complete(self, field: BoxField) -> SoftField:
+        """Complete a skull in the pose that it is given in."""
 
-    def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
-        """Complete a skull, from a sketch that was renewed once or oftener, if there is one already."""
+    def reconstruct(
+        self, skull: Volume, frame: CanonicalFrame, surface: BoneSurface | None = None, stage: Stage = nullcontext
+    ) -> Completion:
+        """The whole way: settle the pose, which a hole pulls, and complete the skull there.
+
+        Args:
+            skull: the bone that is there, on any grid.
+            frame: its canonical frame, found with the holes.
+            surface: of the skull, if it has been found already.
+            stage: entered with each stage's name.
+
+        Returns:
+            The completion; for a skull without holes an empty region in the frame that was given.
+
+        Raises:
+            InputError: there is too little bone for a skull.
+        """
+
+
+class Sketcher(Protocol):
+    """What can say quickly and roughly what is missing, well enough to see the pose by it.
+
+    An engine may be one or have one; `repose.settle` asks it.
+    """
+
+    @property
+    def template(self) -> Template:
+        """As for an engine."""
+
+    def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
+        """Complete a skull roughly and quickly; anew from an earlier sketch of the same skull, if given."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import (
+    AIR_MM,
     HALF_X_MM,
     HALF_Y_MM,
     TOP_MM,
@@ -16,13 +19,14 @@ from calvaria.reconstruction.box import (
     BoxField,
     box_grid,
     box_to_world,
+    read_box,
     scale_of,
 )
-from calvaria.reconstruction.protocol import Engine, SoftField
+from calvaria.reconstruction.protocol import Completion, Sketcher, SoftField, Stage
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, coarse_bone, relocate
+from calvaria.skull.template import Template
 from calvaria.types import F32
-from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
 from calvaria.volume.sampler import known_mask
 from calvaria.volume.volume import Volume
@@ -33,41 +37,91 @@ SETTLED_MM = 1.5
 FEWEST_TURNS, MOST_TURNS = 2, 3
 """How often the pose is renewed: a sketch that was drawn in the first pose fills the hole as that pose had it."""
 
-OUTSIDE_MM = 9.0
-"""Value of a moved field where the old box did not reach."""
+MAX_COMPLETIONS = 3
+"""Completions of one skull by an engine that draws no sketches: one in the first pose, one in the pose that this shows,
+and a third where the second shows the pose to be another still."""
 
 
-def settle(
-    skull: Volume, frame: CanonicalFrame, engine: Engine, surface: BoneSurface | None = None
-) -> tuple[CanonicalFrame, BoxField, SoftField]:
+def settle(skull: Volume, frame: CanonicalFrame, sketcher: Sketcher, surface: BoneSurface | None = None) -> Completion:
     """Fill the holes roughly and find the pose again, in turns, until it stays.
 
     Args:
         skull: the bone that is there.
         frame: its canonical frame, found with the holes.
-        engine: sketches the completion.
+        sketcher: sketches the completion.
         surface: of the skull, if it has been found already.
 
     Returns:
         The frame, the skull in the common box of that frame, and the sketch there; for a skull without holes, the
         frame that was given.
+
+    Raises:
+        InputError: there is too little bone for a skull.
     """
-    surface, coarse = surface or BoneSurface.of(skull), coarse_bone(skull)
+    coarse, surface = coarse_bone(skull), surface or BoneSurface.of(skull)
     field = surface.in_box(frame)
-    sketch = engine.sketch(field)
+    sketch = sketcher.sketch(field)
     for turn in range(1, MOST_TURNS + 1):
         if not sketch.region.any():
             break
-        before, frame = frame, relocate(filled(coarse, frame, sketch), frame, engine.template)
+        before, frame = frame, relocate(filled(coarse, frame, sketch), frame, sketcher.template)
         last = turn == MOST_TURNS or (turn >= FEWEST_TURNS and displacement_mm(before, frame) < SETTLED_MM)
         with ThreadPoolExecutor(1) as beside:
             earlier = beside.submit(moved, sketch, before, frame)
             # The thin walls that are lost on the way by interpolation do not show in a sketch.
             field = surface.in_box(frame) if last else moved_field(field, before, frame)
-            sketch = engine.sketch(field, earlier.result())
+            sketch = sketcher.sketch(field, earlier.result())
         if last:
             break
-    return frame, field, sketch
+    return Completion(frame, field, sketch)
+
+
+def complete_in_turns(
+    skull: Volume,
+    frame: CanonicalFrame,
+    complete: Callable[[BoxField], SoftField],
+    template: Template,
+    *,
+    surface: BoneSurface | None = None,
+    stage: Stage = nullcontext,
+) -> Completion:
+    """Complete a skull, find the pose by it, and complete it there: for engines that draw no sketches.
+
+    The first completion has to do with the pose that the hole pulled, and is a sketch for the second; the second is the
+    answer, unless it shows a pose more than `SETTLED_MM` away. Twice in one pose nothing is completed.
+
+    Args:
+        skull: the bone that is there.
+        frame: its canonical frame, found with the holes.
+        complete: completes it in a pose.
+        template: the mean skull that poses are registered to.
+        surface: of the skull, if it has been found already.
+        stage: entered with each stage's name; the first completion finds the hole.
+
+    Returns:
+        The last completion; for a skull without holes, in the frame that was given.
+
+    Raises:
+        InputError: there is too little bone for a skull.
+    """
+    coarse, surface = coarse_bone(skull), surface or BoneSurface.of(skull)
+    with stage("hole"):
+        done = _completed(surface, frame, complete)
+    with stage("completion"):
+        for count in range(1, MAX_COMPLETIONS):
+            if not done.soft.region.any():
+                break
+            frame = relocate(filled(coarse, done.frame, done.soft), done.frame, template)
+            move_mm = displacement_mm(done.frame, frame)
+            if move_mm == 0 or (count > 1 and move_mm < SETTLED_MM):
+                break
+            done = _completed(surface, frame, complete)
+    return done
+
+
+def _completed(surface: BoneSurface, frame: CanonicalFrame, complete: Callable[[BoxField], SoftField]) -> Completion:
+    field = surface.in_box(frame)
+    return Completion(frame, field, complete(field))
 
 
 def filled(bone: Volume, frame: CanonicalFrame, sketch: SoftField) -> Volume:
@@ -116,13 +170,14 @@ def moved(sketch: SoftField, before: CanonicalFrame, after: CanonicalFrame) -> S
     """A completion carried over into another frame of the same skull."""
     points = box_grid().moved(box_to_world(after)).centres_mm().reshape(-1, 3)
     distance = _at(sketch.distance_mm, sketch.region, points, before).reshape(box_grid().shape)
-    return SoftField(distance, distance < OUTSIDE_MM, sketch.misfit_mm)
+    return SoftField(distance, distance < AIR_MM, sketch.misfit_mm)
 
 
 def moved_field(field: BoxField, before: CanonicalFrame, after: CanonicalFrame) -> BoxField:
     """A skull carried over into another frame by interpolation."""
-    grid = box_grid().moved(box_to_world(after))
-    distance = _read(field.distance_mm, grid.centres_mm().reshape(-1, 3), before, TRUNCATION_MM).reshape(grid.shape)
+    place, grid = box_grid().moved(box_to_world(before)), box_grid().moved(box_to_world(after))
+    points = grid.centres_mm().reshape(-1, 3)
+    distance = read_box(field.distance_mm, points, TRUNCATION_MM, place).reshape(grid.shape)
     known = known_mask(Volume(distance, grid), [cut.moved(after.to_world) for cut in after.cuts])
     return BoxField(distance, known, scale_of(after))
 
@@ -133,16 +188,6 @@ def _at(
     points_mm: NDArray[np.float64],
     frame: CanonicalFrame,
 ) -> NDArray[np.float32]:
-    """Distance of a sketch at (N, 3) world points; `OUTSIDE_MM` beyond the region."""
-    values = np.where(region, np.minimum(distance_mm, OUTSIDE_MM), np.float32(OUTSIDE_MM))
-    return _read(values, points_mm, frame, OUTSIDE_MM)
-
-
-def _read(
-    values: NDArray[np.float32], points_mm: NDArray[np.float64], frame: CanonicalFrame, outside: float
-) -> NDArray[np.float32]:
-    """Values on the box grid of a frame at (N, 3) world points, trilinear; ``outside`` beyond the grid."""
-    to_index = np.linalg.inv(box_grid().moved(box_to_world(frame)).affine)
-    index = to_index[:3, :3] @ points_mm.T + to_index[:3, 3:]
-    # Shifted, since `trilinear_at` gives zero outside the grid.
-    return trilinear_at((values - np.float32(outside)).reshape(-1), box_grid().shape, index) + np.float32(outside)
+    """Distance of a sketch at (N, 3) world points; `AIR_MM` beyond the region."""
+    values = np.where(region, np.minimum(distance_mm, AIR_MM), np.float32(AIR_MM))
+    return read_box(values, points_mm, AIR_MM, box_grid().moved(box_to_world(frame)))

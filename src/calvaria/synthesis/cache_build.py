@@ -38,7 +38,6 @@ from calvaria.io import read_mask, sha256_of
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import SoftField
-from calvaria.reconstruction.repose import settle
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.volume import Volume, bounding_box, dilate_mm, resample_mask
 from calvaria.volume.grid import Box
@@ -253,8 +252,8 @@ def _filled(case: SkullCase) -> tuple[Volume, CanonicalFrame, SoftField]:
     """A defective skull, its frame as found with its holes filled, and what fills them."""
     engine = load_engine(ENGINE)
     skull = _cropped(read_mask(case.defective))  # type: ignore[arg-type] # not None here
-    frame, field, sketch = settle(skull, locate(skull, engine.template), engine)
-    return skull, frame, engine.complete(field, sketch)
+    found = engine.reconstruct(skull, locate(skull, engine.template))
+    return skull, found.frame, found.soft
 
 
 def _cropped(skull: Volume) -> Volume:

@@ -28,7 +28,13 @@ from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.shape_prior.engine import ShapePrior, distance_mm
-from calvaria.reconstruction.shape_prior.model import MOST_MODES, SPACING_MM, TRUNCATION_MM, ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.model import (
+    MODEL_SPACING_MM,
+    MODEL_TRUNCATION_MM,
+    MOST_MODES,
+    ShapeModel,
+    bone_depth,
+)
 from calvaria.reconstruction.shape_prior.modes import fit_modes
 from calvaria.reconstruction.shape_prior.sides import known_within, sides_at
 from calvaria.reconstruction.shape_prior.wall import SIDE_MODES, Wall, wall_misfit
@@ -267,8 +273,8 @@ def _sides_file(work: Path, case: SkullCase) -> Path:
 
 def _sides_one(job: tuple[str, Path, Path]) -> str:
     name, field, path = job
-    points = box_grid(SPACING_MM).centres_mm().reshape(-1, 3)
-    sides = sides_at(load_field(field), points, TRUNCATION_MM)
+    points = box_grid(MODEL_SPACING_MM).centres_mm().reshape(-1, 3)
+    sides = sides_at(load_field(field), points, MODEL_TRUNCATION_MM)
     found = zip(SIDES, (sides.outer_mm, sides.inner_mm), strict=True)
     _save(path, **{side: np.round(part * 100).astype(np.int16) for side, part in found})
     return name
@@ -293,7 +299,7 @@ def _model(cases: Sequence[SkullCase], work: Path, unlabelled: str = "none") -> 
     examples, known = np.stack([example(field) for field in fields]), np.stack([_known(field) for field in fields])
     depth = np.median([coarse_field(bone_depth(field.distance_mm, FINE_MM)) for field in fields], axis=0)
     depth = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
-    return ShapeModel.of(fit_modes(impute(examples, known), SPACING_MM, MOST_MODES), depth)
+    return ShapeModel.of(fit_modes(impute(examples, known), MODEL_SPACING_MM, MOST_MODES), depth)
 
 
 def _known(field: BoxField) -> NDArray[np.bool_]:
@@ -310,14 +316,14 @@ def _wall(cases: Sequence[SkullCase], work: Path, unlabelled: str) -> Wall:
             continue
         known, arrays = _known(field), np.load(_sides_file(work, case))
         both = np.stack([arrays[name].astype(np.float32).reshape(known.shape) / 100 for name in SIDES])
-        shells.append(np.where(known, example(field), np.float32(TRUNCATION_MM)))
+        shells.append(np.where(known, example(field), np.float32(MODEL_TRUNCATION_MM)))
         sides.append(both)
-        seen.append(np.abs(both) <= known_within(known, field.scale, SPACING_MM))
+        seen.append(np.abs(both) <= known_within(known, field.scale, MODEL_SPACING_MM))
     outer, inner = (
         impute(np.stack([both[n] for both in sides]), np.stack([both[n] for both in seen])) for n in range(len(SIDES))
     )
-    misfit = wall_misfit(np.stack(shells), outer, inner, SPACING_MM)
-    return Wall(fit_modes(outer, SPACING_MM, SIDE_MODES), fit_modes(inner, SPACING_MM, SIDE_MODES), misfit)
+    misfit = wall_misfit(np.stack(shells), outer, inner, MODEL_SPACING_MM)
+    return Wall(fit_modes(outer, MODEL_SPACING_MM, SIDE_MODES), fit_modes(inner, MODEL_SPACING_MM, SIDE_MODES), misfit)
 
 
 def _example_field(work: Path, case: SkullCase, unlabelled: str) -> BoxField | None:
@@ -350,21 +356,21 @@ STEP_MM = 0.15
 
 def example(field: BoxField) -> F32:
     """Distances on the model's grid, truncated."""
-    return coarse_field(np.clip(field.distance_mm, -TRUNCATION_MM, TRUNCATION_MM))
+    return coarse_field(np.clip(field.distance_mm, -MODEL_TRUNCATION_MM, MODEL_TRUNCATION_MM))
 
 
 def coarse_field(values: F32) -> F32:
     """A field of the common box on the model's grid, trilinear."""
     from scipy import ndimage
 
-    fine, coarse = box_grid(), box_grid(SPACING_MM)
+    fine, coarse = box_grid(), box_grid(MODEL_SPACING_MM)
     start = (coarse.affine[:3, 3] - fine.affine[:3, 3]) / FINE_MM
-    step = np.full(3, SPACING_MM / FINE_MM)
+    step = np.full(3, MODEL_SPACING_MM / FINE_MM)
     return np.asarray(ndimage.affine_transform(values, step, start, output_shape=coarse.shape, order=1, mode="nearest"))
 
 
 def impute(
-    examples: F32, known: NDArray[np.bool_], modes: int = 40, rounds: int = 4, spacing_mm: float = SPACING_MM
+    examples: F32, known: NDArray[np.bool_], modes: int = 40, rounds: int = 4, spacing_mm: float = MODEL_SPACING_MM
 ) -> F32:
     """What a scan does not show, filled by the modes fitted to what it shows (iterated principal components).
 

@@ -30,7 +30,7 @@ from calvaria.datasets.split import load_split
 from calvaria.deformation.flow import coarser
 from calvaria.errors import FormatError, InputError
 from calvaria.models import write_arrays
-from calvaria.reconstruction.engines import load_engine
+from calvaria.reconstruction.engines import load_prior
 from calvaria.reconstruction.repose import missing_share, settle
 from calvaria.skull.canonical import locate
 from calvaria.synthesis.augmentation.draw import NOTHING
@@ -236,7 +236,7 @@ class Sketcher:
         """What the prior makes of a case: its share of the training voxels in which it holds bone for missing."""
         cases = self.maker(side).make([number])
         person = self.cache.entries[cases.rows[0]].person
-        prior = load_engine("shape-prior") if side == LOOK else self.priors.of(person)
+        prior = load_prior() if side == LOOK else self.priors.of(person)
         skull = Volume(cases.shown[0, 0].numpy() > 0.5, self.cache.grid)
         coarse = coarser(self.cache.grid, self.recipe.coarsen)
         share = np.zeros(coarse.shape, np.float32)

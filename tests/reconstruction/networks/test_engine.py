@@ -9,17 +9,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.heads import SIDE, Head, boxed, dice, family_engine, scan, true_frame, truth_of
+from tests.heads import SIDE, Head, boxed, dice, family_engine, rigid, scan, true_frame, truth_of
 
 from calvaria.errors import InputError, MissingExtraError
-from calvaria.models import register
+from calvaria.models import Calibration, register
 from calvaria.models import runtime as runtime_module
 from calvaria.models.runtime import convert, converted_files, run_in_openvino
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.networks import engine as module
-from calvaria.reconstruction.networks.engine import KIND, NetworkEngine, NetworkSpec, bone_on, load_run, run_in_torch
+from calvaria.reconstruction.networks.engine import (
+    KIND,
+    NetworkEngine,
+    NetworkSpec,
+    bone_on,
+    load_run,
+    run_in_torch,
+    sketch_on,
+)
 from calvaria.reconstruction.postprocess import to_patch
+from calvaria.reconstruction.repose import settle
 from calvaria.volume.grid import Grid
 
 pytest.importorskip("torch", reason="torch is not installed: networks were not tried")
@@ -31,6 +40,7 @@ from calvaria.reconstruction.networks.zoo import make_network
 GRID = Grid.isotropic((56, 72, 48), 3.2, (-88.0, -113.6, -62.4))
 SPEC = NetworkSpec("runet", "small", 1, GRID)
 SHAPE = (32, 32, 32)
+CALIBRATION = Calibration(1.0, -0.1, -0.01, -0.1, 0.04, 0.3, 60.0)
 
 
 def ball_field(radius_mm=50.0, scale=(1.0, 1.0, 1.0)):
@@ -106,6 +116,50 @@ def test_a_skull_without_a_hole_has_no_region_and_crumbs_are_none():
     assert not engine_of(crumb).complete(ball_field()).region.any()
 
 
+class Counted:
+    """A network that says what `run` says, and keeps what it was shown."""
+
+    def __init__(self, run):
+        self.run, self.shown = run, []
+
+    def __call__(self, x):
+        self.shown.append(x.copy())
+        return self.run(x)
+
+
+def nudged(head):
+    """The pose of a head, moved as by its hole."""
+    return replace(true_frame(head), to_world=rigid((1, -1, 1), (1, -0.5, 1)))
+
+
+def test_the_network_sees_no_skull_twice():
+    head = Head(20, (SIDE,))
+    whole = bone_on(GRID, boxed(replace(head, holes=())))
+    run = Counted(knowing((whole + whole[::-1]) / 2))
+    engine_of(run).reconstruct(scan(head), nudged(head))
+    looks = [x.tobytes() for x in run.shown]
+    assert len(set(looks)) == len(looks)
+    assert len(looks) == 2 * 2  # each pose's skull and its mirror image
+
+
+def test_with_a_prior_the_network_completes_once_in_the_pose_that_the_sketches_settle():
+    head, prior = Head(20, (SIDE,)), family_engine()
+    run = Counted(lambda x: (20 * (x[:, 1:] - 0.5)).astype(np.float32))
+    engine = NetworkEngine(replace(SPEC, channels=2), run, prior.template, prior)
+    done = engine.reconstruct(scan(head), nudged(head))
+    assert len(run.shown) == 2  # the skull and its mirror image
+    np.testing.assert_array_equal(run.shown[0][0, 0], bone_on(GRID, done.field))
+    frame, _, sketch = settle(scan(head), nudged(head), prior)
+    np.testing.assert_array_equal(done.frame.to_world, frame.to_world)
+    np.testing.assert_array_equal(run.shown[0][0, 1], sketch_on(GRID, done.field, sketch))
+
+
+def test_the_calibration_of_the_index_reaches_the_engine(tmp_path):
+    found = weights(tmp_path, converted=False)
+    register(found.path, "net", KIND, "MIT", calibration=CALIBRATION)
+    assert load_engine(str(found.path), "cpu").calibration == CALIBRATION
+
+
 def weights(folder, converted=True):
     torch.manual_seed(1)
     network = make_network("runet", SHAPE)
@@ -137,10 +191,10 @@ def test_openvino_and_torch_agree(model):
 def test_a_weights_file_is_an_engine(model):
     engine = load_engine(str(model.path), "cpu")
     assert isinstance(engine, NetworkEngine)
-    assert not engine.calibrated
+    assert engine.calibration is None
     assert engine.spec.grid.shape == SHAPE
     engine.prepare()
-    soft = engine.sketch(ball_field())
+    soft = engine.complete(ball_field())
     assert soft.region.shape == box_grid().shape
 
 

@@ -10,9 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.shape_prior.cover import (
-    BACK_MM,
-    DEEPEST_MM,
-    TOP_MM,
+    COVERED_MM,
+    SINUS_BACK_MM,
+    SINUS_TOP_MM,
     UNDERCUT_MM,
     lies_open,
     over_wall,
@@ -50,7 +50,7 @@ def test_an_undercut_stays_and_what_lies_farther_under_the_wall_goes():
     assert not kept[under & (X < -UNDERCUT_MM - 4)].any()
 
 
-@pytest.mark.parametrize(("y_mm", "z_mm"), [(BACK_MM + 12, 0.0), (-62.0, TOP_MM + 12)])
+@pytest.mark.parametrize(("y_mm", "z_mm"), [(SINUS_BACK_MM + 12, 0.0), (-62.0, SINUS_TOP_MM + 12)])
 def test_beyond_the_sinuses_nothing_changes(y_mm, z_mm):
     missing = (np.abs(X) < 20) & (np.abs(Y - y_mm) < 6) & (np.abs(Z - z_mm) < 6)
     wall = (np.linalg.norm(POINTS, axis=-1) > 75) & ~missing
@@ -58,7 +58,7 @@ def test_beyond_the_sinuses_nothing_changes(y_mm, z_mm):
 
 
 def test_the_orbits_roof_far_behind_the_brow_stays():
-    roof = behind(DEEPEST_MM + 6, DEEPEST_MM + 24)
+    roof = behind(COVERED_MM + 6, COVERED_MM + 24)
     np.testing.assert_array_equal(without_covered(roof, WALL), roof)
 
 

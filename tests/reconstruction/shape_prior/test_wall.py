@@ -9,7 +9,7 @@ from tests.heads import MODEL_MM, SIDE, Head, boxed, examples, family_engine, fa
 from calvaria.errors import InputError
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.shape_prior.engine import LEAST_BELIEF, MOST_BELIEF, distance_mm
-from calvaria.reconstruction.shape_prior.wall import NEAR_MM, Wall, wall_misfit
+from calvaria.reconstruction.shape_prior.wall import MISFIT_REACH_MM, Wall, wall_misfit
 
 
 def side_hole(field: BoxField) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_the_misfit_is_the_mean_difference_near_bone():
     assert wall_misfit(bone, true, high, MODEL_MM).max() < 1e-5
     off = np.where(np.arange(bone.shape[0])[:, None, None, None] == 0, 0.9, 0.0).astype(np.float32)
     found = wall_misfit(bone, true + off, high, MODEL_MM)
-    near = (np.abs(bone) < NEAR_MM).all(axis=0)[right:]
+    near = (np.abs(bone) < MISFIT_REACH_MM).all(axis=0)[right:]
     assert found.shape == bone[0, right:].shape
     np.testing.assert_allclose(found[near].mean(), 0.3, atol=0.02)
 

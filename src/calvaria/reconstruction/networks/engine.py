@@ -7,31 +7,31 @@ mirrored skull is mirrored and averaged with the first: left and right are then 
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError, MissingExtraError
-from calvaria.models import ModelInfo, load_arrays
+from calvaria.models import Calibration, ModelInfo, load_arrays
 from calvaria.models.registry import load_about
 from calvaria.models.runtime import Run, has_openvino, run_in_openvino
-from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.protocol import Engine, SoftField
-from calvaria.reconstruction.repose import missing_share
+from calvaria.reconstruction.box import AIR_MM, BoxField, box_grid, read_box
+from calvaria.reconstruction.protocol import Completion, Sketcher, SoftField, Stage
+from calvaria.reconstruction.repose import complete_in_turns, missing_share, settle
+from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.template import Template
 from calvaria.types import F32
 from calvaria.volume.components import label
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
+from calvaria.volume.volume import Volume
 
 KIND = "reconstruction-network"
 """What the registry calls such models."""
-
-AIR_MM = 9.0
-"""Value of the soft field where no bone is missing."""
 
 REGION = 0.2
 """Bone may be missing from this probability on: its surface, at a half, then has a voxel of field on either side."""
@@ -39,7 +39,7 @@ REGION = 0.2
 SMALLEST_ML = 1.0
 """Less missing bone than this is a natural opening, or none."""
 
-FINE_MM = 1.6
+CACHE_MM = 1.6
 """The training cache's voxels: bone was thresholded there, then averaged."""
 
 
@@ -75,6 +75,13 @@ class NetworkSpec:
             raise InputError(f"{model.path.name}: is no reconstruction network of this version ({error})") from None
 
 
+class Prior(Sketcher, Protocol):
+    """What a network of two channels is shown: its sketches, as in training."""
+
+    def prepare(self) -> None:
+        """As for an engine."""
+
+
 class NetworkEngine:
     """A trained network as an engine.
 
@@ -82,13 +89,21 @@ class NetworkEngine:
         spec: what it is.
         run: the network itself.
         template: the mean skull that poses are registered to.
-        prior: sketches what a network of two channels is shown beside the bone.
+        prior: sketches what a network of two channels is shown beside the bone; the pose is then settled by its
+            sketches, and the network runs in the last pose alone.
+        calibration: what its patches are worth, if that was measured.
     """
 
-    calibrated = False
-
-    def __init__(self, spec: NetworkSpec, run: Run, template: Template, prior: Engine | None = None) -> None:
-        self.spec, self.template = spec, template
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        run: Run,
+        template: Template,
+        prior: Prior | None = None,
+        *,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.spec, self.template, self.calibration = spec, template, calibration
         self._run, self._prior = run, prior
 
     def prepare(self) -> None:
@@ -96,12 +111,14 @@ class NetworkEngine:
         if self._prior is not None:
             self._prior.prepare()
 
-    def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
-        """The prior's sketch, which the network then completes; or its own completion, as quick as a sketch."""
-        return self.complete(field) if self._prior is None else self._prior.sketch(field, before)
-
     def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
-        """Complete a skull."""
+        """Complete a skull in a pose.
+
+        Args:
+            field: the skull in the common box.
+            sketch: the prior's, drawn anew from an earlier one, if there is one already; networks without a prior
+                are not shown it.
+        """
         from scipy.special import expit
 
         grid = self.spec.grid
@@ -114,6 +131,17 @@ class NetworkEngine:
         one, other = (expit(self._run(np.ascontiguousarray(way)))[0, 0] for way in (x, x[:, :, ::-1]))
         missing = without_crumbs((one + other[::-1]) / 2, grid)
         return soft_field(missing, seen, grid, field)
+
+    def reconstruct(
+        self, skull: Volume, frame: CanonicalFrame, surface: BoneSurface | None = None, stage: Stage = nullcontext
+    ) -> Completion:
+        """The whole way; arguments and errors as for `protocol.Engine.reconstruct`."""
+        if self._prior is None:
+            return complete_in_turns(skull, frame, self.complete, self.template, surface=surface, stage=stage)
+        with stage("hole"):
+            frame, field, sketch = settle(skull, frame, self._prior, surface)
+        with stage("completion"):
+            return Completion(frame, field, self.complete(field, sketch))
 
 
 def bone_on(grid: Grid, field: BoxField) -> F32:
@@ -138,22 +166,16 @@ def sketch_on(grid: Grid, field: BoxField, sketch: SoftField) -> F32:
 
 def _bone(grid: Grid, field: BoxField) -> NDArray[np.bool_]:
     distance: F32 = np.where(field.known, field.distance_mm, np.float32(AIR_MM)).astype(np.float32)
-    return _read(distance, field, grid) < 0
+    points = grid.centres_mm().reshape(-1, 3) / np.asarray(field.scale)
+    return read_box(distance, points, AIR_MM).reshape(grid.shape) < 0
 
 
 def _finer(grid: Grid) -> tuple[Grid, int]:
-    """The grid with voxels of about `FINE_MM`, and how many of them lie along an edge of the grid's own."""
-    parts = max(1, round(grid.spacing_mm[0] / FINE_MM))
+    """The grid with voxels of about `CACHE_MM`, and how many of them lie along an edge of the grid's own."""
+    parts = max(1, round(grid.spacing_mm[0] / CACHE_MM))
     i, j, k = (n * parts for n in grid.shape)
     first = grid.to_world([(1 / parts - 1) / 2] * 3)
     return Grid.isotropic((i, j, k), grid.spacing_mm[0] / parts, first), parts
-
-
-def _read(values: F32, field: BoxField, grid: Grid) -> F32:
-    """Values on the box grid at the voxels of a grid in canonical mm; air beyond the box."""
-    index = box_grid().to_index(grid.centres_mm().reshape(-1, 3) / np.asarray(field.scale)).T
-    flat = (values - np.float32(AIR_MM)).reshape(-1)  # beyond the grid, zero is read
-    return trilinear_at(flat, box_grid().shape, index).reshape(grid.shape) + np.float32(AIR_MM)
 
 
 def without_crumbs(missing: F32, grid: Grid) -> F32:

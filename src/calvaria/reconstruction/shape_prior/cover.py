@@ -18,13 +18,13 @@ from calvaria.types import BoolArray
 from calvaria.volume.morphology import dilate_mm
 from calvaria.volume.volume import Volume
 
-BACK_MM, TOP_MM = -40.0, 25.0
+SINUS_BACK_MM, SINUS_TOP_MM = -40.0, 25.0
 """Frontal sinuses lie before this y and below this z of the common box."""
 
 HEAD_CENTRE_MM = np.array([0.0, 0.0, 10.0])
 """Outwards is away from here."""
 
-DEEPEST_MM = 12.0
+COVERED_MM = 12.0
 """A wall covers what lies up to so far behind it; farther back the orbits' roofs begin, which a hole above may take."""
 
 OVER_MM, OWN_MM = 8.0, 2.4
@@ -49,14 +49,14 @@ def behind_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
 
 def covered_by(places: BoolArray, bone: BoolArray) -> BoolArray:
     """Those places that have a wall before them, anywhere in the head; as `behind_wall`."""
-    return meets_bone(places, bone, np.arange(STEP_MM, DEEPEST_MM, STEP_MM))
+    return meets_bone(places, bone, np.arange(STEP_MM, COVERED_MM, STEP_MM))
 
 
 @lru_cache(maxsize=1)
 def sinuses() -> BoolArray:
     """Where frontal sinuses may lie, bool on the box grid."""
     points = box_grid().centres_mm()
-    zone: BoolArray = (points[..., 1] < BACK_MM) & (points[..., 2] < TOP_MM)
+    zone: BoolArray = (points[..., 1] < SINUS_BACK_MM) & (points[..., 2] < SINUS_TOP_MM)
     zone.setflags(write=False)
     return zone
 
@@ -78,7 +78,7 @@ def lies_open(places: BoolArray, bone: BoolArray) -> BoolArray:
         places: bool on the box grid: where to look.
         bone: what is there, on the same grid.
     """
-    return places & ~meets_bone(places, bone, np.arange(-DEEPEST_MM, DEEPEST_MM, STEP_MM))
+    return places & ~meets_bone(places, bone, np.arange(-COVERED_MM, COVERED_MM, STEP_MM))
 
 
 def meets_bone(places: BoolArray, bone: BoolArray, steps_mm: NDArray[np.float64]) -> BoolArray:

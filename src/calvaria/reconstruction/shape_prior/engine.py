@@ -7,19 +7,31 @@ two sides of the wall are fitted too, each alone (`reconstruction.sides`), and t
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calvaria.reconstruction.box import FRONT_FLOOR_MM, BoxField, box_grid, frontal_floor, vault
-from calvaria.reconstruction.protocol import SoftField
+from calvaria.models.calibration import Calibration
+from calvaria.reconstruction.box import (
+    AIR_MM,
+    FRONT_FLOOR_MM,
+    BoxField,
+    box_grid,
+    frontal_floor,
+    on_box,
+    read_box,
+    vault,
+)
+from calvaria.reconstruction.protocol import Completion, SoftField, Stage
+from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.shape_prior.cover import behind_wall, lies_open, over_wall, without_covered
 from calvaria.reconstruction.shape_prior.find import real_holes
 from calvaria.reconstruction.shape_prior.model import (
     MIN_PLATE_DEPTH_MM,
-    TRUNCATION_MM,
+    MODEL_TRUNCATION_MM,
     ShapeModel,
     bone_depth,
     plate_lack,
@@ -27,9 +39,10 @@ from calvaria.reconstruction.shape_prior.model import (
 from calvaria.reconstruction.shape_prior.modes import Modes
 from calvaria.reconstruction.shape_prior.regression import Fit, Jitter, by_two, fit, jitters
 from calvaria.reconstruction.shape_prior.sides import known_within, looks, sides_at
-from calvaria.reconstruction.shape_prior.trusted import Around, Falloff, around, lattice, read_box
+from calvaria.reconstruction.shape_prior.trusted import Around, Falloff, around, lattice
 from calvaria.reconstruction.shape_prior.wall import Wall
-from calvaria.skull.canonical import SPACING_MM
+from calvaria.reconstruction.surface import BoneSurface
+from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
 from calvaria.skull.template import Template
 from calvaria.types import F32, BoolArray
 from calvaria.volume.distance import distance_to
@@ -48,8 +61,39 @@ EXACT_MM = 1.6
 REGION_MM = 0.8
 """... and believed so far: the outline has already been given room."""
 
-AIR_MM = 9.0
-"""Value of the soft field where nothing is predicted."""
+MIRROR_ABSENT_MM = 2.5
+"""Bone of the other side is missing here if no bone is within this distance: heads are not so symmetric that less
+would mean anything."""
+
+SLIVER_MM = 4.0
+"""Surfaces are predicted this exactly at least."""
+
+ROUGH_MOVES = 3
+"""Jitters of a quick fit."""
+
+MOST_BELIEF, BELIEVED_MM = 0.5, 0.5
+"""A completion goes half of the way to what the wall's two sides say, less by 1/e where they misfit bone by so much."""
+
+LEAST_BELIEF = 0.005
+"""Where they are believed less, the two sides are not asked."""
+
+ASYMMETRY_MM = 3.0
+"""Bone of one side has a counterpart on the other within this distance."""
+
+CLOSED_MM, DEEPEST_MM = -0.9, 1.4
+"""The outside of the head is at least twice the first thick: no gap is left in it."""
+
+LAMELLA_MM, LAMELLA_DEEPEST_MM = -0.7, 2.0
+"""The same of the orbits' roofs: thinner, and lying elsewhere by more, so that their valleys are shallower."""
+
+HULL_DEPTH_MM = 9.0
+"""Bone so near to the mean head's convex hull is its outside: forehead, brow, vault; not the orbits' roofs."""
+
+HULL_MM = 4.8
+"""Spacing at which the depth under the hull is computed; it is smooth."""
+
+FAR_MM = 40.0
+"""What is farther from a hole than this is not looked at."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +135,16 @@ class Settings:
 
 
 class ShapePrior:
-    """The engine: keeps its model and what can be prepared once; call `complete` for each skull."""
-
-    calibrated = True
+    """The engine: keeps its model and what can be prepared once; call `reconstruct` for each skull."""
 
     def __init__(
-        self, model: ShapeModel, template: Template, settings: Settings | None = None, *, wall: Wall | None = None
+        self,
+        model: ShapeModel,
+        template: Template,
+        settings: Settings | None = None,
+        *,
+        wall: Wall | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         """Prepare the engine.
 
@@ -105,8 +153,10 @@ class ShapePrior:
             template: the mean skull that the model's examples were registered to.
             settings: by default those that the published figures were made with.
             wall: the two sides of people's walls; without them a completion is what the shape model alone says.
+            calibration: what its patches are worth, if that was measured.
         """
         self.wall = wall
+        self.calibration = calibration
         self.model = model
         self.template = template
         self.settings = settings or Settings()
@@ -127,14 +177,14 @@ class ShapePrior:
     @cached_property
     def _depth(self) -> F32:
         """The usual depth of bone on the box grid."""
-        return _on_box(self.model.depth, self.model.spacing_mm)
+        return on_box(self.model.depth, self.model.spacing_mm)
 
     @cached_property
     def _belief(self) -> F32:
         """How far a completion is drawn to what the wall's two sides say, on the box grid."""
         if self.wall is None:
             return np.zeros(box_grid().shape, np.float32)
-        misfit_mm = _on_box(self.wall.misfit, self.wall.outer.spacing_mm)
+        misfit_mm = on_box(self.wall.misfit, self.wall.outer.spacing_mm)
         share: F32 = np.float32(MOST_BELIEF) * np.exp(-((misfit_mm / np.float32(BELIEVED_MM)) ** 2))
         return share
 
@@ -169,6 +219,18 @@ class ShapePrior:
         if not hole.any():
             return _no_hole()
         return self._only_holes(self.complete_known(field, distance_mm(hole, self.settings.grow_mm), read_mm), field)
+
+    def reconstruct(
+        self, skull: Volume, frame: CanonicalFrame, surface: BoneSurface | None = None, stage: Stage = nullcontext
+    ) -> Completion:
+        """The whole way: the pose is settled by sketches, and the last of them is completed.
+
+        Arguments and errors as for `protocol.Engine.reconstruct`.
+        """
+        with stage("hole"):
+            frame, field, sketch = settle(skull, frame, self, surface)
+        with stage("completion"):
+            return Completion(frame, field, self.complete(field, sketch))
 
     def _rough(self, field: BoxField, hole: BoolArray) -> SoftField:
         """A quick completion around a hole."""
@@ -234,8 +296,8 @@ class ShapePrior:
         filled = np.where((gap_mm <= REGION_MM) & vault(), np.minimum(field.distance_mm, values), field.distance_mm)
         whole = BoxField(filled, field.known, field.scale)
         near = self._around(gap_mm, self.settings.side_dense_mm)
-        seen_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm)
-        sides = sides_at(whole, near.mm, TRUNCATION_MM)
+        seen_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm, 0.0)
+        sides = sides_at(whole, near.mm, MODEL_TRUNCATION_MM)
         asked = (gap_mm <= read_mm) & (self._belief > LEAST_BELIEF)
         points = box_grid().to_world(np.argwhere(asked)).astype(np.float32)
 
@@ -269,7 +331,7 @@ class ShapePrior:
     def _fit(self, field: BoxField, gap_mm: F32, dense_mm: tuple[float, float], moves: list[Jitter], modes: int) -> Fit:
         """The shape model fitted around the hole."""
         near = self._around(gap_mm, dense_mm)
-        told = near.trusted(read_box(field.distance_mm, near.mm), _known_at(field, near.mm))
+        told = near.trusted(read_box(field.distance_mm, near.mm, 0.0), _known_at(field, near.mm))
         return fit(self.model, moves, told.mm, told.distance_mm, told.noise_mm, modes=modes)
 
     def _read(self, final: Fit, gap_mm: F32, read_mm: float, exact_mm: float = 0.0) -> F32:
@@ -279,26 +341,6 @@ class ShapePrior:
         points = box_grid().to_world(np.argwhere(near)).astype(np.float32)
         out[near] = final.at(points, exact_mm)
         return out
-
-
-MIRROR_ABSENT_MM = 2.5
-"""Bone of the other side is missing here if no bone is within this distance: heads are not so symmetric that less
-would mean anything."""
-
-SLIVER_MM = 4.0
-"""Surfaces are predicted this exactly at least."""
-
-ROUGH_MOVES = 3
-"""Jitters of a quick fit."""
-
-MOST_BELIEF, BELIEVED_MM = 0.5, 0.5
-"""A completion goes half of the way to what the wall's two sides say, less by 1/e where they misfit bone by so much."""
-
-LEAST_BELIEF = 0.005
-"""Where they are believed less, the two sides are not asked."""
-
-ASYMMETRY_MM = 3.0
-"""Bone of one side has a counterpart on the other within this distance."""
 
 
 def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: float) -> F32:
@@ -354,18 +396,8 @@ def close_valleys(values: F32, zone: BoolArray, closed_mm: float, deepest_mm: fl
     return out
 
 
-CLOSED_MM, DEEPEST_MM = -0.9, 1.4
-"""The outside of the head is at least twice the first thick: no gap is left in it."""
-
-LAMELLA_MM, LAMELLA_DEEPEST_MM = -0.7, 2.0
-"""The same of the orbits' roofs: thinner, and lying elsewhere by more, so that their valleys are shallower."""
-
-OUTSIDE_MM = 9.0
-"""Bone so near to the mean head's convex hull is its outside: forehead, brow, vault; not the orbits' roofs."""
-
-
 def outside(model: ShapeModel) -> BoolArray:
-    """Bool on the box grid: the outside of the head, from `OUTSIDE_MM` within the convex hull of the mean vault on."""
+    """Bool on the box grid: the outside of the head, down to `HULL_DEPTH_MM` under the mean vault's convex hull."""
     from scipy.spatial import ConvexHull
 
     bone = model.grid.to_world(np.argwhere(model.mean.reshape(model.grid.shape) < 0))
@@ -376,26 +408,12 @@ def outside(model: ShapeModel) -> BoolArray:
     # Facets that look down close the hull where the vault was cut off.
     for normal in hull.equations[hull.equations[:, 2] > -0.7].astype(np.float32):
         np.minimum(within, -(points @ normal[:3] + normal[3]), out=within)
-    return _on_box(within.reshape(coarse.shape), HULL_MM) < OUTSIDE_MM
-
-
-HULL_MM = 4.8
-"""Spacing at which the depth under the hull is computed; it is smooth."""
-
-
-def _on_box(values: F32, spacing_mm: float) -> F32:
-    """A volume on `box_grid(spacing_mm)` read on the box grid, trilinear."""
-    from scipy import ndimage
-
-    fine, coarse = box_grid(), box_grid(spacing_mm)
-    start = (fine.affine[:3, 3] - coarse.affine[:3, 3]) / spacing_mm
-    step = np.full(3, SPACING_MM / spacing_mm)
-    return np.asarray(ndimage.affine_transform(values, step, start, output_shape=fine.shape, order=1, mode="nearest"))
+    return on_box(within.reshape(coarse.shape), HULL_MM) < HULL_DEPTH_MM
 
 
 def _known_at(field: BoxField, points_mm: F32) -> BoolArray:
     """Whether the scan says anything at points of the box."""
-    return read_box(field.known.astype(np.float32), points_mm) > 0.99
+    return read_box(field.known.astype(np.float32), points_mm, 0.0) > 0.99
 
 
 def _no_hole() -> SoftField:
@@ -407,7 +425,3 @@ def distance_mm(hole: BoolArray, grow_mm: float) -> F32:
     """Distance to a hole grown by ``grow_mm``, on the box grid; 0 inside, `FAR_MM` from there on."""
     distance = distance_to(Volume(hole, box_grid()), limit_mm=FAR_MM + grow_mm) - np.float32(grow_mm)
     return np.asarray(np.maximum(distance, 0), np.float32)
-
-
-FAR_MM = 40.0
-"""What is farther from a hole than this is not looked at."""

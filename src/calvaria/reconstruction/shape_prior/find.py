@@ -8,7 +8,7 @@ import numpy as np
 
 from calvaria.reconstruction.box import BoxField, box_grid, vault
 from calvaria.reconstruction.shape_prior.cover import covered_by
-from calvaria.reconstruction.shape_prior.model import TRUNCATION_MM, ShapeModel, bone_depth, plate_lack
+from calvaria.reconstruction.shape_prior.model import MODEL_TRUNCATION_MM, ShapeModel, bone_depth, plate_lack
 from calvaria.reconstruction.shape_prior.regression import jitters, trilinear
 from calvaria.skull.canonical import SPACING_MM
 from calvaria.types import F32, BoolArray
@@ -83,7 +83,7 @@ class HoleFinder:
         """Coarse hole and predicted distance, by robust rounds of the global fit."""
         from scipy import ndimage
 
-        target = np.clip(seen, -TRUNCATION_MM, TRUNCATION_MM)
+        target = np.clip(seen, -MODEL_TRUNCATION_MM, MODEL_TRUNCATION_MM)
         base = ((0.2 + np.exp(-np.abs(seen) / 6)) * known).astype(np.float32)
         weight, core = base, np.zeros(self.grid.shape, bool)
         if not known.any():

@@ -11,17 +11,17 @@ from calvaria.errors import InputError
 from calvaria.reconstruction.shape_prior.modes import Arrays, Modes, check_half, packed, unpacked, whole
 from calvaria.types import F32
 
-SPACING_MM = 2.4
+MODEL_SPACING_MM = 2.4
 """Voxel edge of mean and modes: thresholding a true skull read from it costs 0.006 DSC; 3.2 mm cost 0.01 in the thin
 bone of brow and temple."""
 
-TRUNCATION_MM = 10.0
+MODEL_TRUNCATION_MM = 10.0
 """Distances of the examples are cut off here before the modes are taken."""
 
 MOST_MODES = 140
 """Modes kept; 60 or 200 change nothing that validation shows."""
 
-NEAR_MM = 5.0
+ONE_PLATE_MM = 5.0
 """Bone within this distance is taken for one plate."""
 
 DEPTH_STEPS = 20
@@ -86,11 +86,11 @@ def bone_depth(distance_mm: F32, spacing_mm: float) -> F32:
     """
     from scipy import ndimage
 
-    reach = round(NEAR_MM / spacing_mm)
+    reach = round(ONE_PLATE_MM / spacing_mm)
     ball = np.indices((2 * reach + 1,) * 3) - reach
-    footprint = (ball**2).sum(axis=0) * spacing_mm**2 <= NEAR_MM**2 + 1e-6
+    footprint = (ball**2).sum(axis=0) * spacing_mm**2 <= ONE_PLATE_MM**2 + 1e-6
     smallest = ndimage.minimum_filter(distance_mm, footprint=footprint)
-    return np.asarray(ndimage.gaussian_filter(smallest, NEAR_MM / 2 / spacing_mm))
+    return np.asarray(ndimage.gaussian_filter(smallest, ONE_PLATE_MM / 2 / spacing_mm))
 
 
 def plate_lack(depth_mm: F32, usual_mm: F32, share: float) -> F32:

@@ -39,7 +39,7 @@ NEAREST_MM, FARTHEST_MM = 20.0, 132.0
 SAME_MM = 2.4
 """Bone that is seen so near to a surface is that surface's own."""
 
-STRAIGHT_MM = 3.2
+ALONG_NORMAL_MM = 3.2
 """Nearer to a surface than this a distance is measured along its normal."""
 
 FACING = 0.1
@@ -160,7 +160,7 @@ def _distance(surface: _Surface, view: _View, points_mm: Points, box_scale: Scal
     apart, foot = apart[hit], foot[hit]
     along = np.einsum("nk,nk->n", points[hit] - feet[foot], normals[foot])
     straight = np.copysign(np.minimum(np.abs(along), apart), along)
-    out[hit] = np.where(apart < STRAIGHT_MM, straight, np.copysign(apart, out[hit]))
+    out[hit] = np.where(apart < ALONG_NORMAL_MM, straight, np.copysign(apart, out[hit]))
     return out
 
 

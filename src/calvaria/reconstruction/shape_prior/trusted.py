@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from calvaria.reconstruction.box import box_grid
-from calvaria.reconstruction.shape_prior.model import TRUNCATION_MM
+from calvaria.reconstruction.box import box_grid, read_box
+from calvaria.reconstruction.shape_prior.model import MODEL_TRUNCATION_MM
 from calvaria.types import F32, BoolArray
-from calvaria.volume.gather import trilinear_at
 
 MIRRORED = np.array([-1.0, 1.0, 1.0], np.float32)
 
@@ -76,7 +74,7 @@ class Around:
             distance_mm: (N,) the distances there.
             known: (N,) whether the scan says anything there.
         """
-        clipped = np.clip(distance_mm, -TRUNCATION_MM, TRUNCATION_MM)
+        clipped = np.clip(distance_mm, -MODEL_TRUNCATION_MM, MODEL_TRUNCATION_MM)
         own = (np.abs(clipped) <= self.gap_mm) & known
         return Trusted(self.mm[own], clipped[own], self.noise_mm[own])
 
@@ -92,18 +90,13 @@ def around(gap_mm: F32, spacing_mm: float, dense_mm: tuple[float, float], fallof
         falloff: how they count.
     """
     points = lattice(spacing_mm)
-    gap = read_box(gap_mm, points.mm)
+    gap = read_box(gap_mm, points.mm, 0.0)
     # The other side of the head tells of this one, but less than its own rim does.
-    far = np.minimum(gap, read_box(gap_mm, points.mm * MIRRORED) + falloff.mirror_mm)
+    far = np.minimum(gap, read_box(gap_mm, points.mm * MIRRORED, 0.0) + falloff.mirror_mm)
     share = np.select([far < reach for reach in dense_mm], LEVELS[:2], LEVELS[2])
     used = (gap > 0) & (far < falloff.reach_mm) & (points.level >= share)
     variance = falloff.noise_mm**2 * np.exp(far[used] / falloff.fade_mm) / share[used]
     return Around(points.mm[used], gap[used], np.sqrt(variance).astype(np.float32))
-
-
-def read_box(values: F32, points_mm: NDArray[np.floating]) -> F32:
-    """Trilinear values of a field on the box grid at (N, 3) points within the box."""
-    return trilinear_at(values.reshape(-1), box_grid().shape, box_grid().to_index(points_mm).T)
 
 
 @dataclass(frozen=True, eq=False)

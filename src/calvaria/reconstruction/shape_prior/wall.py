@@ -14,7 +14,7 @@ from calvaria.types import F32
 SIDE_MODES = 60
 """Modes kept of each side; 120 change nothing."""
 
-NEAR_MM = 6.0
+MISFIT_REACH_MM = 6.0
 """How well the sides tell bone is asked so near to its surface; beyond, wrong distances do no harm."""
 
 SMOOTH_MM = 4.8
@@ -79,8 +79,8 @@ def wall_misfit(bone_mm: F32, outer_mm: F32, inner_mm: F32, spacing_mm: float) -
     """
     from scipy import ndimage
 
-    near = np.abs(bone_mm) < NEAR_MM
-    off = np.minimum(np.abs(np.maximum(outer_mm, inner_mm) - bone_mm), NEAR_MM) * near
+    near = np.abs(bone_mm) < MISFIT_REACH_MM
+    off = np.minimum(np.abs(np.maximum(outer_mm, inner_mm) - bone_mm), MISFIT_REACH_MM) * near
     total, count = (part + part[::-1] for part in (off.sum(axis=0), near.sum(axis=0, dtype=np.float32)))
     blurred = [ndimage.gaussian_filter(part, SMOOTH_MM / spacing_mm) for part in (total, count)]
     out = blurred[0] / (blurred[1] + np.float32(0.01))
