@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from calvaria.errors import GeometryError
 from calvaria.report.raycast import Camera, cast, prepare, recast
 from calvaria.report.scene import Layer, build_scene, with_layer
 from calvaria.volume import Grid, Volume
@@ -57,9 +58,9 @@ def test_every_ray_finds_the_nearest_of_two_walls() -> None:
 
 
 def test_recasting_the_part_that_changed_gives_the_same_as_casting_all() -> None:
-    scene = build_scene([ball_layer((0, 0, 0), 20)])
-    assert scene is not None
     added = ball_layer((9, -14, 6), 8, RED)
+    scene = build_scene([ball_layer((0, 0, 0), 20)], room_for=[added])
+    assert scene is not None
     more = with_layer(scene, added)
     assert more is not None
     camera = Camera(np.zeros(3), np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), 0.9, (60, 60))
@@ -73,11 +74,24 @@ def test_recasting_the_part_that_changed_gives_the_same_as_casting_all() -> None
 
 def test_a_layer_added_later_is_the_same_as_one_given_at_once() -> None:
     bone, spot = ball_layer((0, 0, 0), 20), ball_layer((9, -9, 6), 8, RED)
-    later, at_once = with_layer(build_scene([bone]), spot), build_scene([bone, spot])
+    later, at_once = with_layer(build_scene([bone], room_for=[spot]), spot), build_scene([bone, spot])
     assert later is not None and at_once is not None
     points = at_once.grid.to_world(np.moveaxis(np.indices(at_once.grid.shape), 0, -1)).reshape(-1, 3)
     found = later.surface.at(later.grid.to_index(points).T)
     np.testing.assert_allclose(found, at_once.surface.data.ravel(), atol=0.02)
+
+
+@pytest.mark.parametrize("towards", [(1, 0, 0), (0, -1, 0), (0, 0, 1), (-1, -1, 1)])
+def test_a_layer_that_leaves_the_scene_is_not_cut_off_unseen(towards) -> None:
+    bone, beyond = ball_layer((0, 0, 0), 20), ball_layer(tuple(18.0 * np.array(towards)), 10, RED)
+    with pytest.raises(GeometryError, match="lies partly outside the scene; build the scene with room for it"):
+        with_layer(build_scene([bone]), beyond)
+    roomy = with_layer(build_scene([bone], room_for=[beyond]), beyond)
+    alone = build_scene([beyond])
+    assert roomy is not None and alone is not None
+    points = alone.grid.centres_mm().reshape(-1, 3)
+    shown = roomy.surface.at(roomy.grid.to_index(points).T)
+    assert (shown > alone.surface.data.ravel() - 0.15).all()  # smoothed on another grid
 
 
 def test_adding_to_nothing_and_adding_nothing() -> None:

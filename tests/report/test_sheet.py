@@ -59,6 +59,26 @@ def test_the_result_the_reference_and_the_bare_skull_stand_one_under_the_other()
         assert share(table[2, column], "orange") == share(table[2, column], "blue") == 0
 
 
+@pytest.mark.parametrize("column", range(4))
+@pytest.mark.parametrize("role", ["patch", "reference"])
+def test_a_layer_beyond_the_defective_skull_is_shown_whole(role: str, column: int) -> None:
+    """A vertex hole: the patch is the topmost part of the head, outside the defective skull's bounding box."""
+    skull, patch = skull_and_patch((0.0, 0.0, 1.0))
+    cap = Volume(np.where(patch.grid.centres_mm()[..., 2] > 50, patch.mask | skull.mask, False), patch.grid)
+    low = Volume(skull.mask & ~cap.mask, skull.grid)
+    drawn = render_case(low, cap if role == "patch" else None, cap if role == "reference" else None)
+    row = cells(drawn)[0 if role == "patch" else 1]
+    names = [view.name for view in sheet.choose_views(low, cap, np.eye(3))]
+    top = row[column]
+    colour = "orange" if role == "patch" else "blue"
+    if names[column] == "top" or column == 0:
+        assert share(top, colour) > 0.2
+    else:  # from the side the cap ends the head above: its outline is round, not cut off flat
+        lit = top[16:-16, 16:-16].sum(axis=-1) > 150
+        first = np.flatnonzero(lit.any(axis=1))[0]
+        assert lit[first].sum() < 0.35 * lit.sum(axis=1).max()
+
+
 def test_the_first_column_shows_the_patch_best() -> None:
     for outward in ((0.6, -0.6, 0.5), (0, 1, 0.4), (-1, 0, 0.3), (0, 0.2, 1)):
         row = cells(render_case(*skull_and_patch(outward)))[0]

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.errors import InputError
+from calvaria.errors import GeometryError, InputError
 from calvaria.types import F32
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
@@ -39,6 +39,10 @@ SMOOTHING_PER_SPACING = 0.55
 
 MARGIN_STEPS = 4
 """Empty steps kept around what is shown: as far as the smoothing reaches."""
+
+
+WITHIN_VOXELS = 1e-3
+"""Rounding that is allowed where a layer's corner lies on the working grid's."""
 
 
 @dataclass(frozen=True)
@@ -114,20 +118,28 @@ class _Part:
     colour: Colour
 
 
-def build_scene(layers: Sequence[Layer], grid: Grid | None = None) -> Scene | None:
+def build_scene(layers: Sequence[Layer], room_for: Sequence[Layer] = ()) -> Scene | None:
     """Bring layers onto one working grid.
 
     Args:
         layers: on any grids. Those that are empty are left out.
-        grid: a working grid to use; None: one that holds all layers.
+        room_for: layers that are added later (`with_layer`): the working grid holds them too.
 
     Returns:
         The scene, or None when every layer is empty.
     """
-    parts = [part for layer in layers if (part := _occupied_part(layer)) is not None]
+    parts = _occupied_parts(layers)
     if not parts:
         return None
-    grid = _working_grid([part.sums.grid for part in parts]) if grid is None else grid
+    return _scene_on(_working_grid([part.sums.grid for part in [*parts, *_occupied_parts(room_for)]]), parts)
+
+
+def _occupied_parts(layers: Sequence[Layer]) -> list[_Part]:
+    return [part for layer in layers if (part := _occupied_part(layer)) is not None]
+
+
+def _scene_on(grid: Grid, parts: Sequence[_Part]) -> Scene:
+    """One part or more on a working grid that holds them."""
     fields = tuple((_field(part, grid), part.colour) for part in parts)
     first = fields[0][0].data
     surface = Field(np.zeros(grid.shape, np.float32, "F" if first.flags.f_contiguous else "C"), (0, 0, 0))
@@ -139,14 +151,20 @@ def build_scene(layers: Sequence[Layer], grid: Grid | None = None) -> Scene | No
 def with_layer(scene: Scene | None, layer: Layer) -> Scene | None:
     """A scene with one more layer, without doing the work for the others again.
 
-    The working grid stays, so the layer is cut off where it leaves it. The scene itself is returned for an empty
-    layer, and a new one where there was none.
+    The scene itself is returned for an empty layer, and a new one where there was none.
+
+    Raises:
+        GeometryError: the layer leaves the working grid, where it would be cut off unseen.
     """
     if scene is None:
         return build_scene([layer])
-    added = build_scene([layer], scene.grid)
-    if added is None:
+    parts = _occupied_parts([layer])
+    if not parts:
         return scene
+    index = scene.grid.to_index(parts[0].sums.grid.corners_mm())
+    if (index < -WITHIN_VOXELS).any() or (index > np.array(scene.grid.shape) - 1 + WITHIN_VOXELS).any():
+        raise GeometryError(f"{layer.name}: lies partly outside the scene; build the scene with room for it")
+    added = _scene_on(scene.grid, parts)
     surface = Field(scene.surface.data.copy(), (0, 0, 0))
     _add(surface.data, added.layers[0][0])
     return Scene(scene.grid, surface, scene.layers + added.layers, max(scene.detail_mm, added.detail_mm))
