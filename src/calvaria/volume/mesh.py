@@ -19,6 +19,16 @@ It moves the surface by 1e-4 voxels, and keeps it from passing exactly through a
 joining corners being equally good, where marching cubes would make triangles without area or edges used four times."""
 
 
+VOLUME_TOLERANCE = 1e-3
+"""A smoothed surface encloses the mask's volume within this share, where a level does."""
+
+VOLUME_STEPS = 8
+"""Most surfaces that are tried for it; two or three do for a plate."""
+
+LEVEL_STEP = 0.01
+"""First change of the level of a smoothed mask."""
+
+
 @dataclass(frozen=True, eq=False)
 class Mesh:
     """A triangle surface.
@@ -189,7 +199,30 @@ def _smooth_surface(volume: Volume, smooth_mm: float) -> Mesh:
     outside, inside = np.partition(field, (field.size - n - 1, field.size - n), axis=None)[
         field.size - n - 1 : field.size - n + 1
     ]
-    return _march(field - (outside + inside) / 2, part.affine)
+    # This level has as many voxels inside as the mask. The surface between them encloses a little more, the more so the
+    # thinner a plate: it is moved until the volumes agree.
+    return _of_volume(field, float(outside + inside) / 2, part.affine, volume.volume_ml)
+
+
+def _of_volume(field: NDArray[np.float32], level: float, affine: NDArray[np.float64], wanted_ml: float) -> Mesh:
+    """The surface at the level, near the one given, that encloses a volume: secant steps on the level."""
+    mesh = _march(field - np.float32(level), affine)
+    before, step = None, LEVEL_STEP
+    for _ in range(VOLUME_STEPS):
+        excess = mesh.volume_ml / wanted_ml - 1
+        if abs(excess) < VOLUME_TOLERANCE:
+            break
+        if before is not None and excess != before[1]:
+            step = float(np.clip(-excess * (level - before[0]) / (excess - before[1]), -4 * LEVEL_STEP, 4 * LEVEL_STEP))
+        else:
+            step = float(np.copysign(LEVEL_STEP, excess))  # a higher level encloses less
+        before = (level, excess)
+        moved = float(np.clip(level + step, 0.02, 0.98))
+        if not (field > moved).any():
+            break
+        level = moved
+        mesh = _march(field - np.float32(level), affine)
+    return mesh
 
 
 def _march(field: NDArray[np.float32], affine: NDArray[np.float64]) -> Mesh:
