@@ -3,7 +3,7 @@ import os
 import pytest
 
 from calvaria.errors import InputError
-from calvaria.files import atomic_folder, atomic_path, require_file
+from calvaria.files import atomic_folder, atomic_path, require_file, require_writable, require_writable_file
 
 
 def test_what_was_written_appears_under_its_name_alone(tmp_path):
@@ -105,3 +105,65 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
         atomic_folder(tmp_path / "no" / "x"),
     ):
         pass
+
+
+def test_a_folder_that_can_be_made_or_written_to_is_fine_and_left_as_it_is(tmp_path):
+    require_writable(tmp_path / "a" / "b")
+    require_writable(tmp_path)
+    require_writable_file(tmp_path / "a" / "b.csv")
+    (tmp_path / "old.csv").write_text("old")
+    require_writable_file(tmp_path / "old.csv")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"old.csv": "old"}
+
+
+@pytest.mark.parametrize(("inside", "reason"), [((), "it is a file"), (("a", "b"), r"\S+file is a file")])
+def test_a_file_in_a_folders_place_is_refused_at_any_depth(tmp_path, inside, reason):
+    (tmp_path / "file").write_text("")
+    folder = (tmp_path / "file").joinpath(*inside)
+    wanted = rf"^{folder}: cannot write the results there: {reason}; give another folder with -o$"
+    with pytest.raises(InputError, match=wanted):
+        require_writable(folder)
+    with pytest.raises(InputError, match=r"cannot write the results there"):
+        require_writable_file(folder / "a.csv")
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"link: cannot write the results there: it is a file"):
+        require_writable(tmp_path / "link")
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_folder_that_refuses_files_is_found_by_trying(tmp_path, monkeypatch, depth):
+    tried = []
+
+    def refuse(dir):
+        tried.append(dir)
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("calvaria.files.tempfile.TemporaryFile", refuse)
+    folder = tmp_path.joinpath(*["deeper"] * depth)
+    with pytest.raises(InputError, match=r"cannot write the results there: Permission denied; give another folder"):
+        require_writable(folder)
+    assert tried == [tmp_path]
+
+
+def test_a_drive_that_is_not_there_and_a_name_that_is_none_are_refused(monkeypatch, tmp_path):
+    with pytest.raises(InputError, match=r"File name too long"):
+        require_writable(tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match=r"null byte"):
+        require_writable(tmp_path / "a\0b")
+
+    def gone(self):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("calvaria.files.Path.lstat", gone)
+    with pytest.raises(InputError, match=r"out: cannot write the results there: there is no /; give another folder"):
+        require_writable(tmp_path / "out")
+
+
+def test_a_file_needs_a_folder_that_is_there_where_none_will_be_made(tmp_path):
+    with pytest.raises(InputError, match=r"b\.csv: cannot be written: the folder \S+a does not exist"):
+        require_writable_file(tmp_path / "a" / "b.csv", parents=False)
+    with pytest.raises(InputError, match="cannot be written: this is a folder"):
+        require_writable_file(tmp_path)

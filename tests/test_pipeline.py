@@ -17,6 +17,7 @@ from calvaria.io import read_mask, read_volume
 from calvaria.metrics import score
 from calvaria.models import ModelInfo, available
 from calvaria.pipeline import Reconstruction, bone_of, evaluate, reconstruct
+from calvaria.reconstruction.box import box_to_world
 from calvaria.volume import Grid, Volume, coarsen, resample_mask
 
 POSE = rigid((15, -20, 30), (50, -40, 200))
@@ -59,16 +60,21 @@ class TestMadeUpHeads:
         assert told == [{1}] * len(pipeline.STAGES)
 
     def check_report(self, result: Reconstruction) -> None:
-        assert result.report["model"]["sha256"] == "0" * 64
-        assert set(result.report["seconds"]) == set(pipeline.STAGES) - {"done"}
-        assert np.array(result.report["pose"]["canonical_to_world"]).shape == (4, 4)
+        assert result.report.model.sha256 == "0" * 64
+        assert set(result.report.seconds) == set(pipeline.STAGES) - {"done"}
+        to_world, scale = np.array(result.report.pose.canonical_to_world), np.array(result.report.pose.scale)
+        np.testing.assert_allclose(to_world, result.frame.to_world, atol=1e-8)
+        np.testing.assert_allclose(to_world[:3, :3].T @ to_world[:3, :3], np.eye(3), atol=1e-7)
+        assert np.linalg.det(to_world[:3, :3]) > 0
+        assert np.abs(scale - 1).max() > 0.001  # a head of the mean's size would not tell the two apart
+        np.testing.assert_allclose(to_world @ np.diag([*scale, 1]), box_to_world(result.frame), atol=1e-5)
 
     def test_a_complete_head_gives_an_empty_patch_and_says_so(self):
         result = reconstruct(scan(Head(23)))
         assert not result.patch.mask.any()
         assert result.holes == ()
         assert result.confidence.expected_dsc is None
-        assert result.report["warnings"] == ["no defect was found: the patch is empty"]
+        assert result.report.warnings == ("no defect was found: the patch is empty",)
 
     def test_a_head_that_lies_upside_down_is_filled_with_a_warning(self):
         pose = rigid((180, 0, 0))
@@ -76,7 +82,7 @@ class TestMadeUpHeads:
         defective = scan(head, pose)
         result = reconstruct(defective)
         assert dice(result.patch, truth_of(head, defective, pose)) > 0.85
-        assert any("does not stand upright" in warning for warning in result.report["warnings"])
+        assert any("does not stand upright" in warning for warning in result.report.warnings)
 
     def test_how_the_voxels_are_stored_changes_nothing_in_the_world(self):
         defective = Head(20, (SIDE,)).on(Grid.isotropic((90, 112, 84), 2.0, (-89.0, -111.0, -75.0)))
@@ -88,6 +94,28 @@ class TestMadeUpHeads:
         defective = scan(Head(20, (SIDE,)))
         numbers = defective.with_data(np.where(defective.data, 255, 0).astype(np.uint8))
         np.testing.assert_array_equal(bone_of(numbers).data, defective.data)
+
+    def test_a_bone_threshold_is_no_matter_of_masks(self):
+        with pytest.raises(
+            InputError, match=r"threshold of 300 HU is given, but the volume is a mask.* leave --threshold"
+        ):
+            bone_of(scan(Head(20, (SIDE,)), None, (6.0, 6.0, 6.0)), threshold_hu=300)
+        with pytest.raises(InputError, match="the volume is a mask, which has no HU"):
+            reconstruct(scan(Head(20, (SIDE,)), None, (6.0, 6.0, 6.0)), threshold_hu=300)
+
+    def test_the_bone_threshold_reaches_the_segmentation(self, monkeypatch):
+        asked: list[tuple[float, ...]] = []
+
+        def segment(ct: Volume, *threshold: float) -> Volume:
+            asked.append(threshold)
+            return scan(Head(20, (SIDE,)))
+
+        monkeypatch.setattr(pipeline, "segment_bone", segment)
+        ct = scan(Head(20), None, (6.0, 6.0, 6.0))
+        bone_of(ct, "ct")
+        bone_of(ct, "ct", 180.0)
+        reconstruct(ct, kind="ct", threshold_hu=500.0)
+        assert asked == [(), (180.0,), (500.0,)]
 
     def test_an_empty_mask_is_refused(self):
         empty = Volume(np.zeros((30, 30, 30), bool), Grid.isotropic((30, 30, 30), 3.0))
@@ -141,7 +169,7 @@ def test_the_official_defect_of_a_real_skull(skull):
     assert evaluate(result.patch, truth, defective).dsc > LEAST["official"]
     assert result.patch.grid is defective.grid
     assert not (result.patch.mask & defective.mask).any()
-    assert result.report["model"]["licence"] == "CC-BY-NC-SA-4.0"
+    assert result.report.model.licence == "CC-BY-NC-SA-4.0"
 
 
 def turned(volume: Volume, degrees: float, spacing_mm: float) -> Volume:

@@ -105,3 +105,65 @@ MAX_NAME = 250
 
 def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def require_writable(folder: PathLike) -> None:
+    """Make sure, before long work, that files can be written into a folder; nothing is left behind.
+
+    Args:
+        folder: need not be there, if it can be made: then a file is tried in the nearest folder above it that is.
+
+    Raises:
+        InputError: a file stands in the place of the folder or of one above it, or the system refuses a file there.
+    """
+    _try_a_file(Path(folder), Path(folder))
+
+
+def require_writable_file(path: PathLike, *, parents: bool = True) -> None:
+    """Make sure, before long work, that a file can be written; nothing is left behind.
+
+    Args:
+        path: the file; one that is there may be replaced.
+        parents: whether folders that are missing will be made.
+
+    Raises:
+        InputError: ``path`` is a folder, or its folder cannot be written to, or is missing where none will be made.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: cannot be written: this is a folder")
+    if not parents and not os.path.lexists(path.parent):
+        raise InputError(f"{path}: cannot be written: the folder {path.parent} does not exist")
+    _try_a_file(path.parent, path)
+
+
+def _try_a_file(folder: Path, asked: Path) -> None:
+    """Write a file into a folder, or the first above it that is there, and let it go again; ``asked`` is what is said.
+
+    Raises:
+        InputError: that failed.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_nearest(folder.absolute(), asked.absolute())):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise InputError(
+            f"{asked}: cannot write the results there: {_reason(error)}; give another folder with -o"
+        ) from error
+
+
+def _nearest(folder: Path, asked: Path) -> Path:
+    """The folder itself, or the first above it that is there.
+
+    Raises:
+        OSError: what is there is no folder, or nothing is.
+    """
+    for place in (folder, *folder.parents):
+        try:
+            place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if place.is_dir():
+            return place
+        raise NotADirectoryError("it is a file" if place == asked else f"{place} is a file")
+    raise FileNotFoundError(f"there is no {folder.anchor}")

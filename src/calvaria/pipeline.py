@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from threadpoolctl import threadpool_limits
 
 from calvaria.errors import InputError
+from calvaria.jobs import Progress, unheard
 from calvaria.models import ModelInfo, find
-from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.confidence import Confidence, judge
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.holes import Hole, holes_in
@@ -29,11 +29,72 @@ from calvaria.volume import Volume, bounding_box
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
 
-Progress = Callable[[str, float], None]
-"""Called with the stage that begins and the fraction of the whole that is done."""
+Kind = Literal["auto", "mask", "ct"]
+"""What a volume holds; "auto" tells by its values."""
+
+Device = Literal["auto", "cpu", "cuda"]
+"""Where a network runs."""
 
 STAGES = {"bone": 0.0, "pose": 0.05, "hole": 0.2, "completion": 0.5, "patch": 0.85, "done": 1.0}
 """Stages in their order, with the share of the time that is over when each begins."""
+
+MIN_UPRIGHT = 0.5
+"""Cosine of the angle between the head's axis and the file's, 60 degrees, below which a head counts as lying."""
+
+
+@dataclass(frozen=True)
+class ModelUsed:
+    """The model that completed a skull.
+
+    Args:
+        name: under which it is registered.
+        sha256: of its weights.
+        licence: that holds for what comes from it.
+    """
+
+    name: str
+    sha256: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class PoseReport:
+    """How the head lies.
+
+    Args:
+        canonical_to_world: (4, 4), rows; canonical mm -> world LPS mm. Always rigid: its scales stand apart.
+        scale: size of this skull over the mean skull along x, y, z.
+        mismatch: how unlike the head is to those known; see `calvaria.skull.canonical`.
+        scan_ends: number of the volume's faces that cut through the head.
+    """
+
+    canonical_to_world: tuple[tuple[float, ...], ...]
+    scale: tuple[float, ...]
+    mismatch: float
+    scan_ends: int
+
+    @classmethod
+    def of(cls, frame: CanonicalFrame) -> PoseReport:
+        """What is said of a canonical frame."""
+        rows = tuple(tuple(row) for row in frame.to_world.round(9).tolist())
+        return cls(rows, tuple(frame.scale.round(6).tolist()), round(float(frame.cost), 4), len(frame.cuts))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a reconstruction beside its volumes and figures.
+
+    Args:
+        model: what completed the skull.
+        pose: how the head lies.
+        seconds: stage -> how long it took.
+        warnings: one line each, for the user to read.
+    """
+
+    model: ModelUsed
+    pose: PoseReport
+    seconds: dict[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +109,7 @@ class Reconstruction:
         frame: the canonical frame of this skull.
         holes: what was filled, largest first.
         confidence: what accuracy to expect, or why none can be said.
-        report: JSON-ready: model and its hash, seconds of each stage, warnings.
+        report: model and its hash, pose, seconds of each stage, warnings.
     """
 
     patch: Volume
@@ -58,20 +119,19 @@ class Reconstruction:
     frame: CanonicalFrame
     holes: tuple[Hole, ...]
     confidence: Confidence
-    report: dict[str, Any]
+    report: Report
 
 
 @dataclass
 class _Clock:
     """Times the stages and tells the caller which begins."""
 
-    progress: Progress | None
+    progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        if self.progress is not None:
-            self.progress(name, STAGES[name])
+        self.progress(name, STAGES[name])
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
@@ -81,9 +141,10 @@ def reconstruct(
     volume: Volume,
     *,
     engine: str = "shape-prior",
-    kind: Literal["auto", "mask", "ct"] = "auto",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    progress: Progress | None = None,
+    kind: Kind = "auto",
+    device: Device = "auto",
+    threshold_hu: float | None = None,
+    progress: Progress = unheard,
 ) -> Reconstruction:
     """Give back the missing bone of a skull.
 
@@ -92,13 +153,15 @@ def reconstruct(
         engine: name of the model that completes the skull, or its weights file.
         kind: what the volume is; "auto" tells by its values.
         device: where a network runs; the shape prior runs on the CPU.
+        threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
         progress: called when a stage begins.
 
     Returns:
         The patch and everything known about it. A skull without a defect gives an empty patch, and a warning says so.
 
     Raises:
-        InputError: the volume is neither mask nor CT, or shows no skull; or there is no such model or device.
+        InputError: the volume is neither mask nor CT, or shows no skull; a threshold is given for a mask; or there is
+            no such model or device.
     """
     completer = load_engine(engine, device)
     # Two threads load parts of scipy; racing for the package itself, one was seen to fail (KeyError: 'scipy').
@@ -106,17 +169,18 @@ def reconstruct(
     # Linear algebra that shares its work by itself waits by spinning, beside the engine's own two threads
     # (benchmarks/threads_speed.py).
     with threadpool_limits(1, user_api="blas"):
-        return _reconstruct(volume, completer, find(engine), kind, _Clock(progress))
+        clock = _Clock(progress)
+        return _reconstruct(volume, completer, find(engine), clock, kind=kind, threshold_hu=threshold_hu)
 
 
 def _reconstruct(
-    volume: Volume, completer: Engine, model: ModelInfo, kind: Literal["auto", "mask", "ct"], clock: _Clock
+    volume: Volume, completer: Engine, model: ModelInfo, clock: _Clock, *, kind: Kind, threshold_hu: float | None
 ) -> Reconstruction:
     """The stages of `reconstruct`, one after the other."""
     with ThreadPoolExecutor(1) as beside:
         ready = beside.submit(completer.prepare)
         with clock.stage("bone"):
-            defective = bone_of(volume, kind)
+            defective = bone_of(volume, kind, threshold_hu)
             box = bounding_box(defective.mask)
             if box is None:
                 raise InputError("the mask is empty: no voxel is bone")
@@ -132,44 +196,54 @@ def _reconstruct(
         completed = defective.with_data(defective.mask | patch.mask)
         holes = holes_in(patch)
     confidence = judge(done, holes, completer.calibration)
-    if clock.progress is not None:
-        clock.progress("done", STAGES["done"])
-    report = {
-        "model": {"name": model.name, "sha256": model.sha256, "licence": model.licence},
-        "seconds": clock.seconds,
-        "warnings": _warnings(frame, holes, confidence),
-        "pose": {
-            "canonical_to_world": box_to_world(frame).round(6).tolist(),
-            "scale": frame.scale.round(4).tolist(),
-            "mismatch": round(frame.cost, 4),
-            "scan_ends": len(frame.cuts),
-        },
-    }
+    clock.progress("done", STAGES["done"])
+    report = Report(
+        ModelUsed(model.name, model.sha256, model.licence),
+        PoseReport.of(frame),
+        clock.seconds,
+        tuple(_warnings(frame, holes, confidence)),
+    )
     return Reconstruction(patch, completed, defective, frame.plane, frame, holes, confidence, report)
 
 
-def bone_of(volume: Volume, kind: Literal["auto", "mask", "ct"] = "auto") -> Volume:
+def bone_of(volume: Volume, kind: Kind = "auto", threshold_hu: float | None = None) -> Volume:
     """The bone of a CT, or the mask itself, as booleans.
 
+    Args:
+        volume: a bone mask or a CT.
+        kind: what it is.
+        threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
+
     Raises:
-        InputError: the volume is not what ``kind`` says, or nothing that is known.
+        InputError: the volume is not what ``kind`` says, or nothing that is known; or a threshold is given for a mask.
     """
     found = kind_of(volume) if kind == "auto" else kind
     if found == "ct":
-        return segment_bone(volume)
+        return segment_bone(volume) if threshold_hu is None else segment_bone(volume, threshold_hu)
+    if threshold_hu is not None:
+        raise InputError(
+            f"a bone threshold of {threshold_hu:g} HU is given, but the volume is a mask, which has no HU: "
+            "leave --threshold-hu out, or give the CT"
+        )
     return volume if volume.is_mask else volume.with_data(volume.data > 0)
 
 
-def _warnings(frame: CanonicalFrame, holes: tuple[Hole, ...], confidence: Confidence) -> list[str]:
-    warnings = []
+def _warnings(frame: CanonicalFrame, holes: tuple[Hole, ...], confidence: Confidence) -> Iterator[str]:
+    """What the user should read, a line a matter: one small function each, which gives nothing where all is well."""
+    yield from _of_holes(holes, confidence)
+    yield from _of_posture(frame)
+
+
+def _of_holes(holes: tuple[Hole, ...], confidence: Confidence) -> Iterator[str]:
     if not holes:
-        warnings.append("no defect was found: the patch is empty")
+        yield "no defect was found: the patch is empty"
     elif confidence.expected_dsc is None:
-        warnings.append(confidence.reason)
-    up = frame.to_world[2, 2]
-    if up < 0.5:
-        warnings.append("the head does not stand upright in the file's coordinates: check the orientation of the input")
-    return warnings
+        yield confidence.reason
+
+
+def _of_posture(frame: CanonicalFrame) -> Iterator[str]:
+    if frame.to_world[2, 2] < MIN_UPRIGHT:
+        yield "the head does not stand upright in the file's coordinates: check the orientation of the input"
 
 
 def evaluate(patch: Volume, truth: Volume, defective: Volume) -> Scores:

@@ -17,8 +17,13 @@ from calvaria.cli import main
 from calvaria.errors import InputError
 from calvaria.io import write_volume
 from calvaria.metrics import score
+from calvaria.pipeline import ModelUsed, PoseReport, Report
 from calvaria.reconstruction.confidence import Confidence
+from calvaria.reconstruction.holes import Hole
 from calvaria.volume import Grid, Volume
+
+POSE = PoseReport(tuple(tuple(row) for row in np.eye(4).tolist()), (1.0, 1.0, 1.0), 0.1, 0)
+"""A head that lies as the canonical frame does."""
 
 GRID = Grid((24, 24, 20), np.diag([2.0, 2.0, 2.5, 1.0]))
 
@@ -48,9 +53,12 @@ class Engine:
         engine: str = "shape-prior",
         kind: str = "auto",
         device: str = "auto",
+        threshold_hu: float | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> SimpleNamespace:
-        self.calls.append({"engine": engine, "kind": kind, "device": device, "grid": volume.grid})
+        self.calls.append(
+            {"engine": engine, "kind": kind, "device": device, "threshold_hu": threshold_hu, "grid": volume.grid}
+        )
         if self.error is not None:
             raise self.error
         if volume.data.max() > 1:
@@ -59,7 +67,7 @@ class Engine:
             progress("fit", 0.5)
         defective = volume.with_data(volume.data > 0)
         patch = volume.with_data(shell().mask & ~defective.mask & (not self.empty))
-        hole = SimpleNamespace(volume_ml=patch.volume_ml, area_cm2=np.float64(3.0), centre_mm=(1.0, 2.0, 3.0))
+        hole = Hole(patch.volume_ml, np.float64(3.0), (1.0, 2.0, 3.0))
         return SimpleNamespace(
             patch=patch,
             completed=volume.with_data(defective.mask | patch.mask),
@@ -68,11 +76,9 @@ class Engine:
             frame=SimpleNamespace(to_world=np.eye(4)),
             holes=() if self.empty else (hole,),
             confidence=Confidence(None if self.empty else 0.94, "like the validation cases"),
-            report={
-                "seconds": {"pose": 0.25, "fit": 0.5},
-                "model": {"name": "stand-in", "sha256": "0" * 64},
-                "warnings": list(self.warnings),
-            },
+            report=Report(
+                ModelUsed("stand-in", "0" * 64, "none"), POSE, {"pose": 0.25, "fit": 0.5}, tuple(self.warnings)
+            ),
         )
 
     def render_case(

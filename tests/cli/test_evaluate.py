@@ -215,7 +215,10 @@ def test_files_need_a_folder(run, engine, skull, truth, tmp_path):
     (tmp_path / "file").write_text("")
     result = run("evaluate", truth, truth, "--defective", skull, "-o", tmp_path / "file" / "out")
     assert result.code == 2
-    assert "cannot be made" in result.err
+    assert result.err == (
+        f"calvaria: {tmp_path / 'file' / 'out'}: cannot write the results there: {tmp_path / 'file'} is a file; "
+        "give another folder with -o\n"
+    )
 
 
 def test_symmetry_is_measured_where_it_is_asked_for(run, engine, skull, truth, monkeypatch):

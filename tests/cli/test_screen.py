@@ -8,32 +8,13 @@ import math
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from calvaria.cli.screen import Screen, json_ready
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
+from calvaria.cli.screen import Screen
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@given(VALUES)
-def test_whatever_is_made_json_ready_is_strict_json(value):
-    ready = json_ready(value)
-    assert json.loads(json.dumps(ready, allow_nan=False)) == ready
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number_becomes_null(value):
-    assert json_ready({"a": [value, 1.0]}) == {"a": [None, 1.0]}
 
 
 def test_quiet_says_errors_only(capsys):

@@ -1,12 +1,22 @@
 import hashlib
 import json
+import math
 from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calvaria.errors import InputError
 from calvaria.io import sha256_of, write_result_json
+from calvaria.io.result import json_ready
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
 
 
 def test_a_record_is_sorted_and_twice_the_same_bytes(tmp_path):
@@ -70,3 +80,14 @@ def test_the_hash_is_that_of_the_bytes(tmp_path):
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"calvaria" * 100_000).hexdigest()
     with pytest.raises(InputError, match="there is no such file"):
         sha256_of(tmp_path / "b")
+
+
+@given(VALUES)
+def test_whatever_is_made_json_ready_is_strict_json(value):
+    ready = json_ready(value)
+    assert json.loads(json.dumps(ready, allow_nan=False)) == ready
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_becomes_null(value):
+    assert json_ready({"a": [value, 1.0]}) == {"a": [None, 1.0]}

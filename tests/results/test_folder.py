@@ -1,26 +1,40 @@
-"""Several cases at once: what becomes of one that dies, and how cores are shared."""
+"""Several cases at once: what becomes of one that dies, and what is told of the whole."""
 
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+import signal
 from pathlib import Path
 
 import pytest
 
 from calvaria.results import folder as batch
-from calvaria.results.case import Settings
 from calvaria.results.names import Case
+from calvaria.results.settings import Settings
 
 
-def test_a_worker_that_died_is_a_line_about_its_case():
-    future: Future[batch.Outcome] = Future()
-    future.set_exception(BrokenProcessPool("terminated abruptly"))
-    outcome = batch._outcome(future, Case("a", Path("a.nrrd")))
-    assert (outcome.name, outcome.record, outcome.exit_code) == ("a", None, 1)
-    assert outcome.error is not None
-    assert "fewer --jobs" in outcome.error
+def die(case: Case, **settings: object) -> batch.Outcome:
+    """What a worker does whose process is killed; `b` comes through."""
+    if case.name == "a":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch.Outcome(case.name)
+
+
+def test_a_worker_that_died_is_a_line_about_its_case(monkeypatch, tmp_path):
+    monkeypatch.setattr(batch, "_attempt", die)
+    cases = [Case(name, Path(f"{name}.nrrd")) for name in ("a", "b", "c")]
+    told: list[tuple[str, float]] = []
+    outcomes = list(batch.run_cases(cases, tmp_path, Settings(), 2, lambda *state: told.append(state)))
+    found = {outcome.name: outcome for outcome in outcomes}
+    assert sorted(found) == ["a", "b", "c"]
+    assert found["a"].record is None
+    assert found["a"].exit_code == 1
+    assert found["a"].error is not None
+    assert (
+        "a worker process died, probably for want of memory; run the case alone or with fewer --jobs"
+        in found["a"].error
+    )
+    assert told == [(f"{n} of 3 cases", n / 3) for n in range(4)]
 
 
 def test_running_out_of_memory_costs_only_the_one_case(engine, skull, tmp_path):
@@ -39,18 +53,6 @@ def test_progress_names_the_case_and_never_goes_back(engine, skull, tmp_path):
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
     assert any(stage.startswith("b (2 of 3): ") for stage, _ in seen)
-
-
-def test_workers_share_the_cores_unless_the_user_decided(monkeypatch):
-    for name in batch.THREAD_LIMITS:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    batch.limit_threads(2)
-    try:
-        assert [os.environ[name] for name in batch.THREAD_LIMITS] == ["7", "2", "2"]
-    finally:
-        for name in batch.THREAD_LIMITS:
-            os.environ.pop(name, None)
 
 
 @pytest.mark.parametrize("jobs", [1, 4])

@@ -9,7 +9,7 @@ import pytest
 from calvaria.errors import InputError
 from calvaria.io.images import READ_AS
 from calvaria.io.meshes import MESHES
-from calvaria.results.names import IMAGE_SUFFIXES, MESH_SUFFIXES, Case, find_cases, find_patches, match
+from calvaria.results.names import IMAGE_SUFFIXES, MESH_SUFFIXES, Case, find_cases, find_patches, match, paired
 
 
 def touch(folder, *names):
@@ -88,3 +88,14 @@ def test_what_stands_before_the_first_dot_belongs_together():
 def test_names_made_of_numbers_and_dots_stay_whole():
     one, two = match(names("1.2.840", "1.2.841"), names("1.2.841"))
     assert set(one) & set(two) == {"1.2.841"}
+
+
+def test_cases_of_two_tables_come_in_the_order_of_the_first_and_the_others_are_told():
+    common, left_out = paired("a.csv", ["c", "b", "x", "y"], "b.csv", ["b", "c", "z"])
+    assert common == ["c", "b"]
+    assert left_out == [
+        "2 cases of a.csv have no partner and are left out: x, y",
+        "1 cases of b.csv have no partner and are left out: z",
+    ]
+    with pytest.raises(InputError, match=r"a\.csv and b\.csv have no case in common"):
+        paired("a.csv", ["x"], "b.csv", ["y"])

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from calvaria.errors import InputError
-from calvaria.results.staging import staged
+from calvaria.results.staging import require_room, staged
 
 NAMES = ("patch.nrrd", "preview.png", "result.json")
 
@@ -87,3 +87,24 @@ def test_a_full_disk_is_one_line_and_leaves_no_rest(tmp_path, monkeypatch):
         fill(folder, "result.json")
     assert list((tmp_path / "out").iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_room_is_looked_for_and_nothing_is_made(tmp_path):
+    require_room(tmp_path / "a" / "b", NAMES)
+    (tmp_path / "result.json").write_text("old")
+    require_room(tmp_path, NAMES)
+    assert contents(tmp_path) == {"result.json": "old"}
+
+
+def test_a_folder_in_the_place_of_a_result_is_refused(tmp_path):
+    (tmp_path / "preview.png").mkdir()
+    with pytest.raises(
+        InputError, match=r"preview\.png: this is a folder, where a file is to be written; take it away"
+    ):
+        require_room(tmp_path, NAMES)
+
+
+def test_there_is_no_room_where_a_file_stands(tmp_path):
+    (tmp_path / "out").write_text("I am a file")
+    with pytest.raises(InputError, match=r"out: cannot write the results there: it is a file; give another folder"):
+        require_room(tmp_path / "out", NAMES)

@@ -11,8 +11,8 @@ import typer
 
 from calvaria import __version__
 from calvaria.cli import benchmark, compare, correlate, data, demo, evaluate, models, plane, rank, reconstruct, train
-from calvaria.cli.screen import Screen, one_line
-from calvaria.errors import CalvariaError, MissingExtraError
+from calvaria.cli.screen import Screen
+from calvaria.errors import CalvariaError, MissingExtraError, one_line
 
 INTERRUPTED = 130
 """What a shell expects from a program that was stopped by Ctrl-C (128 + SIGINT)."""

@@ -51,7 +51,9 @@ def compare(
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     a, b = read_scores(first), read_scores(second)
-    pairs = paired(first.name, a, second.name, b, screen)
+    pairs, left_out = paired(first.name, a, second.name, b)
+    for text in left_out:
+        screen.warn(text)
     better, dropped = _directions(a, b, pairs, metric)
     for name, count in dropped.items():
         screen.warn(f"{name} is not defined for {count} of {len(pairs)} cases and is left out")

@@ -13,6 +13,7 @@ import typer
 from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
+from calvaria.files import require_writable
 from calvaria.results.names import paired
 
 if TYPE_CHECKING:
@@ -59,8 +60,12 @@ def correlate(
     from calvaria.io.scores import read_scores
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    if output is not None:
+        require_writable(output)
     values, given = read_scores(metrics), _given(expert, score)
-    cases = paired(metrics.name, values, expert.name, given, screen)
+    cases, left_out = paired(metrics.name, values, expert.name, given)
+    for text in left_out:
+        screen.warn(text)
     scores = [given[name] for name in cases]
     if min(scores) == max(scores):
         raise InputError(f"{expert.name}: every case has the same score; there is nothing to agree with")

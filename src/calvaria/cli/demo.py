@@ -9,8 +9,9 @@ import typer
 
 from calvaria.cli.options import DeviceOption, Json, Preview, Quiet, Verbose, require_cpu
 from calvaria.cli.screen import Screen
-from calvaria.results.case import Settings, run_case
-from calvaria.results.staging import staged
+from calvaria.results.case import FILE_NAMES, run_case
+from calvaria.results.settings import Settings
+from calvaria.results.staging import require_room, staged
 from calvaria.results.summary import summary_lines, timing_lines
 
 SAMPLE_NAMES = ("defective.nrrd", "truth.nrrd")
@@ -44,6 +45,7 @@ def demo(
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     require_cpu(device)
+    require_room(output, [*SAMPLE_NAMES, *FILE_NAMES])
     with screen.progress() as progress:
         from calvaria.io import write_volume
         from calvaria.synthesis.sample import sample_case
@@ -57,9 +59,9 @@ def demo(
     screen.say(f"a skull drawn from the shape model (seed {seed}), with a piece of {truth.volume_ml:.1f} ml cut out")
     for line in [*summary_lines(record), *(timing_lines(record) if verbose else [])]:
         screen.say(line)
-    for name in sorted([*SAMPLE_NAMES, *record["files"]]):
+    for name in sorted([*SAMPLE_NAMES, *record.files]):
         screen.say(str(output / name))
     if preview:
         screen.say(f"look at {output / 'preview.png'}")
     screen.say("research software, not a medical device")
-    screen.json(record)
+    screen.json(record.to_json())

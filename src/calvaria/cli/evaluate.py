@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calvaria.cli.evaluation import PAGE, Files, Folder, score_all, score_files, write_folder
 from calvaria.cli.options import Json, Orientation, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
-from calvaria.results.names import case_name, find_cases, find_patches, match
+from calvaria.files import require_writable_file
+from calvaria.results.evaluation import (
+    FILE_NAMES,
+    PAGE,
+    Files,
+    Folder,
+    match_files,
+    score_all,
+    score_files,
+    write_folder,
+)
+from calvaria.results.names import case_name
+from calvaria.results.staging import require_room
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,12 +86,7 @@ def evaluate(
     folders = [path.is_dir() for path in (patch, truth, defective)]
     if any(folders) and not all(folders):
         raise InputError("PATCH, TRUTH and --defective must be three files or three folders")
-    if mesh and output is None:
-        raise InputError("--mesh writes files: name a folder for them with -o")
-    if mesh:
-        from calvaria.report.errors import require_decimation
-
-        require_decimation()
+    _require_ready(output, csv, mesh=mesh)
     failed: dict[str, str] = {}
     if any(folders):
         files, failed = _match(patch, truth, defective, screen)
@@ -94,8 +100,11 @@ def evaluate(
     if csv is not None and scores:
         write_scores(csv, scores)
     if output is not None and scores:
-        drawn = worst_cases(scores, draw)
-        write_folder(Folder(output, drawn, mesh), scores, failed, files, screen)
+        folder = Folder(output, worst_cases(scores, draw), mesh, {name: defect_kind(name) for name in scores})
+        with screen.progress() as progress:
+            left_out = write_folder(folder, scores, failed, files, progress)
+        for text in left_out:
+            screen.warn(text)
     _show(scores, failed, screen)
     if output is not None and scores:
         screen.say(str(output / PAGE))
@@ -104,22 +113,40 @@ def evaluate(
         raise typer.Exit(2)
 
 
+def _require_ready(output: Path | None, csv: Path | None, *, mesh: bool) -> None:
+    """Raise, before any reading, where what is asked for could not be written."""
+    if mesh and output is None:
+        raise InputError("--mesh writes files: name a folder for them with -o")
+    if mesh:
+        from calvaria.report.errors import require_decimation
+
+        require_decimation()
+    if output is not None:
+        require_room(output, FILE_NAMES)
+    if csv is not None:
+        require_writable_file(csv, parents=False)
+
+
 def _match(patch: Path, truth: Path, defective: Path, screen: Screen) -> tuple[dict[str, Files], dict[str, str]]:
-    """The files of each case, and one line for each case that lacks some."""
-    patches, truths, skulls = match(find_patches(patch), find_cases(truth), find_cases(defective))
-    unused = sorted(set(truths) - set(patches))
-    if unused:
-        screen.warn(f"{len(unused)} truths have no patch and are not scored: {', '.join(unused)}")
-    files: dict[str, Files] = {}
-    failed: dict[str, str] = {}
-    for name in sorted(patches):
-        lacking = [folder.name for cases, folder in ((truths, truth), (skulls, defective)) if name not in cases]
-        if lacking:
-            failed[name] = f"no file of that name in {lacking[0]}"
-            screen.error(f"{name}: {failed[name]}")
-        else:
-            files[name] = Files(patches[name].path, truths[name].path, skulls[name].path)
-    return files, failed
+    """The files of each case, and one line for each case that lacks some; both are said."""
+    found = match_files(patch, truth, defective)
+    if found.unused:
+        screen.warn(f"{len(found.unused)} truths have no patch and are not scored: {', '.join(found.unused)}")
+    for name, why in found.failed.items():
+        screen.error(f"{name}: {why}")
+    return found.files, found.failed
+
+
+def defect_kind(name: str) -> str:
+    """The kind of defect in a case's name, as the sets' folders and ours have it; "all" without one.
+
+    >>> defect_kind("train-004-frontoorbital"), defect_kind("007")
+    ('frontoorbital', 'all')
+    """
+    from calvaria.synthesis.defects.shapes import KINDS
+
+    found = [kind for kind in (*KINDS, "official") if kind in name.lower()]
+    return max(found, key=len) if found else "all"
 
 
 def _score(files: dict[str, Files], failed: dict[str, str], jobs: int, screen: Screen) -> dict[str, dict[str, float]]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from calvaria.errors import InputError
+from calvaria.results import settings
 
-Kind = Literal["auto", "mask", "ct"]
-"""What the input holds."""
-
-Device = Literal["auto", "cpu", "cuda"]
-"""Where the engine runs."""
+Kind = settings.Kind
+Device = settings.Device
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the results.")]
 KindOption = Annotated[Kind, typer.Option("--kind", help="What the input is; auto tells by its values.")]
+ThresholdHu = Annotated[
+    float | None,
+    typer.Option("--threshold-hu", metavar="HU", help="Bone of a CT lies above it.  [default: 250]"),
+]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the engine runs; the shape prior needs no GPU.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]

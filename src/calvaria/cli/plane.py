@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calvaria.cli.options import Json, KindOption, Orientation, Quiet, Verbose
-from calvaria.cli.screen import Screen, one_line
-from calvaria.errors import CalvariaError, InputError
+from calvaria.cli.options import Json, KindOption, Orientation, Quiet, ThresholdHu, Verbose
+from calvaria.cli.screen import Screen
+from calvaria.errors import CalvariaError, InputError, one_line
 from calvaria.results.names import Case, case_name, find_cases
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def plane(
         tuple[float, float, float], typer.Option(metavar="X Y Z", help="Where the top of the head is, LPS; roughly.")
     ] = (0.0, 0.0, 1.0),
     kind: KindOption = "auto",
+    threshold_hu: ThresholdHu = None,
     orientation: Orientation = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -60,7 +61,7 @@ def plane(
     found: list[dict[str, Any]] = []
     for case in cases:
         try:
-            volume = bone_of(read_volume(case.path, orientation=orientation), kind)
+            volume = bone_of(read_volume(case.path, orientation=orientation), kind, threshold_hu)
             estimate = estimate_plane(volume, method, model=model, up=up)
         except CalvariaError as error:
             if not source.is_dir():

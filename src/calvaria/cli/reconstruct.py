@@ -15,13 +15,16 @@ from calvaria.cli.options import (
     Output,
     Preview,
     Quiet,
+    ThresholdHu,
     Verbose,
 )
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
-from calvaria.results.case import Settings, run_case
+from calvaria.files import require_writable
+from calvaria.results.case import run_case
 from calvaria.results.folder import run_cases
 from calvaria.results.names import find_cases
+from calvaria.results.settings import Settings
 from calvaria.results.summary import summary_lines, timing_lines
 
 EXAMPLES = """\b
@@ -45,6 +48,7 @@ def reconstruct(
         Path | None, typer.Option("-i", "--input", metavar="INPUT", help="The same, spelled as an option.")
     ] = None,
     kind: KindOption = "auto",
+    threshold_hu: ThresholdHu = None,
     orientation: Orientation = None,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="What completes the skull: a model, or its weights file.")
@@ -63,7 +67,7 @@ def reconstruct(
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     path = _the_input(source, source_option)
-    settings = Settings(engine=model, kind=kind, orientation=orientation, preview=preview, device=device)
+    settings = Settings(model, kind, orientation, preview, device, threshold_hu)
     if path.is_dir():
         _run_folder(path, output, settings, jobs, screen)
     else:
@@ -85,19 +89,20 @@ def _the_input(positional: Path | None, option: Path | None) -> Path:
 def _run_file(path: Path, output: Path, settings: Settings, screen: Screen) -> None:
     with screen.progress() as progress:
         record = run_case(path, output, settings, progress)
-    for text in record["warnings"]:
+    for text in record.warnings:
         screen.warn(text)
     for line in summary_lines(record):
         screen.say(line)
     if screen.verbose:
         for line in timing_lines(record):
             screen.say(line)
-    for name in record["files"]:
+    for name in record.files:
         screen.say(str(output / name))
-    screen.json(record)
+    screen.json(record.to_json())
 
 
 def _run_folder(folder: Path, output: Path, settings: Settings, jobs: int, screen: Screen) -> None:
+    require_writable(output)
     cases = find_cases(folder)
     outcomes = []
     with screen.progress() as progress:
@@ -106,7 +111,7 @@ def _run_folder(folder: Path, output: Path, settings: Settings, jobs: int, scree
             if outcome.record is None:
                 screen.error(f"{outcome.name}: {outcome.error}")
                 continue
-            for text in outcome.record["warnings"]:
+            for text in outcome.record.warnings:
                 screen.warn(f"{outcome.name}: {text}")
             screen.say(f"{outcome.name}: " + "; ".join(summary_lines(outcome.record)))
     outcomes.sort(key=lambda outcome: outcome.name)
@@ -114,7 +119,7 @@ def _run_folder(folder: Path, output: Path, settings: Settings, jobs: int, scree
     screen.say(f"{len(outcomes) - len(failed)} of {len(outcomes)} cases done, results in {output}")
     screen.json(
         {
-            "cases": [{"case": o.name, "error": o.error, "result": o.record} for o in outcomes],
+            "cases": [{"case": o.name, "error": o.error, "result": o.record and o.record.to_json()} for o in outcomes],
             "done": len(outcomes) - len(failed),
             "failed": len(failed),
         }

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from calvaria.errors import one_line
+from calvaria.jobs import Progress, unheard
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-Progress = Callable[[str, float], None]
-"""Called with the name of the stage and the fraction of the whole that is done, 0 to 1."""
 
 
 @dataclass
@@ -53,6 +52,8 @@ class Screen:
     def json(self, value: Any) -> None:
         """The result as JSON on stdout, if that was asked for; NaN and infinities become null."""
         if self.as_json:
+            from calvaria.io.result import json_ready  # loads numpy: not before there is work
+
             sys.stdout.write(json.dumps(json_ready(value), indent=2, allow_nan=False) + "\n")
 
     def warn(self, text: str) -> None:
@@ -68,7 +69,7 @@ class Screen:
     def progress(self) -> Iterator[Progress]:
         """A bar on stderr with the stage and the time left; silent when quiet or when stderr is no terminal."""
         if self.quiet or not sys.stderr.isatty():
-            yield lambda stage, fraction: None
+            yield unheard
             return
         from rich.console import Console
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -78,27 +79,3 @@ class Screen:
         with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("starting", total=1.0)
             yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
-
-
-def one_line(text: object) -> str:
-    """Any text or exception on one line.
-
-    >>> one_line("two   words")
-    'two words'
-    """
-    return " ".join(str(text).split())
-
-
-def json_ready(value: Any) -> Any:
-    """The same value with what JSON cannot hold replaced: NaN and infinities by null, tuples by lists.
-
-    >>> json_ready({"hd95_mm": float("inf"), "dsc": 1.0})
-    {'hd95_mm': None, 'dsc': 1.0}
-    """
-    if isinstance(value, dict):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value

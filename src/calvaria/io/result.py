@@ -32,6 +32,21 @@ def write_result_json(path: PathLike, result: Mapping[str, Any]) -> None:
         part.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
+def json_ready(value: Any) -> Any:
+    """The same value with what JSON cannot hold replaced: NaN and infinities by null, tuples by lists.
+
+    >>> json_ready({"hd95_mm": float("inf"), "dsc": 1.0})
+    {'hd95_mm': None, 'dsc': 1.0}
+    """
+    if isinstance(value, dict):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
 def sha256_of(path: PathLike) -> str:
     """SHA-256 of a file's bytes, 64 hexadecimal digits.
 

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calvaria import __version__
-from calvaria.cli.options import Device, Kind
-from calvaria.cli.screen import Progress, json_ready
 from calvaria.errors import InputError
-from calvaria.results.names import image_suffix, is_mesh
-from calvaria.results.staging import staged
+from calvaria.jobs import Progress, unheard
+from calvaria.results.names import RESULT, image_suffix, is_mesh
+from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane
+from calvaria.results.settings import Settings
+from calvaria.results.staging import require_room, staged
 
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
     from calvaria.pipeline import Reconstruction
+    from calvaria.reconstruction.holes import Hole
     from calvaria.volume import Volume
-
-SCHEMA = 1
-"""Version of the layout of result.json."""
 
 ENGINE_SHARE = (0.1, 0.8)
 """Where the engine's part of the progress bar begins and ends; reading comes before, writing after."""
@@ -40,28 +38,9 @@ FILE_NAMES = (
     *(f"{name}{ending}" for name in ("patch", "completed") for ending in (".nrrd", ".nii.gz", ".mha")),
     "patch.stl",
     "preview.png",
-    "result.json",
+    RESULT,
 )
 """Every file that a run may leave in its output folder."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is asked for; stands in result.json as ``parameters``.
-
-    Args:
-        engine: name of the model that completes the skull, or its weights file.
-        kind: ``mask``, ``ct``, or ``auto`` to tell by the values.
-        orientation: where the voxel axes run (``LPS``), for files that do not say it.
-        preview: whether to draw preview.png.
-        device: where a network runs.
-    """
-
-    engine: str = "shape-prior"
-    kind: Kind = "auto"
-    orientation: str | None = None
-    preview: bool = True
-    device: Device = "auto"
 
 
 class _Clock:
@@ -76,16 +55,17 @@ class _Clock:
         self._laps[name] = now - self._last
         self._last = now
 
-    def total(self, inner: dict[str, float]) -> dict[str, Any]:
-        """The laps, what the stages inside ``reconstruct`` took, and the whole, rounded to ms."""
-        laps = {name: round(seconds, 3) for name, seconds in self._laps.items()}
-        stages = {name: round(float(seconds), 3) for name, seconds in inner.items()}
-        return {**laps, "stages": stages, "total": round(time.perf_counter() - self._begin, 3)}
+    def told(self, stages: dict[str, float]) -> Seconds:
+        """The laps so far, what the stages inside ``reconstruct`` took, and the whole, rounded to ms."""
+        laps, inner = (
+            {name: round(float(seconds), 3) for name, seconds in found.items()} for found in (self._laps, stages)
+        )
+        return Seconds(laps, inner, round(time.perf_counter() - self._begin, 3))
 
 
 def run_case(
-    source: Path, output: Path, settings: Settings, progress: Progress | None = None, reference: Volume | None = None
-) -> dict[str, Any]:
+    source: Path, output: Path, settings: Settings, progress: Progress = unheard, reference: Volume | None = None
+) -> Record:
     """Reconstruct one file and write patch, completed skull, surface, picture and result.json.
 
     Args:
@@ -96,15 +76,15 @@ def run_case(
         reference: the true patch on the same grid, if it is known: drawn beside the result and scored.
 
     Returns:
-        What result.json holds, as read back from it.
+        What result.json holds.
 
     Raises:
-        CalvariaError: the file cannot be read or used, or the folder cannot be written to.
+        CalvariaError: the file cannot be read or used, or the folder cannot be written to: this before any reading.
     """
-    tell = progress or (lambda stage, fraction: None)
     clock = _Clock()
-    tell("read", 0.0)
+    progress("read", 0.0)
     _require_apart(source, output)
+    require_room(output, FILE_NAMES)
     volume = _read(source, settings.orientation)
     clock.lap("read")
     from calvaria.pipeline import reconstruct  # after reading: a bad file is told at once
@@ -116,29 +96,25 @@ def run_case(
         engine=settings.engine,
         kind=settings.kind,
         device=settings.device,
-        progress=lambda stage, fraction: tell(stage, start + (end - start) * fraction),
+        threshold_hu=settings.threshold_hu,
+        progress=lambda stage, fraction: progress(stage, start + (end - start) * fraction),
     )
     clock.lap("reconstruct")
-    tell("write", end)
-    with staged(output, FILE_NAMES, last="result.json") as folder:
+    progress("write", end)
+    with staged(output, FILE_NAMES, last=RESULT) as folder:
         with ThreadPoolExecutor(1) as beside:
             written = beside.submit(_write_images, folder, result, IMAGE_ENDINGS.get(image_suffix(source), ".nrrd"))
             if settings.preview:
-                tell("picture", 0.9)
+                progress("picture", 0.9)
                 _draw(folder / "preview.png", result, reference)
                 clock.lap("picture")
             written.result()
             clock.lap("write")
-        record = _write_record(
-            folder / "result.json",
-            source=source,
-            volume=volume,
-            settings=settings,
-            result=result,
-            reference=reference,
-            clock=clock,
-        )
-    tell("done", 1.0)
+        scores = None if reference is None else _score(result, reference)
+        files = sorted([*(file.name for file in folder.iterdir()), RESULT])
+        record = _record(_input(source, volume), settings, result, scores=scores, clock=clock, files=files)
+        _write(folder / RESULT, record)
+    progress("done", 1.0)
     return record
 
 
@@ -185,35 +161,46 @@ def _draw(path: Path, result: Reconstruction, reference: Volume | None) -> None:
     render_case(result.defective, result.patch, reference, frame=result.frame.to_world).save(path)
 
 
-def _write_record(
-    path: Path,
-    *,
-    source: Path,
-    volume: Volume,
-    settings: Settings,
-    result: Reconstruction,
-    reference: Volume | None,
-    clock: _Clock,
-) -> dict[str, Any]:
-    """Write result.json beside the other files, and give back what it holds."""
-    from calvaria.io import sha256_of, write_result_json
+def _score(result: Reconstruction, reference: Volume) -> Scores:
     from calvaria.pipeline import evaluate
 
-    scores = None if reference is None else evaluate(result.patch, reference, result.defective)
-    record = {
-        "schema": SCHEMA,
-        "versions": _versions(),
-        "input": _describe_input(source, volume) | {"sha256": sha256_of(source)},
-        # Of a weights file the name, beside its hash: its folders may be named after people.
-        "parameters": asdict(settings) | {"engine": Path(settings.engine).name},
-        **_describe_result(result, scores),
-        "seconds": clock.total(result.report.get("seconds", {})),
-        "peak_memory_mb": peak_memory_mb(),
-        "files": sorted([*(file.name for file in path.parent.iterdir()), path.name]),
-    }
-    write_result_json(path, json_ready(record))
-    written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return written
+    return evaluate(result.patch, reference, result.defective)
+
+
+def _write(path: Path, record: Record) -> None:
+    from calvaria.io import write_result_json
+
+    write_result_json(path, record.to_json())
+
+
+def _record(
+    source: Input,
+    settings: Settings,
+    result: Reconstruction,
+    *,
+    scores: Scores | None,
+    clock: _Clock,
+    files: list[str],
+) -> Record:
+    """The record of a case that is all but written."""
+    report = result.report
+    plane = SymmetryPlane(tuple(float(x) for x in result.plane.normal), float(result.plane.offset_mm))
+    return Record(
+        versions=_versions(),
+        input=source,
+        parameters=settings.without_folders(),
+        patch=Patch(not result.patch.mask.any(), round(result.patch.volume_ml, 4)),
+        holes=tuple(_rounded(hole) for hole in result.holes),
+        plane=plane,
+        confidence=result.confidence,
+        model=report.model,
+        pose=report.pose,
+        warnings=report.warnings,
+        seconds=clock.told(report.seconds),
+        peak_memory_mb=peak_memory_mb(),
+        files=tuple(files),
+        scores=scores,
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -224,31 +211,26 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _describe_input(source: Path, volume: Volume) -> dict[str, Any]:
-    """The input without a trace of whose it is: its name may be the patient's, so only the suffix is kept."""
-    return {
-        "format": image_suffix(source) or source.suffix.lower(),
-        "shape": list(volume.shape),
-        "spacing_mm": [round(step, 6) for step in volume.grid.spacing_mm],
-    }
+def _input(source: Path, volume: Volume) -> Input:
+    from calvaria.io import sha256_of
+
+    return Input(
+        format=image_suffix(source) or source.suffix.lower(),
+        shape=volume.shape,
+        spacing_mm=tuple(round(float(step), 6) for step in volume.grid.spacing_mm),
+        sha256=sha256_of(source),
+    )
 
 
-def _describe_result(result: Reconstruction, scores: Scores | None) -> dict[str, Any]:
-    """The figures of a reconstruction, and its report but for the seconds."""
-    normal, offset_mm = result.plane.normal, result.plane.offset_mm
-    record: dict[str, Any] = {
-        "patch": {"empty": not result.patch.mask.any(), "volume_ml": round(result.patch.volume_ml, 4)},
-        "holes": [
-            {
-                "volume_ml": round(float(hole.volume_ml), 4),
-                "area_cm2": round(float(hole.area_cm2), 4),
-                "centre_mm": [round(float(x), 3) for x in hole.centre_mm],
-            }
-            for hole in result.holes
-        ],
-        "plane": {"normal": [float(x) for x in normal], "offset_mm": float(offset_mm)},
-        "confidence": asdict(result.confidence),
-    }
-    record |= {key: value for key, value in result.report.items() if key not in {"seconds", *record}}
-    record.setdefault("warnings", [])
-    return record if scores is None else record | {"scores": asdict(scores)}
+def _rounded(hole: Hole) -> Hole:
+    """A hole in figures that mean something: 0.1 mm3, 0.01 mm2, um."""
+    x, y, z = (round(float(x), 3) for x in hole.centre_mm)
+    return replace(
+        hole,
+        volume_ml=round(float(hole.volume_ml), 4),
+        area_cm2=round(float(hole.area_cm2), 4),
+        centre_mm=(x, y, z),
+    )
+
+
+__all__ = ["FILE_NAMES", "peak_memory_mb", "run_case"]

@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -116,27 +115,30 @@ def match(*folders: Sequence[Case]) -> list[dict[str, Case]]:
     return [{_stem(case) if short else case.name: case for case in folder} for folder in folders]
 
 
-def paired(first: str, a: Collection[str], second: str, b: Collection[str], screen: Screen) -> list[str]:
-    """The cases that two tables have in common, in the order of the first; those without a partner are said.
+def paired(first: str, a: Collection[str], second: str, b: Collection[str]) -> tuple[list[str], list[str]]:
+    """The cases that two tables have in common.
 
     Args:
         first: what the first table is called.
         a: its cases.
         second: what the second is called.
         b: its cases.
-        screen: warned of the cases that are left out.
+
+    Returns:
+        The cases, in the order of the first table, and a line for each table that has others, which are left out.
 
     Raises:
         InputError: there is no such case.
     """
     common = [name for name in a if name in b]
+    if not common:
+        raise InputError(f"{first} and {second} have no case in common")
+    left_out = []
     for table, names in ((first, a), (second, b)):
         alone = sorted(set(names) - set(common))
         if alone:
-            screen.warn(f"{len(alone)} cases of {table} have no partner and are left out: {', '.join(alone)}")
-    if not common:
-        raise InputError(f"{first} and {second} have no case in common")
-    return common
+            left_out.append(f"{len(alone)} cases of {table} have no partner and are left out: {', '.join(alone)}")
+    return common, left_out
 
 
 def _stem(case: Case) -> str:

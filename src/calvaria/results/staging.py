@@ -10,6 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from calvaria.errors import InputError
+from calvaria.files import require_writable
+
+
+def require_room(output: Path, names: Sequence[str]) -> None:
+    """Make sure, before long work, that results can be written; nothing is made.
+
+    Args:
+        output: the folder for the results; need not be there.
+        names: the files that may come to lie in it.
+
+    Raises:
+        InputError: ``output`` is a file, or cannot be written to, or a folder stands in the place of one of the files.
+    """
+    require_writable(output)
+    for name in names:
+        if (output / name).is_dir():
+            raise InputError(f"{output / name}: this is a folder, where a file is to be written; take it away")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import typer
 
 from calvaria.cli.options import AutoImplant, Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
+from calvaria.files import require_writable_file
 
 EXAMPLES = """\b
 Examples:
@@ -51,6 +52,7 @@ def table1(
     from calvaria.symmetry.runner import KIND, load_network
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_writable_file(output)
     models = model or [found.name for found in available() if found.kind == KIND]
     for name in models:
         load_network(name)  # a network that cannot run is said before hours of work

@@ -10,6 +10,7 @@ import typer
 
 from calvaria.cli.options import WORK, AutoImplant, Device, Json, Quiet, TrainingCache, Verbose
 from calvaria.cli.screen import Screen
+from calvaria.files import require_writable_file
 
 EXAMPLES = """\b
 Examples:
@@ -66,6 +67,7 @@ def table2(
     from calvaria.training.symmetry import device_of
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_writable_file(output)
     tasks = tasks_of(data, side, tuple(kind or BENCHMARK_KINDS), limit)
     weights = work / "weights" / "runet.safetensors"  # each network's own name takes its place
     shared = {"size": size, "steps": steps, "batch": batch, "coarsen": coarsen, "window": window, "prior": prior}

@@ -9,6 +9,7 @@ import typer
 
 from calvaria.cli.options import Jobs, Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
+from calvaria.files import require_writable_file
 
 EXAMPLES = """\b
 Examples:
@@ -49,6 +50,7 @@ def cache(
     from calvaria.synthesis.cache_build import build_cache
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_writable_file(output)
     with screen.progress() as progress:
         built = build_cache(read_set(data_set, root), output, refine=refine, jobs=jobs, progress=progress)
     for why in built.refused.values():
@@ -78,6 +80,7 @@ def deformations(
     from calvaria.synthesis.between import build_deformations
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_writable_file(output)
     with screen.progress() as progress:
         found, made = build_deformations(source, output, jobs=jobs, progress=progress)
     off = float(found.misfit_mm.mean())

@@ -10,7 +10,7 @@ import typer
 from calvaria.cli.data.sets import Folders, SetName, heading
 from calvaria.cli.options import Jobs, Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
-from calvaria.errors import InputError
+from calvaria.files import require_writable_file
 
 if TYPE_CHECKING:
     from calvaria.datasets.duplicates import Duplicates
@@ -51,8 +51,7 @@ def duplicates(
     from calvaria.datasets.duplicates import find_duplicates, skulls_of
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"{output}: the folder {output.absolute().parent} does not exist")
+    require_writable_file(output, parents=False)
     sets = find_sets(folders, set_name)
     for found in sets.values():
         screen.say(heading(found))

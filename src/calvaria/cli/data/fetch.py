@@ -11,6 +11,7 @@ import typer
 from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
+from calvaria.files import require_writable
 
 if TYPE_CHECKING:
     from calvaria.download.acquire import Outcome, Plan
@@ -76,6 +77,8 @@ def fetch(
     with screen.progress() as progress:
         progress("asking what there is", 0.0)
         folder = output or Path("." if "://" in name else name.replace(":", "-"))
+        if not list_files:
+            require_writable(folder)
         plan = local_plan(name, folder) if local else plan_for(name, sha256=sha256, name=file_name)
     _say_terms(plan, screen)
     if not plan.files:

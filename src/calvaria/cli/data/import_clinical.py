@@ -9,6 +9,7 @@ import typer
 
 from calvaria.cli.options import Json, Output, Quiet, Verbose
 from calvaria.cli.screen import Screen
+from calvaria.files import require_writable
 
 if TYPE_CHECKING:
     from calvaria.clinical.importing import ImportReport
@@ -49,6 +50,7 @@ def import_clinical(
     from calvaria.clinical.importing import import_clinical as run
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_writable(output)
     with screen.progress() as progress:
         report = run(table, output, spacing_mm=spacing_mm, jobs=jobs, progress=progress)
     _show(report, screen)

@@ -11,6 +11,7 @@ import typer
 from calvaria.cli.options import Json, Output, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
+from calvaria.files import require_writable
 from calvaria.results.names import find_cases
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def make_defects(
     from calvaria.synthesis.defects.make import make_defects as run
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_writable(output)
     kinds = tuple(kind) if kind else SKULLBREAK_KINDS
     settings = Settings(kinds, per_kind, tuple(rim or ()), seed)  # before any work: a word that means nothing is said
     target = None if match is None else read_population(match)

@@ -9,6 +9,7 @@ import typer
 
 from calvaria.cli.options import AutoImplant, Json, Output, Quiet, Verbose
 from calvaria.cli.screen import Screen
+from calvaria.files import require_writable
 
 EXAMPLES = """\b
 Examples:
@@ -53,6 +54,7 @@ def simulate_clinical(
     from calvaria.skull.proportions import read_population
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_writable(output)
     kinds = tuple(kind) if kind else DEFECT_KINDS
     settings = SimulationSettings(count, seed, kinds, ct_share, mask_share, patch_share, faults)
     target = None if match is None else read_population(match)

@@ -12,6 +12,7 @@ from calvaria.cli.data.sets import Folders, SetName, heading
 from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError, QualityError
+from calvaria.files import require_writable_file
 
 if TYPE_CHECKING:
     from calvaria.datasets.catalog import SkullCase
@@ -61,8 +62,8 @@ def split(
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     if (output is None) == (check is None):
         raise InputError("give either -o FILE to draw a split or --check FILE to check one")
-    if output is not None and not output.absolute().parent.is_dir():
-        raise InputError(f"{output}: the folder {output.absolute().parent} does not exist")
+    if output is not None:
+        require_writable_file(output, parents=False)
     sets = find_sets(folders, set_name)
     for found in sets.values():
         screen.say(heading(found))

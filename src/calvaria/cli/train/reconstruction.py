@@ -10,6 +10,7 @@ import typer
 from calvaria.cli.models import described
 from calvaria.cli.options import WORK, Device, Json, Minutes, Quiet, TrainingCache, Verbose
 from calvaria.cli.screen import Screen
+from calvaria.files import require_writable_file
 
 EXAMPLES = """\b
 Examples:
@@ -84,6 +85,8 @@ def reconstruction(
     from calvaria.training.symmetry import device_of
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    if not dry_run:
+        require_writable_file(output)
     given = {
         "coarsen": coarsen,
         "alpha_rise": alpha_rise,

@@ -10,6 +10,7 @@ import typer
 from calvaria.cli.models import described
 from calvaria.cli.options import WORK, AutoImplant, Jobs, Json, Quiet, Verbose, Work
 from calvaria.cli.screen import Screen
+from calvaria.files import require_writable_file
 
 EXAMPLES = """\b
 Examples:
@@ -44,6 +45,7 @@ def shape_prior(
     from calvaria.training.shape_prior import Recipe, build
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_writable_file(output)
     info = build(Recipe(data, work, output, people, jobs, complete, unlabelled), screen.say)
     screen.say(f"{info.path}: {info.size_bytes / 1e6:.1f} MB, sha256 {info.sha256}, licence {info.licence}")
     screen.json(described(info))

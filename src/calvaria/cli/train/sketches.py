@@ -9,6 +9,7 @@ import typer
 
 from calvaria.cli.options import WORK, Jobs, Json, Quiet, TrainingCache, Verbose, Work
 from calvaria.cli.screen import Screen
+from calvaria.files import require_writable_file
 
 EXAMPLES = """\b
 Examples:
@@ -40,6 +41,7 @@ def sketches(
     from calvaria.training.sketches import SketchRecipe, build_sketches
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_writable_file(output)
     recipe = SketchRecipe(cache, work, output, count, coarsen=coarsen, folds=folds, seed=seed, jobs=jobs)
     path = build_sketches(recipe, screen.say)
     screen.say(

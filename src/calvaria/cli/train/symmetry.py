@@ -11,6 +11,7 @@ import typer
 from calvaria.cli.models import described
 from calvaria.cli.options import WORK, Device, Json, Minutes, Quiet, TrainingCache, Verbose, Work
 from calvaria.cli.screen import Screen
+from calvaria.files import require_writable_file
 
 EXAMPLES = """\b
 Examples:
@@ -49,6 +50,7 @@ def symmetry(
     from calvaria.training.symmetry import Recipe, build, device_of
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    require_writable_file(output)
     samples = SampleSettings(defects=not complete_only)
     recipe = Recipe(cache, work, output, encoder, samples=samples, device=device_of(device))
     info = build(recipe if steps is None else replace(recipe, steps=steps), screen.say, minutes=minutes)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calvaria import __version__
-from calvaria.cli.screen import Screen, json_ready, one_line
-from calvaria.errors import CalvariaError, InputError, MissingExtraError
-from calvaria.results.folder import limit_threads
-from calvaria.results.names import is_mesh
+from calvaria.errors import CalvariaError, MissingExtraError, one_line
+from calvaria.files import atomic_path, require_writable
+from calvaria.jobs import Progress, in_processes, unheard
+from calvaria.results.names import find_cases, find_patches, is_mesh, match
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
 Scores = dict[str, dict[str, float]]
 
 TABLE, RECORD, PAGE, FIGURE = "scores.csv", "scores.json", "report.html", "distributions.png"
+FILE_NAMES = (TABLE, RECORD, PAGE, FIGURE)
 """Names in the folder, beside ``errors-CASE.png`` and ``errors-CASE.ply``."""
 
 
@@ -63,6 +61,39 @@ class Files:
         return patch, truth, read_mask(self.defective, orientation=self.orientation)
 
 
+@dataclass(frozen=True)
+class Matched:
+    """Files of folders that belong together.
+
+    Args:
+        files: case -> its three files, in order of name.
+        failed: case -> why it cannot be scored.
+        unused: truths without a patch.
+    """
+
+    files: dict[str, Files]
+    failed: dict[str, str]
+    unused: list[str]
+
+
+def match_files(patch: Path, truth: Path, defective: Path) -> Matched:
+    """The files of each case in three folders; `calvaria.results.names.match` says which belong together.
+
+    Raises:
+        InputError: a folder holds no image, or two of one name.
+    """
+    patches, truths, skulls = match(find_patches(patch), find_cases(truth), find_cases(defective))
+    files: dict[str, Files] = {}
+    failed: dict[str, str] = {}
+    for name in sorted(patches):
+        lacking = [folder.name for cases, folder in ((truths, truth), (skulls, defective)) if name not in cases]
+        if lacking:
+            failed[name] = f"no file of that name in {lacking[0]}"
+        else:
+            files[name] = Files(patches[name].path, truths[name].path, skulls[name].path)
+    return Matched(files, failed, sorted(set(truths) - set(patches)))
+
+
 def score_files(files: Files) -> dict[str, float]:
     """All metrics of one case.
 
@@ -76,22 +107,18 @@ def score_files(files: Files) -> dict[str, float]:
     return measure(patch, truth, defective, mirror)
 
 
-def score_all(cases: Mapping[str, Files], jobs: int) -> Iterator[tuple[str, dict[str, float] | str]]:
-    """Score cases, as they are done: the metrics, or one line that says what is wrong."""
-    if jobs == 1 or len(cases) < 2:
-        for name, files in cases.items():
-            yield name, _attempt(files)
-        return
-    workers = min(jobs, len(cases))
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    # spawn: a fork copies locks held by numpy's threads.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=limit_threads, initargs=(threads,))
-    try:
-        running = {pool.submit(_attempt, files): name for name, files in cases.items()}
-        for future in as_completed(running):
-            yield running[future], future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def score_all(cases: Mapping[str, Files], jobs: int = 1) -> Iterator[tuple[str, dict[str, float] | str]]:
+    """Score cases.
+
+    Args:
+        cases: name -> its files.
+        jobs: how many are scored at the same time, each in a process of its own.
+
+    Yields:
+        Each name, in the order in which they are done, with the metrics, or one line that says what is wrong.
+    """
+    for (name, _), found in in_processes(_attempt, list(cases.items()), jobs, lost=_lost):
+        yield name, found
 
 
 @dataclass(frozen=True)
@@ -102,16 +129,22 @@ class Folder:
         path: the folder; made if it is not there.
         drawn: cases that get a picture of their errors, in this order.
         mesh: whether they get a coloured mesh, too.
+        groups: case -> the group whose distribution it is drawn in; those that are not named are "all".
     """
 
     path: Path
     drawn: Sequence[str]
     mesh: bool = False
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_folder(
-    folder: Folder, scores: Scores, failed: Mapping[str, str], files: Mapping[str, Files], screen: Screen
-) -> None:
+    folder: Folder,
+    scores: Scores,
+    failed: Mapping[str, str],
+    files: Mapping[str, Files],
+    progress: Progress = unheard,
+) -> list[str]:
     """Write table, record, pictures and page.
 
     Args:
@@ -119,53 +152,55 @@ def write_folder(
         scores: case -> metric -> value.
         failed: case -> why it has no scores.
         files: of each case.
-        screen: told of the progress; warned where a figure is left out for want of a package.
+        progress: told which case is drawn.
+
+    Returns:
+        A line for each figure that is left out, and why.
 
     Raises:
         InputError: the disk refuses.
         MissingExtraError: a mesh is wanted and the package for it is not installed.
     """
-    from calvaria.io import atomic_path
     from calvaria.io.scores import write_scores
     from calvaria.report import evaluation_page
 
     output = folder.path
-    _make(output)
+    require_writable(output)
+    output.mkdir(parents=True, exist_ok=True)
     write_scores(output / TABLE, scores)
     _write_record(output / RECORD, scores, failed)
+    left_out = []
     pictures: dict[str, Image] = {}
-    with screen.progress() as progress:
-        for number, name in enumerate(folder.drawn):
-            progress(f"drawing {name}", number / len(folder.drawn))
-            picture = _draw(output, name, files[name], folder.mesh)
-            if picture is None:
-                screen.warn(f"{name}: the true patch is empty; there are no errors to draw")
-            else:
-                pictures[name] = picture
-    spread = _distributions(output, scores, screen) if len(scores) > 1 else None
+    for number, name in enumerate(folder.drawn):
+        progress(f"drawing {name}", number / len(folder.drawn))
+        picture = _draw(output, name, files[name], folder.mesh)
+        if picture is None:
+            left_out.append(f"{name}: the true patch is empty; there are no errors to draw")
+        else:
+            pictures[name] = picture
+    spread = None
+    if len(scores) > 1:
+        try:
+            spread = _distributions(output, scores, folder.groups)
+        except MissingExtraError as error:
+            left_out.append(f"no {FIGURE}: {error}")
     with atomic_path(output / PAGE) as part:
         part.write_text(evaluation_page(scores, pictures, spread, failed), encoding="utf-8")
+    return left_out
 
 
-def kind_of(name: str) -> str:
-    """The kind of defect in a case's name, as the sets' folders and ours have it; "all" without one.
-
-    >>> kind_of("train-004-frontoorbital"), kind_of("007")
-    ('frontoorbital', 'all')
-    """
-    from calvaria.synthesis.defects.shapes import KINDS
-
-    found = [kind for kind in (*KINDS, "official") if kind in name.lower()]
-    return max(found, key=len) if found else "all"
-
-
-def _attempt(files: Files) -> dict[str, float] | str:
+def _attempt(case: tuple[str, Files]) -> dict[str, float] | str:
     try:
-        return score_files(files)
+        return score_files(case[1])
     except CalvariaError as error:
         return one_line(error)
     except MemoryError:
         return "out of memory: use fewer --jobs"
+
+
+def _lost(case: tuple[str, Files]) -> str:
+    """What is said of a case whose process died."""
+    return "a worker process died, probably for want of memory; use fewer --jobs"
 
 
 def _read_patch(path: Path, orientation: str | None) -> Volume:
@@ -185,15 +220,8 @@ def _frame(truth: Volume, defective: Volume) -> CanonicalFrame:
     return locate(defective.with_data(defective.mask | truth.mask))
 
 
-def _make(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output}: this folder cannot be made ({error.strerror}); choose another -o") from error
-
-
 def _write_record(path: Path, scores: Scores, failed: Mapping[str, str]) -> None:
-    from calvaria.io.result import write_result_json
+    from calvaria.io.result import json_ready, write_result_json
     from calvaria.metrics import METRICS, summarise
 
     record: dict[str, Any] = {
@@ -206,14 +234,10 @@ def _write_record(path: Path, scores: Scores, failed: Mapping[str, str]) -> None
     write_result_json(path, json_ready(record))
 
 
-def _distributions(output: Path, scores: Scores, screen: Screen) -> NDArray[np.uint8] | None:
+def _distributions(output: Path, scores: Scores, groups: Mapping[str, str]) -> NDArray[np.uint8]:
     from calvaria.report import distributions, save_png
 
-    try:
-        picture = distributions(scores, {name: kind_of(name) for name in scores})
-    except MissingExtraError as error:
-        screen.warn(f"no {FIGURE}: {error}")
-        return None
+    picture = distributions(scores, {name: groups.get(name, "all") for name in scores})
     save_png(output / FIGURE, picture)
     return picture
 
@@ -237,4 +261,4 @@ def _draw(output: Path, name: str, files: Files, mesh: bool) -> Image | None:
     return picture
 
 
-__all__ = ["Files", "Folder", "kind_of", "score_all", "score_files", "write_folder"]
+__all__ = ["Files", "Folder", "Matched", "match_files", "score_all", "score_files", "write_folder"]

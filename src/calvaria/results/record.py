@@ -1,0 +1,132 @@
+"""What is known of a case that was run: the record that ``result.json`` holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from calvaria.results.settings import Settings
+
+if TYPE_CHECKING:
+    from calvaria.metrics import Scores
+    from calvaria.pipeline import ModelUsed, PoseReport
+    from calvaria.reconstruction.confidence import Confidence
+    from calvaria.reconstruction.holes import Hole
+
+SCHEMA = 2
+"""Version of the layout of result.json. 2: ``pose.canonical_to_world`` is rigid, its scales stand in ``pose.scale``
+alone; ``parameters`` has ``threshold_hu``."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """The input without a trace of whose it is: its name may be the patient's, so only the suffix is kept.
+
+    Args:
+        format: the file's suffix.
+        shape: of the grid, voxels.
+        spacing_mm: edge lengths of a voxel.
+        sha256: of the file.
+    """
+
+    format: str
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The missing bone in figures.
+
+    Args:
+        empty: whether no defect was found.
+        volume_ml: of all pieces.
+    """
+
+    empty: bool
+    volume_ml: float
+
+
+@dataclass(frozen=True)
+class SymmetryPlane:
+    """The mid-sagittal plane: the points x with n.x = d.
+
+    Args:
+        normal: unit n, world LPS.
+        offset_mm: d.
+    """
+
+    normal: tuple[float, ...]
+    offset_mm: float
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Where the time went.
+
+    Args:
+        steps: read, load (of the program), reconstruct, picture, write.
+        stages: of the step ``reconstruct``.
+        total: all of it.
+    """
+
+    steps: dict[str, float]
+    stages: dict[str, float]
+    total: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The steps and the whole side by side, the stages apart."""
+        return {**self.steps, "stages": dict(self.stages), "total": self.total}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a case that was run.
+
+    Args:
+        versions: of calvaria, Python and what it computes with.
+        input: the file that was read.
+        parameters: what was asked for.
+        patch: the missing bone.
+        holes: what was filled, largest first.
+        plane: of symmetry.
+        confidence: what accuracy to expect, or why none can be said.
+        model: what completed the skull.
+        pose: how the head lies.
+        warnings: one line each, for the user to read.
+        seconds: where the time went.
+        peak_memory_mb: of the process, 10^6 bytes; None where the system does not tell.
+        files: what lies in the folder, sorted.
+        scores: against the truth, where it is known.
+        schema: version of the layout.
+    """
+
+    versions: dict[str, str]
+    input: Input
+    parameters: Settings
+    patch: Patch
+    holes: tuple[Hole, ...]
+    plane: SymmetryPlane
+    confidence: Confidence
+    model: ModelUsed
+    pose: PoseReport
+    warnings: tuple[str, ...]
+    seconds: Seconds
+    peak_memory_mb: float | None
+    files: tuple[str, ...]
+    scores: Scores | None = None
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """What result.json holds: plain values; ``scores`` only where there are some, infinite ones as null."""
+        from calvaria.io.result import json_ready
+
+        record = asdict(self) | {"seconds": self.seconds.to_json()}
+        if self.scores is None:
+            del record["scores"]
+        ready: dict[str, Any] = json_ready(record)
+        return ready
+
+
+__all__ = ["SCHEMA", "Input", "Patch", "Record", "Seconds", "SymmetryPlane"]

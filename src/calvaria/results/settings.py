@@ -1,0 +1,42 @@
+"""What is asked for when a case is run; light to import, so that the command line can name the choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+# The same words as in `calvaria.pipeline`, which loads numpy; --help must not.
+Kind = Literal["auto", "mask", "ct"]
+"""What the input holds; "auto" tells by its values."""
+
+Device = Literal["auto", "cpu", "cuda"]
+"""Where a network runs."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked for; stands in result.json as ``parameters``.
+
+    Args:
+        engine: name of the model that completes the skull, or its weights file.
+        kind: ``mask``, ``ct``, or ``auto`` to tell by the values.
+        orientation: where the voxel axes run (``LPS``), for files that do not say it.
+        preview: whether to draw preview.png.
+        device: where a network runs.
+        threshold_hu: bone of a CT lies above it, HU; None: the usual one.
+    """
+
+    engine: str = "shape-prior"
+    kind: Kind = "auto"
+    orientation: str | None = None
+    preview: bool = True
+    device: Device = "auto"
+    threshold_hu: float | None = None
+
+    def without_folders(self) -> Settings:
+        """The same, of a weights file only the name: its folders may be named after patients."""
+        return replace(self, engine=Path(self.engine).name)
+
+
+__all__ = ["Device", "Kind", "Settings"]

@@ -1,0 +1,104 @@
+"""The record of a case: typed here, plain in result.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+from tests.cli.conftest import POSE
+
+from calvaria import pipeline
+from calvaria.io import write_result_json
+from calvaria.metrics import Scores
+from calvaria.pipeline import ModelUsed
+from calvaria.reconstruction.confidence import Confidence
+from calvaria.reconstruction.holes import Hole
+from calvaria.results import settings
+from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane
+from calvaria.results.settings import Settings
+from calvaria.results.summary import summary_lines, timing_lines
+
+RECORD = Record(
+    versions={"calvaria": "1"},
+    input=Input(".nrrd", (3, 4, 5), (1.0, 1.0, 2.0), "0" * 64),
+    parameters=Settings(),
+    patch=Patch(False, 12.5),
+    holes=(Hole(12.5, 30.0, (1.0, 2.0, 3.0)),),
+    plane=SymmetryPlane((1.0, 0.0, 0.0), 4.0),
+    confidence=Confidence(0.93, "as it is"),
+    model=ModelUsed("prior", "1" * 64, "none"),
+    pose=POSE,
+    warnings=("look",),
+    seconds=Seconds({"read": 0.5}, {"pose": 0.25}, 0.75),
+    peak_memory_mb=500.0,
+    files=("patch.nrrd", "result.json"),
+)
+
+
+def test_the_layout_is_the_documented_one():
+    found = RECORD.to_json()
+    assert set(found) == {
+        "schema",
+        "versions",
+        "input",
+        "parameters",
+        "patch",
+        "holes",
+        "plane",
+        "confidence",
+        "model",
+        "pose",
+        "warnings",
+        "seconds",
+        "peak_memory_mb",
+        "files",
+    }
+    assert found["schema"] == 2
+    assert found["input"] == {"format": ".nrrd", "shape": [3, 4, 5], "spacing_mm": [1, 1, 2], "sha256": "0" * 64}
+    assert found["patch"] == {"empty": False, "volume_ml": 12.5}
+    assert found["holes"] == [{"volume_ml": 12.5, "area_cm2": 30.0, "centre_mm": [1.0, 2.0, 3.0]}]
+    assert found["plane"] == {"normal": [1.0, 0.0, 0.0], "offset_mm": 4.0}
+    assert found["seconds"] == {"read": 0.5, "stages": {"pose": 0.25}, "total": 0.75}
+    assert set(found["pose"]) == {"canonical_to_world", "scale", "mismatch", "scan_ends"}
+    assert found["warnings"] == ["look"]
+
+
+def test_writing_it_twice_gives_the_same_bytes_and_what_it_says(tmp_path):
+    for name in "ab":
+        write_result_json(tmp_path / name, RECORD.to_json())
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert json.loads((tmp_path / "a").read_text()) == RECORD.to_json()
+
+
+def test_scores_stand_in_it_where_there_are_some_and_infinity_is_null():
+    found = replace(RECORD, scores=Scores(0.0, 0.0, math.inf, -100.0, 0))
+    assert found.to_json()["scores"]["hd95_mm"] is None
+    assert "against the truth: DSC 0.000, bDSC 0.000, HD95 infinite" in summary_lines(found)
+
+
+def test_a_record_in_words():
+    assert summary_lines(RECORD) == [
+        "hole 1: 12.5 ml, 30.0 cm2",
+        "patch: 12.5 ml",
+        "expected accuracy: DSC 0.93 (as it is)",
+        "took 0.8 s, 500 MB",
+    ]
+    assert timing_lines(RECORD) == ["  read: 0.50 s", "    pose: 0.25 s"]
+    nothing = replace(RECORD, patch=Patch(True, 0.0), holes=(), confidence=Confidence(None, "why"), peak_memory_mb=None)
+    assert summary_lines(nothing) == [
+        "no defect found: the patch is empty, the completed skull is the input's bone",
+        "expected accuracy: unknown (why)",
+        "took 0.8 s",
+    ]
+
+
+def test_of_a_weights_file_only_the_name_is_kept():
+    assert Settings("/home/mustermann/w.safetensors").without_folders() == Settings("w.safetensors")
+
+
+@pytest.mark.parametrize("name", ["Kind", "Device"])
+def test_the_choices_are_the_pipelines(name):
+    assert get_args(getattr(settings, name)) == get_args(getattr(pipeline, name))
