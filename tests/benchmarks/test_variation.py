@@ -12,15 +12,17 @@ from tests.synthesis.shells import cache_of, deformations_of
 from calvaria.benchmarks import variation
 from calvaria.benchmarks.variation import held_out, modes_of, surface_points
 from calvaria.datasets.split import Split
-from calvaria.deformation.flow import centres, lattice
+from calvaria.deformation.flow import centres
 from calvaria.deformation.registration import surface_of
-from calvaria.synthesis.between import mirror, skull_surface
+from calvaria.synthesis.between import deformation_grids, mirror, skull_surface
+
+GRIDS = deformation_grids()
 
 
 @pytest.fixture(scope="module")
 def family() -> torch.Tensor:
     """Twenty heads that differ in two ways: longer, and wider on one side."""
-    x, y, _ = centres(lattice())
+    x, y, _ = centres(GRIDS.lattice)
     longer = torch.stack([torch.zeros_like(x), 0.05 * y, torch.zeros_like(x)])
     uneven = torch.stack([0.03 * x.abs(), torch.zeros_like(x), torch.zeros_like(x)])
     weights = torch.from_numpy(np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32))
@@ -30,7 +32,7 @@ def family() -> torch.Tensor:
 def test_two_ways_to_differ_are_two_modes(family: torch.Tensor, tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
     mean = skull_surface(cache, 0)
-    modes = modes_of(family, surface_points(mean))
+    modes = modes_of(family, surface_points(mean, GRIDS), GRIDS)
     assert len(modes.variance) == 2
     assert modes.explaining(0.999) == 2
     assert modes.explaining(0.2) == 1
@@ -41,7 +43,7 @@ def test_two_ways_to_differ_are_two_modes(family: torch.Tensor, tmp_path: Path) 
 
 def test_modes_know_mirror_images(family: torch.Tensor, tmp_path: Path) -> None:
     mean = skull_surface(cache_of(tmp_path), 0)
-    modes = modes_of(family, surface_points(mean))
+    modes = modes_of(family, surface_points(mean, GRIDS), GRIDS)
     mirrored = mirror(family[:1])
     # Nodes beyond the surface are not asked; within it the projection gives the mirrored head back.
     assert held_out(modes, mirrored, mean, mean, 2)[0] < 0.01
@@ -51,7 +53,7 @@ def test_the_table_names_its_persons(tmp_path: Path, monkeypatch: pytest.MonkeyP
     cache = cache_of(tmp_path)
     split = Split(("train-0", "test-3"), ("train-1",), ("train-2",))
     monkeypatch.setattr(variation, "load_split", lambda name: split)
-    monkeypatch.setattr(variation, "mean_skull", lambda: surface_of(cache.bone(0)))
+    monkeypatch.setattr(variation, "mean_skull", lambda: surface_of(cache.bone(0), cache.grid))
     lines = variation._lines(cache, deformations_of(tmp_path, cache), "any")
     assert lines[0] == "2 training persons and their mirror images, 2 persons held out"
     assert lines[-1].split()[0] == "own"

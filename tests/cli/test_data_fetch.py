@@ -13,10 +13,9 @@ import pytest
 from tests.server import serving
 
 from calvaria.cli.data import fetch as command
-from calvaria.datasets.catalog import autoimplant2020
+from calvaria.datasets.catalog import autoimplant2020, public_sets
 from calvaria.download import acquire, deposits, disk
 from calvaria.download.acquire import plan_for
-from calvaria.download.remotes import REMOTE_SETS
 from calvaria.download.transfer import Patience
 from calvaria.download.unpack import Limits
 from calvaria.errors import FormatError, InputError
@@ -73,11 +72,28 @@ def test_without_a_name_the_sets_are_listed_with_their_licences(run):
     assert result.code == 0
     text = " ".join(result.out.split())
     assert (
-        "autoimplant2020 AutoImplant 2020 = SkullFix: 100 training triplets, 110 defective test skulls CC BY-NC-SA 4.0"
+        "autoimplant2020 AutoImplant 2020 / SkullFix: 100 training triplets, 110 defective test skulls CC BY-NC-SA 4.0"
         in text
     )
-    assert all(name in text for name in REMOTE_SETS)
-    assert [one["name"] for one in json.loads(run("data", "fetch", "--json").out)] == list(REMOTE_SETS)
+    assert all(one.name in text for one in public_sets())
+    told = json.loads(run("data", "fetch", "--json").out)
+    assert [one["name"] for one in told] == [one.name for one in public_sets()]
+    assert told[2]["files"] == [
+        {"name": "skullbreak_training.zip", "url": "https://www.fit.vutbr.cz/~ikodym/skullbreak_training.zip"}
+    ]
+
+
+def test_a_name_that_is_not_there_is_answered_with_those_that_are(run):
+    for name in ("skulfix", "folders"):
+        result = run("data", "fetch", name)
+        assert result.code == 2
+        assert f"{name}: no set of that name; there are autoimplant2021, mug500, skullbreak" in result.err
+
+
+def test_other_names_of_a_set_fetch_it(run, tmp_path):
+    result = run("data", "fetch", "MUG500+", "--local", "-o", tmp_path)
+    assert result.code == 2
+    assert "put those of https://figshare.com/articles/dataset/MUG500_Repository/9616319 into it" in result.err
 
 
 def test_an_address_is_downloaded_checked_and_unpacked(run, site, tmp_path):
@@ -130,7 +146,7 @@ def test_a_set_comes_with_its_licence_and_what_the_repository_says_of_it(run, fi
     assert result.err == "calvaria: warning: 1 files are only linked there and left out: elsewhere.zip\n"
     lines = result.out.splitlines()
     assert lines[1] == "licence: CC BY-NC-SA 4.0"
-    assert lines[2].startswith("cite: Kodym et al. 2021")
+    assert lines[2].startswith("cite: Li et al. 2021, AutoImplant 2020, IEEE TMI 40:2329; Kodym et al. 2021")
     assert lines[4] == "note: figshare:14161307 states CC BY 4.0."
     folder = tmp_path / "work" / "skullfix"
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -207,7 +223,7 @@ def test_local_without_an_archive_says_what_is_wanted(run):
     assert "skullbreak: no archive (.zip, .tar ...) there; put those of https://doi.org" in result.err
 
 
-@pytest.mark.parametrize("name", [one.name for one in REMOTE_SETS.values() if one.by_hand])
+@pytest.mark.parametrize("name", [one.name for one in public_sets() if one.by_hand])
 def test_a_set_without_an_address_says_what_to_do(run, name):
     result = run("data", "fetch", name)
     assert result.code == 2
@@ -262,7 +278,7 @@ def test_a_name_for_an_address_that_has_none(run, site, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("skulfix",), "skulfix: no set of that name; there are autoimplant2020, skullbreak"),
+        (("skulfix",), "skulfix: no set of that name; there are autoimplant2021, mug500, skullbreak"),
         (("skullfix", "--sha256", "0" * 64), "--sha256 and --name go with an address"),
         (("skullfix", "--name", "a"), "--sha256 and --name go with an address"),
         (("https://example.org/a", "--sha256", "12"), "wanted a sha256 of 64 hexadecimal digits"),

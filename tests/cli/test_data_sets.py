@@ -39,10 +39,14 @@ def skulls(tmp_path: Path) -> Path:
 def test_all_sets_are_listed_with_their_licences(run, engine):
     result = run("data", "list")
     assert result.code == 0
-    assert "skullbreak: SkullBreak\n" in result.out
+    assert "skullbreak: SkullBreak: 114 training and 20 test skulls, five defects each\n" in result.out
     assert "licence: CC BY-NC-SA 4.0 (from CQ500)" in result.out
     sets = json.loads(run("data", "list", "--json").out)
-    assert {"autoimplant2020", "skullbreak", "mug500", "autoimplant2021", "folders"} == {one["set"] for one in sets}
+    readable = {"autoimplant2020", "skullbreak", "mug500", "autoimplant2021", "folders"}
+    assert {one["set"] for one in sets if one["readable"]} == readable
+    assert {one["set"] for one in sets if not one["readable"]} == {"scidata2021", "cq500"}
+    assert "cq500: CQ500: 491 head CTs (DICOM)" in result.out
+    assert result.out.count("none that can be read as it comes") == 2
 
 
 def test_the_cases_of_a_folder_are_listed(run, engine, skulls):

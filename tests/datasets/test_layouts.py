@@ -249,16 +249,6 @@ def test_two_folders_of_one_set_are_called_by_their_names(tmp_path):
         find_sets([tmp_path / "graz", tmp_path / "graz"])
 
 
-@pytest.mark.parametrize("one", DATA_SETS.values(), ids=list(DATA_SETS))
-def test_the_table_says_what_a_user_must_know(one):
-    assert DATA_SETS[one.name] is one
-    assert one.licence and one.citation and one.layout and one.source
-    assert one.name == "folders" or one.doi.startswith("10.")
-    for part in one.parts:
-        assert len(part.expected) in (0, part.cases)
-    assert not one.parts or sum(part.cases for part in one.parts) > 0
-
-
 def test_the_ids_of_a_published_set_are_known():
     train, test, additional = DATA_SETS["autoimplant2020"].parts
     assert (train.expected[0], test.expected[-1], additional.expected[-1]) == (

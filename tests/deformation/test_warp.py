@@ -11,9 +11,11 @@ from scipy.interpolate import BSpline
 from scipy.ndimage import map_coordinates
 
 from calvaria.deformation import bend as bends
-from calvaria.deformation.bend import CENTRE_MM, Bend, basis, knots_mm, mirrored, spline_on, steepness
+from calvaria.deformation.bend import Bend, basis, knots_mm, mirrored, spline_on, steepness
+from calvaria.deformation.flow import DisplacementFields
 from calvaria.deformation.warp import Warp, warp_volumes
 from calvaria.errors import GeometryError, InputError
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.volume.grid import Grid
 
 GRID = Grid.isotropic((41, 50, 38), 4.0, (-80.0, -98.0, -60.0))
@@ -25,7 +27,7 @@ SMALL = st.floats(-0.15, 0.15).map(lambda v: round(v, 3))
 def uneven(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Grid:
     """A grid about the head's centre."""
     affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = np.array(CENTRE_MM) - (np.array(shape) - 1) / 2 * spacing
+    affine[:3, 3] = np.array(HEAD_CENTRE_MM) - (np.array(shape) - 1) / 2 * spacing
     return Grid(shape, affine)
 
 
@@ -69,7 +71,7 @@ def test_a_map_and_its_inverse_undo_one_another(warp: Warp, seed: int, shape_mm:
 
 def test_scale_rotation_and_shift_do_what_they_say() -> None:
     def moved(warp: Warp, *from_centre_mm: float) -> np.ndarray:
-        return warp.moved_mm([np.add(CENTRE_MM, from_centre_mm)])[0] - CENTRE_MM
+        return warp.moved_mm([np.add(HEAD_CENTRE_MM, from_centre_mm)])[0] - HEAD_CENTRE_MM
 
     np.testing.assert_allclose(moved(Warp(scale=(2, 1, 1)), 10, 5, 0), [20, 5, 0])
     np.testing.assert_allclose(moved(Warp(rotation_deg=(0, 0, 90)), 10, 0, 3), [0, 10, 3], atol=1e-12)
@@ -110,10 +112,10 @@ def test_the_basis_is_that_of_cubic_splines(knot_mm: float) -> None:
 
 def test_a_linear_spline_is_linear() -> None:
     control = np.stack(np.meshgrid(*[knots_mm(40.0)] * 3, indexing="ij"))
-    x, y, z = (np.linspace(-60, 60, 7) + middle for middle in CENTRE_MM)
+    x, y, z = (np.linspace(-60, 60, 7) + middle for middle in HEAD_CENTRE_MM)
     values = spline_on(control, 40.0, [x, y, z])
-    np.testing.assert_allclose(values[0, :, 2, 5], x - CENTRE_MM[0], atol=1e-9)
-    np.testing.assert_allclose(values[2, 1, 3, :], z - CENTRE_MM[2], atol=1e-9)
+    np.testing.assert_allclose(values[0, :, 2, 5], x - HEAD_CENTRE_MM[0], atol=1e-9)
+    np.testing.assert_allclose(values[2, 1, 3, :], z - HEAD_CENTRE_MM[2], atol=1e-9)
     assert steepness(control, 40.0) == pytest.approx(1.0)
 
 
@@ -134,7 +136,7 @@ def test_space_never_folds(seed: int, shape_mm: float, asymmetry_mm: float, knot
 @settings(max_examples=10)
 def test_the_bound_holds_and_is_tight_to_a_factor(seed: int) -> None:
     control = np.random.default_rng(seed).standard_normal((3, 7, 7, 7))
-    along = [np.linspace(-115, 115, 47) + middle for middle in CENTRE_MM]
+    along = [np.linspace(-115, 115, 47) + middle for middle in HEAD_CENTRE_MM]
     slopes = np.gradient(spline_on(control, 40.0, along), 5.0, axis=(1, 2, 3))
     steepest = np.abs(np.stack(slopes)).sum(axis=0).max()
     assert steepest <= steepness(control, 40.0) < 3.0 * steepest
@@ -239,7 +241,7 @@ def test_a_bent_picture_is_read_where_the_map_says() -> None:
 def test_a_turned_ball_stays_a_ball_and_a_moved_one_arrives() -> None:
     grid = Grid.isotropic((61, 61, 61), 2.0, (-60.0, -60.0, -50.0))
     points = grid.centres_mm()
-    from_centre = np.linalg.norm(points - CENTRE_MM, axis=-1)
+    from_centre = np.linalg.norm(points - HEAD_CENTRE_MM, axis=-1)
     ball = torch.from_numpy(from_centre < 30)
     turned = warp_volumes(ball[None], grid, [Warp(rotation_deg=(20.0, -35.0, 50.0))])[0]
     assert turned.dtype == torch.bool
@@ -317,3 +319,20 @@ def test_tensors_that_do_not_fit_are_refused() -> None:
         warp_volumes(volume, GRID, [Warp(), Warp()])
     with pytest.raises(InputError, match=r"soft bone \(floating\) or masks \(bool\) are wanted; got torch.uint8"):
         warp_volumes(volume.to(torch.uint8), GRID, [Warp()])
+
+
+def test_a_form_that_does_not_belong_to_a_head_is_refused():
+    grid = Grid.isotropic((4, 4, 4), 2.0)
+    forms = DisplacementFields(torch.zeros(2, 3, 4, 4, 4), grid)
+    with pytest.raises(InputError, match="one form a head is wanted; got 2 for 1 heads"):
+        warp_volumes(torch.zeros(1, 4, 4, 4), grid, [Warp()], forms)
+
+
+def test_a_form_is_read_on_its_own_grid():
+    """A shift by a form that lies on a coarser, larger grid than the head."""
+    grid, coarse = Grid.isotropic((12, 12, 12), 1.0), Grid.isotropic((5, 5, 5), 8.0, (-10.0, -10.0, -10.0))
+    head = torch.zeros(1, 12, 12, 12)
+    head[0, 5:7, 4, 8] = 1.0
+    shift = torch.tensor([1.0, -2.0, 3.0]).reshape(1, 3, 1, 1, 1).expand(1, 3, 5, 5, 5)
+    moved = warp_volumes(head, grid, [Warp()], DisplacementFields(shift, coarse))
+    torch.testing.assert_close(moved, head.roll((-1, 2, -3), (1, 2, 3)), atol=1e-5, rtol=0)

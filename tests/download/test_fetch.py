@@ -17,12 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.server import serving
 
-from calvaria.datasets.catalog import DATA_SETS, NOT_VERIFIED
 from calvaria.download import deposits, disk, transfer
 from calvaria.download.checksums import FILE_NAME, Record, mark_unpacked, read_records, write_record
 from calvaria.download.deposits import look_up
 from calvaria.download.fetch import Patience, RemoteFile, adopt, fetch
-from calvaria.download.remotes import REMOTE_SETS, remote_set
 from calvaria.download.web import BrokenError, _Redirects, _unreachable, clean_url, open_url, read_json
 from calvaria.errors import FormatError, InputError
 
@@ -617,34 +615,6 @@ class TestDeposits:
     def test_what_names_no_deposit_is_said(self, source):
         with pytest.raises(InputError, match="wanted figshare:NUMBER or zenodo:NUMBER"):
             look_up(source)
-
-
-class TestTable:
-    @pytest.mark.parametrize("one", REMOTE_SETS.values(), ids=lambda one: one.name)
-    def test_every_set_says_what_a_person_needs(self, one):
-        assert one.title
-        assert one.citation
-        assert clean_url(one.page) == one.page
-        assert one.deposit is None or deposits.is_deposit(one.deposit)
-        assert one.licence or one.note or one.deposit, "neither a licence nor where to find it"
-        assert one.deposit or one.note, "what is to be done by hand is not said"
-
-    def test_no_size_or_hash_is_stated_that_nobody_published(self):
-        files = [file for one in REMOTE_SETS.values() for file in one.files]
-        assert all(file.size_bytes is None and not file.hashed for file in files)
-
-    def test_the_catalogue_says_the_same(self):
-        published = {name: one for name, one in DATA_SETS.items() if one.doi}
-        assert set(published) <= set(REMOTE_SETS)
-        for name, one in published.items():
-            remote = REMOTE_SETS[name]
-            assert (remote.licence is None) == (NOT_VERIFIED in one.licence), name
-            assert one.licence.startswith(remote.licence or ""), name
-            assert remote.deposit is None or remote.deposit.replace(":", " ") == one.source, name
-
-    def test_a_name_that_is_not_there_is_answered_with_those_that_are(self):
-        with pytest.raises(InputError, match="skulfix: no set of that name; there are autoimplant2020, skullbreak"):
-            remote_set("skulfix")
 
 
 def test_the_agent_is_named_and_nothing_compressed_is_asked_for(site):

@@ -10,8 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from calvaria.datasets.cache import FILLING, Entry, Item, SkullCache, boxed, pack, training_grid, write_cache
-from calvaria.deformation.flow import lattice
-from calvaria.synthesis.between import FORMAT, Deformations
+from calvaria.synthesis.between import FORMAT, Deformations, deformation_grids
 
 HALF_AXES_MM = np.array([70.0, 88.0, 70.0])
 
@@ -46,7 +45,7 @@ def cache_of(folder: Path) -> SkullCache:
 
 def deformations_of(folder: Path, cache: SkullCache) -> Deformations:
     """A stretch of its own for each skull of a cache."""
-    points = np.moveaxis(lattice().centres_mm(), -1, 0)
+    points = np.moveaxis(deformation_grids().lattice.centres_mm(), -1, 0)
     stretch = np.array([[0.0, 0.0, 0.0], [0.05, -0.03, 0.02], [-0.04, 0.03, 0.0], [0.02, 0.0, -0.02]])
     fields = [one[:, None, None, None] * points for one in stretch]
     step = np.array([max(np.abs(f).max(), 1e-3) / 127 for f in fields], np.float32)

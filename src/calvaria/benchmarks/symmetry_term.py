@@ -33,7 +33,8 @@ from calvaria.errors import InputError
 from calvaria.symmetry.network import SymmetryNetwork
 from calvaria.symmetry.reflection import read_volumes
 from calvaria.symmetry.runner import load_module
-from calvaria.training.objectives import WINDOWS, SymmetryTerm, overlap_loss
+from calvaria.symmetry.training_term import WINDOWS
+from calvaria.training.objectives import overlap_loss, symmetry_term
 from calvaria.types import F64
 from calvaria.volume.grid import Grid
 
@@ -129,7 +130,7 @@ def losses(complete: Tensor, patch: Tensor, grid: Grid, network: SymmetryNetwork
     tried = [dented(patch, grid, share * dent_mm) * (1 - shown) for share in SHARES]
     parts = [functional.avg_pool3d(one, COARSEN) for one in tried]
     truth = parts[SHARES.index(1.0)]
-    terms = {window: SymmetryTerm(network, small, window) for window in WINDOWS}
+    terms = {window: symmetry_term(network, small, window) for window in WINDOWS}
     with torch.no_grad():
         logits = [torch.logit(part.clamp(CERTAIN, 1 - CERTAIN)) for part in parts]
         overlap = [float(overlap_loss(one, truth, torch.ones_like(truth))) for one in logits]

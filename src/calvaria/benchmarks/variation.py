@@ -24,9 +24,10 @@ from torch import Tensor
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.datasets.cache import SkullCache
 from calvaria.datasets.split import load_split
-from calvaria.deformation.flow import centres, flow, flow_grid, lattice, read
-from calvaria.deformation.registration import FLOOR_MM, FLOW_MM, Surface, mean_skull, misfit_mm
-from calvaria.synthesis.between import Deformations, mirror, skull_surface
+from calvaria.deformation import registration
+from calvaria.deformation.flow import DeformationGrids, centres, flow, read
+from calvaria.deformation.registration import Surface, misfit_mm
+from calvaria.synthesis.between import Deformations, deformation_grids, mean_skull, mirror, skull_surface
 
 COUNTS = (0, 5, 10, 20, 40, 80)
 """Numbers of modes that are tried on held-out heads, besides all."""
@@ -43,12 +44,14 @@ class Modes:
         modes: (M, 3, x, y, z) modes on the lattice, of unit length at the surface, largest first.
         variance: (M,) what each explains, mm2.
         surface_mm: (1, 3, P, 1, 1) where at the mean skull.
+        grids: of the velocities.
     """
 
     mean: Tensor
     modes: Tensor
     variance: NDArray[np.float64]
     surface_mm: Tensor
+    grids: DeformationGrids
 
     def explaining(self, share: float = EXPLAINED) -> int:
         """How many modes explain so much of the variance."""
@@ -64,47 +67,47 @@ class Modes:
         return self.mean + (weights.reshape(-1, 1, 1, 1, 1) * self.modes[:count]).sum(dim=0, keepdim=True)
 
     def _at_surface(self, velocity: Tensor) -> Tensor:
-        return at_surface(velocity, self.surface_mm)
+        return at_surface(velocity, self.surface_mm, self.grids)
 
 
-def at_surface(velocity: Tensor, surface_mm: Tensor) -> Tensor:
+def at_surface(velocity: Tensor, surface_mm: Tensor, grids: DeformationGrids) -> Tensor:
     """(N, 3 P) velocities at points of the mean skull's surface."""
     points = surface_mm.expand(len(velocity), *surface_mm.shape[1:])
-    return read(velocity, lattice(), points).reshape(len(velocity), -1)
+    return read(velocity, grids.lattice, points).reshape(len(velocity), -1)
 
 
-def surface_points(mean: Surface) -> Tensor:
+def surface_points(mean: Surface, grids: DeformationGrids) -> Tensor:
     """(1, 3, P, 1, 1) canonical mm of the mean skull's surface voxels above the skull base."""
-    points = centres(flow_grid())
-    near = (mean.distance_mm[0, 0].abs() < FLOW_MM / 2) & (points[2] > FLOOR_MM)
-    return points[:, near].reshape(1, 3, -1, 1, 1)
+    near = registration.at_surface(mean, grids.flow)[0, 0]
+    return centres(grids.flow)[:, near].reshape(1, 3, -1, 1, 1)
 
 
-def modes_of(velocities: Tensor, surface_mm: Tensor) -> Modes:
+def modes_of(velocities: Tensor, surface_mm: Tensor, grids: DeformationGrids) -> Modes:
     """Principal components of velocities and their mirror images.
 
     Args:
         velocities: (N, 3, x, y, z) on the lattice.
         surface_mm: as `surface_points` gives them.
+        grids: of the velocities.
     """
     both = torch.cat([velocities, mirror(velocities)])
     mean = both.mean(dim=0, keepdim=True)
-    rows = at_surface(both - mean, surface_mm).double()
+    rows = at_surface(both - mean, surface_mm, grids).double()
     variance, weights = torch.linalg.eigh(rows @ rows.T)
     kept = torch.flip(torch.arange(len(variance)), [0])[: len(both) - 1]
     kept = kept[variance[kept] > variance[-1] * 1e-9]
     unit = (weights[:, kept] / variance[kept].sqrt()).T.float()
     modes = torch.einsum("mn,ncxyz->mcxyz", unit, both - mean)
     points = surface_mm.shape[2]
-    return Modes(mean, modes, (variance[kept] / (len(both) - 1) / points).numpy(), surface_mm)
+    return Modes(mean, modes, (variance[kept] / (len(both) - 1) / points).numpy(), surface_mm, grids)
 
 
 def held_out(modes: Modes, velocity: Tensor, skull: Surface, mean: Surface, count: int) -> tuple[float, float]:
     """Root mean square movement of the surface by the projection, and mean distance to the head's bone, both mm."""
-    nearest = modes.project(velocity, count)
-    moved = flow(velocity) - flow(nearest)
-    at = read(moved, flow_grid(), modes.surface_mm)
-    return float(at.square().sum(dim=1).mean().sqrt()), float(misfit_mm(nearest, skull, mean).mean())
+    nearest, grids = modes.project(velocity, count), modes.grids
+    moved = flow(velocity, grids) - flow(nearest, grids)
+    at = read(moved, grids.flow, modes.surface_mm)
+    return float(at.square().sum(dim=1).mean().sqrt()), float(misfit_mm(nearest, skull, mean, grids).mean())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -124,7 +127,8 @@ def _lines(cache: SkullCache, deformations: Deformations, split_name: str) -> li
     rows = deformations.rows_of([entry.id for entry in cache.entries])
     train = [rows[name] for name in split.train if name in rows]
     kept_out = [name for side in (split.validation, split.test) for name in side if name in rows]
-    modes = modes_of(deformations.velocity(train), surface_points(mean))
+    grids = deformation_grids()
+    modes = modes_of(deformations.velocity(train), surface_points(mean, grids), grids)
     lines = [
         f"{len(train)} training persons and their mirror images, {len(kept_out)} persons held out",
         f"modes that explain {EXPLAINED:.0%} of the variance: {modes.explaining()} of {len(modes.variance)}"
@@ -140,7 +144,7 @@ def _lines(cache: SkullCache, deformations: Deformations, split_name: str) -> li
         lines.append(
             f"{count:5d}  {got[:, 0].mean():24.2f}  {off.mean():23.2f} {off.std(ddof=1):5.2f} {off.max():5.2f}"
         )
-    off = np.array([float(misfit_mm(v, s, mean).mean()) for v, s in zip(velocities, skulls, strict=True)])
+    off = np.array([float(misfit_mm(v, s, mean, grids).mean()) for v, s in zip(velocities, skulls, strict=True)])
     return [*lines, f"  own  {0.0:24.2f}  {_spread(off)}"]
 
 

@@ -15,13 +15,12 @@ import torch
 from torch.nn import functional
 
 from calvaria.errors import InputError
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.types import F64
 
-CENTRE_MM = (0.0, 0.0, 10.0)
-"""About the middle of the braincase in canonical mm; on the mid-sagittal plane, so that mirror images stay simple."""
-
 REACH_MM = 110.0
-"""Knots reach this far from the centre along each axis: half a head and some. Beyond, the outermost ones go on."""
+"""Knots reach this far from the head's centre along each axis: half a head and some. Beyond, the outermost
+ones go on."""
 
 STEEPEST = 0.9
 """Bound on a displacement's gradient (largest row sum of |du_i / dx_j|). Below 1 nothing folds. The bound is about
@@ -84,7 +83,7 @@ class Bend:
         """The displacement, ready to be read at points."""
         half = int(np.ceil(REACH_MM / TABLE_MM))
         along = np.arange(-half, half + 1) * TABLE_MM
-        places = [np.asarray(along + middle, np.float64) for middle in CENTRE_MM]
+        places = [np.asarray(along + middle, np.float64) for middle in HEAD_CENTRE_MM]
         return Displacement(spline_on(self.control_mm(), self.knot_mm, places))
 
 
@@ -129,7 +128,7 @@ def spline_on(control: F64, knot_mm: float, places_mm: Sequence[F64]) -> F64:
     Returns:
         (C, X, Y, Z).
     """
-    bx, by, bz = (basis(at - middle, knot_mm) for at, middle in zip(places_mm, CENTRE_MM, strict=True))
+    bx, by, bz = (basis(at - middle, knot_mm) for at, middle in zip(places_mm, HEAD_CENTRE_MM, strict=True))
     values = by @ (control @ bz.T)  # (C, N, Y, Z)
     return np.asarray(np.einsum("xn,cnyz->cxyz", bx, values, optimize=True))
 
@@ -147,7 +146,9 @@ class Displacement:
     def at(self, points_mm: F64) -> F64:
         """(P, 3) displacements, mm, at (P, 3) points; beyond the table that of its nearest face."""
         half = TABLE_MM * (self.table_mm.shape[1] - 1) / 2
-        unit = torch.from_numpy((points_mm - CENTRE_MM) / half).flip(-1)  # last axis first, as grid_sample wants it
+        unit = torch.from_numpy((points_mm - HEAD_CENTRE_MM) / half).flip(
+            -1
+        )  # last axis first, as grid_sample wants it
         read = functional.grid_sample(
             torch.from_numpy(self.table_mm)[None], unit[None, :, None, None], padding_mode="border", align_corners=True
         )
@@ -191,7 +192,6 @@ def _subdivided(control: F64, axis: int) -> F64:
 
 
 __all__ = [
-    "CENTRE_MM",
     "REACH_MM",
     "SPLINE_VARIANCE",
     "STEEPEST",

@@ -7,20 +7,21 @@ in canonical mm, x, y, z.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from calvaria.datasets.cache import training_grid
 from calvaria.volume.grid import Grid
 
 LATTICE_VOXELS = 6
-"""Coarse voxels between two nodes of a velocity field: 9.6 mm, finer than the skull's bosses and sutures are wide."""
+"""A skull's voxels between two nodes of a velocity field: at 1.6 mm 9.6 mm, finer than the skull's bosses and sutures
+are wide."""
 
 FLOW_VOXELS = 2
-"""Coarse voxels along an edge of a voxel of the grid on which flows are computed."""
+"""A skull's voxels along an edge of a voxel of the grid on which flows are computed: 3.2 mm at 1.6 mm."""
 
 SQUARINGS = 5
 """A flow is its 32nd part, composed with itself so many times over: steps of at most half a millimetre for heads."""
@@ -34,16 +35,35 @@ def coarser(grid: Grid, voxels: int, *, nodes: bool = False) -> Grid:
     return Grid.isotropic((i, j, k), spacing, middle - spacing * (torch.tensor([i, j, k]).numpy() - 1) / 2)
 
 
-@lru_cache(maxsize=4)
-def lattice() -> Grid:
-    """Nodes of a velocity field."""
-    return coarser(training_grid(), LATTICE_VOXELS, nodes=True)
+@dataclass(frozen=True, eq=False)
+class DeformationGrids:
+    """Where the deformations of skulls lie that share a grid.
+
+    Args:
+        lattice: nodes of a velocity field; its axes run along x, y, z.
+        flow: where flows are computed; its axes run along x, y, z.
+    """
+
+    lattice: Grid
+    flow: Grid
+
+    @classmethod
+    def over(cls, grid: Grid) -> DeformationGrids:
+        """The grids for skulls on ``grid``: isotropic, along x, y, z; canonical mm."""
+        return cls(coarser(grid, LATTICE_VOXELS, nodes=True), coarser(grid, FLOW_VOXELS))
 
 
-@lru_cache(maxsize=4)
-def flow_grid() -> Grid:
-    """Where flows are computed: 3.2 mm."""
-    return coarser(training_grid(), FLOW_VOXELS)
+@dataclass(frozen=True, eq=False)
+class DisplacementFields:
+    """Displacements of several heads: a point p goes to p + displacement(p).
+
+    Args:
+        values_mm: (B, 3, X, Y, Z) on ``grid``; beyond it the outermost voxels' go on.
+        grid: canonical mm; its axes run along x, y, z.
+    """
+
+    values_mm: Tensor
+    grid: Grid
 
 
 @lru_cache(maxsize=8)
@@ -90,30 +110,31 @@ def on_grid(field: Tensor, source: Grid, target: Grid) -> Tensor:
     return read(field, source, points.expand(field.shape[0], *points.shape))
 
 
-def flow(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
+def flow(velocity: Tensor, grids: DeformationGrids, squarings: int = SQUARINGS) -> Tensor:
     """The displacement that a velocity field brings about in one unit of time.
 
     Args:
-        velocity: (B, 3, x, y, z) on `lattice()`, mm.
+        velocity: (B, 3, x, y, z) on ``grids.lattice``, mm.
+        grids: of the velocity and of the result.
         squarings: see `SQUARINGS`.
 
     Returns:
-        (B, 3, X, Y, Z) on `flow_grid()`, mm: a point p goes to p + displacement(p).
+        (B, 3, X, Y, Z) on ``grids.flow``, mm: a point p goes to p + displacement(p).
     """
-    return exponential(on_grid(velocity, lattice(), flow_grid()), squarings)
+    return exponential(on_grid(velocity, grids.lattice, grids.flow), grids.flow, squarings)
 
 
-def exponential(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
-    """The same as :func:`flow`, of a velocity that lies on `flow_grid()` already."""
+def exponential(velocity: Tensor, grid: Grid, squarings: int = SQUARINGS) -> Tensor:
+    """The same as :func:`flow`, of a (B, 3, X, Y, Z) velocity that lies on the flow's own grid already."""
     step = velocity / 2.0**squarings
     for _ in range(squarings):
-        step = compose(step, step)
+        step = compose(step, step, grid)
     return step
 
 
-def compose(first: Tensor, then: Tensor) -> Tensor:
-    """The displacement of going by ``first`` and on from there by ``then``, both on `flow_grid()`."""
-    return first + read(then, flow_grid(), centres(flow_grid(), str(first.device)) + first)
+def compose(first: Tensor, then: Tensor, grid: Grid) -> Tensor:
+    """The displacement of going by ``first`` and on from there by ``then``, both (B, 3, X, Y, Z) on ``grid``, mm."""
+    return first + read(then, grid, centres(grid, str(first.device)) + first)
 
 
 def jacobian(displacement: Tensor, grid: Grid) -> Tensor:
@@ -129,14 +150,14 @@ def jacobian(displacement: Tensor, grid: Grid) -> Tensor:
 
 
 __all__ = [
+    "DeformationGrids",
+    "DisplacementFields",
     "centres",
     "coarser",
     "compose",
     "exponential",
     "flow",
-    "flow_grid",
     "jacobian",
-    "lattice",
     "on_grid",
     "read",
 ]

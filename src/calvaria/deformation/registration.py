@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from calvaria.datasets.cache import SPACING_MM
-from calvaria.deformation.flow import centres, exponential, flow, flow_grid, lattice, on_grid, read
+from calvaria.deformation.flow import FLOW_VOXELS, DeformationGrids, centres, exponential, flow, on_grid, read
+from calvaria.errors import InputError
 from calvaria.types import BoolArray
+from calvaria.volume.grid import Grid
 
 LIMIT_MM = 10.0
 """Distances are cut off here."""
@@ -31,9 +32,6 @@ NEAR_MM = 4.0
 ALIEN_MM = 9.0
 """Distances that differ by more do not belong to one surface."""
 
-FLOW_MM = SPACING_MM * 2
-"""Voxel edge of the grid that the deformation is found on."""
-
 STIFF_MM = 3.8
 """Standard deviation of the smoothing of the whole velocity after each step."""
 
@@ -43,6 +41,9 @@ UNSURE = 0.02
 DOUBT = 8
 """Power of the blurred known part by which blurred bone is believed: where a quarter of it comes from what is not
 known, it counts a tenth."""
+
+SOFT_MM = 0.8
+"""Distance over which a mean skull's share of bone falls from a half to about a quarter: half a voxel of 1.6 mm."""
 
 REFITS = 3
 """Times that what the lattice failed to hold is added: 0.03 mm rms are left, 0.16 without."""
@@ -68,7 +69,7 @@ STAGES = (Stage(12.8, 20.0, 8), Stage(8.0, 14.0, 8), Stage(0.0, 12.0, 8), Stage(
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A skull as the registration sees it, on `flow_grid()`.
+    """A skull as the registration sees it, on the flow's grid (`DeformationGrids.flow`).
 
     Args:
         distance_mm: (1, 1, X, Y, Z) signed distance to the bone's surface, negative in bone, cut off.
@@ -83,82 +84,91 @@ class Surface:
     felt: Tensor
 
 
-def surface_of(bone: BoolArray, hidden: BoolArray | None = None) -> Surface:
-    """A skull of the coarse training grid, ready for registration.
+def surface_of(bone: BoolArray, grid: Grid, hidden: BoolArray | None = None) -> Surface:
+    """A skull, ready for registration.
 
     Args:
-        bone: mask on `training_grid()`, holes filled as well as can be: blurred, their lack would be felt far around.
-        hidden: where bone was missing: there the skull is not believed.
+        bone: mask on ``grid``, holes filled as well as can be: blurred, their lack would be felt far around.
+        grid: that the deformations' grids lie over (`DeformationGrids.over`): isotropic, about 1.6 mm; canonical mm.
+        hidden: on ``grid``: where bone was missing, there the skull is not believed.
+
+    Raises:
+        InputError: the mask is not on the grid.
     """
     from scipy import ndimage
 
-    distance = _distance(bone)
+    if bone.shape != grid.shape:
+        raise InputError(f"a skull on a grid of {grid.shape} is wanted for registration; got a mask of {bone.shape}")
+    spacing_mm = grid.spacing_mm[0]
+    distance = _distance(bone, spacing_mm)
     known = felt = np.ones(bone.shape, np.float32)
     if hidden is not None and hidden.any():
         known = 1 - hidden.astype(np.float32)
-        felt = (ndimage.distance_transform_edt(~hidden) * SPACING_MM > np.abs(distance)).astype(np.float32)
+        felt = (ndimage.distance_transform_edt(~hidden) * spacing_mm > np.abs(distance)).astype(np.float32)
     return Surface(*(_halved(array) for array in (distance, bone.astype(np.float32), known, felt)))
 
 
 def _halved(values: NDArray[np.float32]) -> Tensor:
-    return functional.avg_pool3d(torch.from_numpy(values)[None, None], 2)
+    return functional.avg_pool3d(torch.from_numpy(values)[None, None], FLOW_VOXELS)
 
 
-def _distance(bone: BoolArray) -> NDArray[np.float32]:
+def _distance(bone: BoolArray, spacing_mm: float) -> NDArray[np.float32]:
     """Signed distance to the voxels' faces, mm, cut off."""
     from scipy import ndimage
 
     inner, outer = (ndimage.distance_transform_edt(mask) - 0.5 for mask in (bone, ~bone))
-    signed = np.where(bone, -inner, outer) * SPACING_MM
+    signed = np.where(bone, -inner, outer) * spacing_mm
     return np.asarray(np.clip(signed, -LIMIT_MM, LIMIT_MM), np.float32)
 
 
-def mean_skull() -> Surface:
-    """The mean skull of the shipped shape prior: what every skull is laid over."""
-    from calvaria.models import load_shape_arrays
-    from calvaria.reconstruction.shape_prior.model import ShapeModel
+def mean_surface(distance_mm: Tensor, grid: Grid, grids: DeformationGrids) -> Surface:
+    """A mean skull, ready to be laid under others: known everywhere.
 
-    model = ShapeModel.from_arrays(load_shape_arrays())
-    mean = torch.from_numpy(model.mean.reshape(model.grid.shape).copy())[None, None]
-    distance = on_grid(mean, model.grid, flow_grid())
+    Args:
+        distance_mm: (X, Y, Z) signed distance to the bone's surface on ``grid``, negative in bone.
+        grid: of the distances; its axes run along x, y, z, canonical mm.
+        grids: of the deformations.
+    """
+    distance = on_grid(distance_mm[None, None], grid, grids.flow)
     ones = torch.ones_like(distance)
-    return Surface(distance, torch.sigmoid(-distance / 0.8), ones, ones)
+    return Surface(distance, torch.sigmoid(-distance / SOFT_MM), ones, ones)
 
 
-def register(skull: Surface, mean: Surface) -> Tensor:
+def register(skull: Surface, mean: Surface, grids: DeformationGrids) -> Tensor:
     """The velocity field whose flow takes the mean skull's points to a skull's.
 
     Args:
         skull: where the flow shall end.
         mean: where it begins.
+        grids: of both, and of the velocity.
 
     Returns:
-        (1, 3, x, y, z) on `lattice()`, mm: with u its flow, ``skull(p + u(p))`` is close to ``mean(p)``.
+        (1, 3, x, y, z) on ``grids.lattice``, mm: with u its flow, ``skull(p + u(p))`` is close to ``mean(p)``.
     """
-    device = skull.bone.device
-    points = centres(flow_grid(), str(device))[None]
+    device, grid = skull.bone.device, grids.flow
+    points = centres(grid, str(device))[None]
     floor = (points[:, 2:] > FLOOR_MM).float()
     velocity = torch.zeros_like(points)
     for stage in STAGES:
-        fixed, moving = (_blurred(s, stage.blur_mm) for s in (mean, skull))
-        believed = blur(skull.known, stage.blur_mm) ** DOUBT if stage.blur_mm else skull.felt
+        fixed, moving = (_blurred(s, grid, stage.blur_mm) for s in (mean, skull))
+        believed = blur(skull.known, grid, stage.blur_mm) ** DOUBT if stage.blur_mm else skull.felt
         for _ in range(stage.steps):
-            path = points + exponential(velocity)
-            known = floor * read(believed, flow_grid(), path)
-            step, weight = _step(fixed, read(moving, flow_grid(), path), stage.blur_mm)
+            path = points + exponential(velocity, grid)
+            known = floor * read(believed, grid, path)
+            step, weight = _step(fixed, read(moving, grid, path), grid, stage.blur_mm)
             weight = weight * known
-            sure = blur(weight, stage.reach_mm) + UNSURE
-            velocity = blur(velocity + blur(step * weight, stage.reach_mm) / sure, STIFF_MM)
-    return to_lattice(velocity)
+            sure = blur(weight, grid, stage.reach_mm) + UNSURE
+            velocity = blur(velocity + blur(step * weight, grid, stage.reach_mm) / sure, grid, STIFF_MM)
+    return to_lattice(velocity, grids)
 
 
-def _blurred(surface: Surface, blur_mm: float) -> Tensor:
-    return blur(surface.bone, blur_mm) if blur_mm else surface.distance_mm
+def _blurred(surface: Surface, grid: Grid, blur_mm: float) -> Tensor:
+    return blur(surface.bone, grid, blur_mm) if blur_mm else surface.distance_mm
 
 
-def _step(fixed: Tensor, moving: Tensor, blur_mm: float) -> tuple[Tensor, Tensor]:
+def _step(fixed: Tensor, moving: Tensor, grid: Grid, blur_mm: float) -> tuple[Tensor, Tensor]:
     """Where each point should go, mm, and how much it knows of that, 0 to 1."""
-    off, slope = moving - fixed, _gradient(moving)
+    off, slope = moving - fixed, _gradient(moving, grid)
     steep = (slope**2).sum(dim=1, keepdim=True)
     if blur_mm:  # a share of bone over mm: steps are held below some mm by the difference itself
         usual = steep.mean()
@@ -169,15 +179,22 @@ def _step(fixed: Tensor, moving: Tensor, blur_mm: float) -> tuple[Tensor, Tensor
     return step, torch.exp(-((close / NEAR_MM) ** 2)) * (off.abs() < ALIEN_MM)
 
 
-def _gradient(values: Tensor) -> Tensor:
+def _gradient(values: Tensor, grid: Grid) -> Tensor:
     """(1, 3, X, Y, Z) a mm; the outermost voxels see their neighbours across the border, where no skull is."""
-    parts = [(values.roll(-1, axis) - values.roll(1, axis)) / (2 * FLOW_MM) for axis in (2, 3, 4)]
+    step_mm = 2 * grid.spacing_mm[0]
+    parts = [(values.roll(-1, axis) - values.roll(1, axis)) / step_mm for axis in (2, 3, 4)]
     return torch.cat(parts, dim=1)
 
 
-def blur(values: Tensor, sigma_mm: float, spacing_mm: float = FLOW_MM) -> Tensor:
-    """A Gaussian along each axis; beyond the border the outermost values go on."""
-    sigma = sigma_mm / spacing_mm
+def blur(values: Tensor, grid: Grid, sigma_mm: float) -> Tensor:
+    """A Gaussian along each axis of (B, C, X, Y, Z) values; beyond the border the outermost values go on.
+
+    Args:
+        values: on ``grid``.
+        grid: isotropic.
+        sigma_mm: standard deviation.
+    """
+    sigma = sigma_mm / grid.spacing_mm[0]
     reach = int(3 * sigma) + 1
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=values.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
@@ -192,31 +209,53 @@ def blur(values: Tensor, sigma_mm: float, spacing_mm: float = FLOW_MM) -> Tensor
     return values
 
 
-def to_lattice(velocity: Tensor) -> Tensor:
-    """The lattice's velocity that comes nearest to one on `flow_grid()`."""
-    sigma = 0.45 * lattice().spacing_mm[0]
+def to_lattice(velocity: Tensor, grids: DeformationGrids) -> Tensor:
+    """The lattice's velocity that comes nearest to one on the flow's grid."""
+    sigma_mm = 0.45 * grids.lattice.spacing_mm[0]
 
     def thinned(field: Tensor) -> Tensor:
-        return on_grid(blur(field, sigma), flow_grid(), lattice())
+        return on_grid(blur(field, grids.flow, sigma_mm), grids.flow, grids.lattice)
 
     out = thinned(velocity)
     for _ in range(REFITS):
-        out = out + thinned(velocity - on_grid(out, lattice(), flow_grid()))
+        out = out + thinned(velocity - on_grid(out, grids.lattice, grids.flow))
     return out
 
 
-def misfit_mm(velocity: Tensor, skull: Surface, mean: Surface) -> Tensor:
+def misfit_mm(velocity: Tensor, skull: Surface, mean: Surface, grids: DeformationGrids) -> Tensor:
     """How far the deformed mean skull's surface lies off a skull's, at the mean skull's surface voxels above the floor.
+
+    Args:
+        velocity: (1, 3, x, y, z) on ``grids.lattice``, mm, as `register` gives it.
+        skull: where its flow ends.
+        mean: where it begins.
+        grids: of all of them.
 
     Returns:
         (N,) mm: the skull's distance where the mean skull's is zero, corrected for the voxel centres' own distance.
     """
-    points = centres(flow_grid(), str(velocity.device))[None]
-    path = points + flow(velocity)
-    off = (read(skull.distance_mm, flow_grid(), path) - mean.distance_mm).abs()
-    surface = (mean.distance_mm.abs() < FLOW_MM / 2) & (points[:, 2:] > FLOOR_MM)
-    surface &= read(skull.known, flow_grid(), path) > 0.99
+    points = centres(grids.flow, str(velocity.device))[None]
+    path = points + flow(velocity, grids)
+    off = (read(skull.distance_mm, grids.flow, path) - mean.distance_mm).abs()
+    surface = at_surface(mean, grids.flow) & (read(skull.known, grids.flow, path) > 0.99)
     return off[surface]
 
 
-__all__ = ["STAGES", "Stage", "Surface", "blur", "mean_skull", "misfit_mm", "register", "surface_of", "to_lattice"]
+def at_surface(mean: Surface, grid: Grid) -> Tensor:
+    """(1, 1, X, Y, Z) bool: the voxels of ``grid``, the flow's, in a mean skull's surface and above the floor."""
+    points = centres(grid, str(mean.distance_mm.device))[None]
+    return (mean.distance_mm.abs() < grid.spacing_mm[0] / 2) & (points[:, 2:] > FLOOR_MM)
+
+
+__all__ = [
+    "STAGES",
+    "Stage",
+    "Surface",
+    "at_surface",
+    "blur",
+    "mean_surface",
+    "misfit_mm",
+    "register",
+    "surface_of",
+    "to_lattice",
+]

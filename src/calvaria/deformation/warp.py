@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from calvaria.deformation.bend import CENTRE_MM, Bend
-from calvaria.deformation.flow import flow_grid, read
+from calvaria.deformation.bend import Bend
+from calvaria.deformation.flow import DisplacementFields, read
 from calvaria.errors import GeometryError, InputError
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.symmetry.plane import Plane
 from calvaria.types import F64
 from calvaria.volume.grid import Grid
@@ -54,7 +55,7 @@ class Warp:
         rotation_deg: rotation vector (axis times angle), canonical axes.
         shift_mm: translation.
 
-    Scales, shears and rotations are about the middle of the braincase, `CENTRE_MM`.
+    Scales, shears and rotations are about the head's centre, `calvaria.skull.head.HEAD_CENTRE_MM`.
 
     Raises:
         InputError: a scale, shear or other number that is out of all proportion.
@@ -85,7 +86,7 @@ class Warp:
         tilt[0, 1], tilt[0, 2], tilt[1, 2] = self.shear
         out = np.eye(4)
         out[:3, :3] = rotation_matrix(np.radians(self.rotation_deg)) @ tilt @ stretch
-        out[:3, 3] = np.asarray(CENTRE_MM) + self.shift_mm - out[:3, :3] @ CENTRE_MM
+        out[:3, 3] = HEAD_CENTRE_MM + self.shift_mm - out[:3, :3] @ HEAD_CENTRE_MM
         return out
 
     @property
@@ -106,7 +107,7 @@ class Warp:
             )
         affine = self.affine
         normal = np.asarray(np.linalg.inv(affine[:3, :3])[0], np.float64)
-        return Plane(normal, float(normal @ (affine[:3, :3] @ [0.0, *CENTRE_MM[1:]] + affine[:3, 3])))
+        return Plane(normal, float(normal @ (affine[:3, :3] @ [0.0, *HEAD_CENTRE_MM[1:]] + affine[:3, 3])))
 
     def source_mm(self, points_mm: ArrayLike) -> F64:
         """Where in the head the voxels of the moved head come from.
@@ -146,7 +147,7 @@ class Warp:
         return np.asarray(points @ affine[:3, :3].T + affine[:3, 3])
 
 
-def warp_volumes(volumes: Tensor, grid: Grid, warps: Sequence[Warp], forms: Tensor | None = None) -> Tensor:
+def warp_volumes(volumes: Tensor, grid: Grid, warps: Sequence[Warp], forms: DisplacementFields | None = None) -> Tensor:
     """Read volumes through the maps of their heads; all channels of a head through one map.
 
     A map that takes voxels to voxels (none, a mirror image on a symmetric grid, a shift by whole voxels) copies them
@@ -156,21 +157,30 @@ def warp_volumes(volumes: Tensor, grid: Grid, warps: Sequence[Warp], forms: Tens
         volumes: (B, X, Y, Z) or (B, C, X, Y, Z); floating, or bool: made soft, interpolated, cut at 0.5 last.
         grid: canonical mm, the same before and after.
         warps: B maps.
-        forms: (B, 3, ...) on `flow_grid()`, mm: before it is moved, each head takes another form, whose bone at p is
-            that of the volume at p + form(p); None for their own.
+        forms: B displacements: before it is moved, each head takes another form, whose bone at p is that of the volume
+            at p + form(p); None for their own.
 
     Returns:
         A tensor of the same shape, dtype and device.
 
     Raises:
         GeometryError: the tensor does not lie on the grid.
-        InputError: as many maps as heads are wanted; the dtype is neither floating nor bool.
+        InputError: as many maps and forms as heads are wanted; the dtype is neither floating nor bool.
     """
     check_volumes(volumes, grid, len(warps))
     channels = volumes if volumes.dim() == 5 else volumes[:, None]  # (B, C, X, Y, Z)
-    each = [None] * len(warps) if forms is None else list(forms)
+    each = _each(forms, len(warps))
     moved = [_warped(head, grid, warp, form) for head, warp, form in zip(channels, warps, each, strict=True)]
     return torch.stack(moved).reshape(volumes.shape)
+
+
+def _each(forms: DisplacementFields | None, count: int) -> list[DisplacementFields | None]:
+    """The form of each head, a batch of one."""
+    if forms is None:
+        return [None] * count
+    if len(forms.values_mm) != count:
+        raise InputError(f"one form a head is wanted; got {len(forms.values_mm)} for {count} heads")
+    return [DisplacementFields(values[None], forms.grid) for values in forms.values_mm]
 
 
 def check_volumes(volumes: Tensor, grid: Grid, count: int) -> None:
@@ -192,7 +202,7 @@ def check_volumes(volumes: Tensor, grid: Grid, count: int) -> None:
         raise InputError(f"soft bone (floating) or masks (bool) are wanted; got {volumes.dtype}")
 
 
-def _warped(head: Tensor, grid: Grid, warp: Warp, form: Tensor | None) -> Tensor:
+def _warped(head: Tensor, grid: Grid, warp: Warp, form: DisplacementFields | None) -> Tensor:
     """One head, (C, X, Y, Z)."""
     if not warp.is_bent and form is None:
         copied = _copied(head, grid, warp)
@@ -226,14 +236,14 @@ def _copied(head: Tensor, grid: Grid, warp: Warp) -> Tensor | None:
     return out
 
 
-def _nodes(grid: Grid, warp: Warp, form: Tensor | None, device: torch.device) -> Tensor:
+def _nodes(grid: Grid, warp: Warp, form: DisplacementFields | None, device: torch.device) -> Tensor:
     """(3, I, J, K) float32: where the net's nodes are read, as indices of the grid; the last cells may hang over."""
     counts = [-(-n // CELL) + 1 for n in grid.shape]
     index = np.stack(np.meshgrid(*[np.arange(n) * CELL for n in counts], indexing="ij"), axis=-1).reshape(-1, 3)
     source = warp.source_mm(grid.to_world(index)).T.reshape(3, *counts)
     points = torch.from_numpy(np.ascontiguousarray(source, np.float32)).to(device)
     if form is not None:
-        points = points + read(form[None], flow_grid(), points[None])[0]
+        points = points + read(form.values_mm, form.grid, points[None])[0]
     first, spacing = (
         torch.tensor(v, dtype=torch.float32, device=device) for v in (grid.affine[:3, 3], grid.spacing_mm)
     )

@@ -15,12 +15,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from calvaria.datasets.catalog import DataSet, public_set
 from calvaria.download.checksums import Record, mark_unpacked, read_records
 from calvaria.download.deposits import is_deposit, look_up
 from calvaria.download.disk import require_room
 from calvaria.download.fetch import adopt, fetch
 from calvaria.download.part import Part
-from calvaria.download.remotes import RemoteSet, remote_set
 from calvaria.download.transfer import Patience, RemoteFile
 from calvaria.download.unpack import Limits, archive_stem, is_archive, unpack
 from calvaria.errors import InputError
@@ -109,8 +109,9 @@ def plan_for(
             files=deposit.files,
             elsewhere=deposit.elsewhere,
         )
-    known = remote_set(word)
-    plan = _plan_of(known, known.files)
+    known = public_set(word)
+    files = tuple(RemoteFile(address.name, address.url) for address in known.addresses)
+    plan = _plan_of(known, files)
     if known.deposit is None:
         return plan
     try:
@@ -121,13 +122,13 @@ def plan_for(
     return replace(
         plan,
         licence=known.licence or deposit.licence,
-        note=" ".join(filter(None, (known.note, stated))),
-        files=known.files + deposit.files,
+        note=" ".join(filter(None, (known.fetch_note, stated))),
+        files=files + deposit.files,
         elsewhere=deposit.elsewhere,
     )
 
 
-def by_hand(known: RemoteSet | Plan, folder: Path | str) -> str:
+def by_hand(known: DataSet | Plan, folder: Path | str) -> str:
     """What a person can do where the program cannot."""
     again = f"calvaria data fetch {known.name} --local -o {folder}"
     return f"get the archives by hand at {known.page}, put them into {folder}, and run: {again}"
@@ -139,7 +140,7 @@ def local_plan(word: str, folder: Path) -> Plan:
     Raises:
         InputError: there is no such set, or no archive in the folder.
     """
-    known = remote_set(word)
+    known = public_set(word)
     names = sorted(path.name for path in folder.iterdir() if is_archive(path)) if folder.is_dir() else []
     if not names:
         raise InputError(f"{folder}: no archive (.zip, .tar ...) there; put those of {known.page} into it")
@@ -147,9 +148,16 @@ def local_plan(word: str, folder: Path) -> Plan:
     return _plan_of(known, files)
 
 
-def _plan_of(known: RemoteSet, files: tuple[RemoteFile, ...]) -> Plan:
+def _plan_of(known: DataSet, files: tuple[RemoteFile, ...]) -> Plan:
     return Plan(
-        known.name, known.title, known.licence, known.citation, known.page, known.note, files=files, is_set=True
+        known.name,
+        known.description,
+        known.licence,
+        known.cite,
+        known.page,
+        known.fetch_note,
+        files=files,
+        is_set=True,
     )
 
 

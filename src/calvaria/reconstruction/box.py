@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
@@ -32,9 +33,9 @@ FRONT_FLOOR_MM, FLOOR_SLOPE, LOWEST_MM = -18.0, -0.25, -40.0
 """Missing bone is looked for above z = -18 mm at the brow (y = -80), falling by a quarter of the way back, and above
 z = -40 mm anywhere: vault, brow and the orbits' upper edge, about SkullBreak's landmark plane."""
 
-INNER_CENTRE_MM, INNER_HALF_AXES_MM, INNER_TOP_MM = np.array([0.0, 0.0, 10.0]), np.array([50.0, 62.0, 62.0]), 20.0
-"""... and outside this ellipsoid on the mean skull below z = 20 mm: in it lie the depth of the orbits' roofs and the
-skull base, whose lamellae come and go between people and scans, so that absent bone there is no hole."""
+INNER_HALF_AXES_MM, INNER_TOP_MM = np.array([50.0, 62.0, 62.0]), 20.0
+"""... and outside this ellipsoid about the head's centre below z = 20 mm: in it lie the depth of the orbits' roofs and
+the skull base, whose lamellae come and go between people and scans, so that absent bone there is no hole."""
 
 FLOOR_Y_MM, FLOOR_Z_MM = -20.0, 15.0
 """The frontal floor lies before and below: orbits' roofs, crista galli, sinus walls."""
@@ -52,7 +53,7 @@ def box_grid(spacing_mm: float = SPACING_MM) -> Grid:
 def vault(spacing_mm: float = SPACING_MM) -> BoolArray:
     """Bool on `box_grid(spacing_mm)`: where missing bone is looked for."""
     points = box_grid(spacing_mm).centres_mm()
-    outside = (((points - INNER_CENTRE_MM) / INNER_HALF_AXES_MM) ** 2).sum(axis=-1) > 1
+    outside = (((points - HEAD_CENTRE_MM) / INNER_HALF_AXES_MM) ** 2).sum(axis=-1) > 1
     outside |= points[..., 2] > INNER_TOP_MM
     floor = np.maximum(FRONT_FLOOR_MM + FLOOR_SLOPE * (points[..., 1] + 80.0), LOWEST_MM)
     zone = outside & (points[..., 2] > floor)

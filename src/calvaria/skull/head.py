@@ -1,4 +1,4 @@
-"""The model head on which synthetic defects are placed: an ellipsoid about the outer vault, in canonical mm."""
+"""The model head, in canonical mm: its centre, and an ellipsoid about the outer vault on which defects are placed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from calvaria.types import FloatArray
 from calvaria.volume.namespace import Array, namespace_of
 
 HEAD_CENTRE_MM = np.array([0.0, 0.0, 10.0])
+"""The one centre of heads: about the middle of the braincase, on the mid-sagittal plane so that mirror images stay
+simple. Outwards is away from here; heads are turned, scaled and bent about it. The numbers hold in a
+head's own canonical mm, and in those scaled to the mean skull's size (the common box); the caller says which."""
+HEAD_CENTRE_MM.setflags(write=False)
+
 HEAD_HALF_AXES_MM = np.array([70.0, 88.0, 70.0])
 """An ellipsoid about the outer vault in the canonical frame; defects are placed on it."""
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calvaria.datasets.cache import FILLING, SkullCache
-from calvaria.deformation.flow import compose, flow
-from calvaria.deformation.registration import Surface, mean_skull, misfit_mm, register, surface_of
+from calvaria.datasets.cache import FILLING, SkullCache, training_grid
+from calvaria.deformation.flow import DeformationGrids, DisplacementFields, compose, flow
+from calvaria.deformation.registration import Surface, mean_surface, misfit_mm, register, surface_of
 from calvaria.errors import FormatError, InputError
 from calvaria.models import write_arrays
 from calvaria.models.registry import LICENCE
@@ -72,8 +73,24 @@ def sample_blend(rng: np.random.Generator, source: int, rows: Sequence[int], own
     return Blend(source, (source, *others), mirrored, (share, *(float(part) for part in parts)))
 
 
+@lru_cache(maxsize=1)
+def deformation_grids() -> DeformationGrids:
+    """Where the deformations of the training cache's skulls lie: over the coarse training grid, flows at 3.2 mm."""
+    return DeformationGrids.over(training_grid())
+
+
+def mean_skull() -> Surface:
+    """The mean skull of the shipped shape prior: what every skull is laid over."""
+    from calvaria.models import load_shape_arrays
+    from calvaria.reconstruction.shape_prior.model import ShapeModel
+
+    model = ShapeModel.from_arrays(load_shape_arrays())
+    distance = torch.from_numpy(model.mean.reshape(model.grid.shape).copy())
+    return mean_surface(distance, model.grid, deformation_grids())
+
+
 class Deformations:
-    """The deformations of a cache's skulls.
+    """The deformations of a cache's skulls, on `deformation_grids()`.
 
     Args:
         path: a file that :func:`build_deformations` wrote.
@@ -86,7 +103,7 @@ class Deformations:
     def __init__(self, path: str | Path) -> None:
         from safetensors import SafetensorError, safe_open
 
-        path = Path(path)
+        path, self.grids = Path(path), deformation_grids()
         if not path.is_file():
             raise InputError(f"{path}: no such file; make it with: calvaria data deformations CACHE -o FILE")
         try:
@@ -96,6 +113,8 @@ class Deformations:
                     raise ValueError(f"layout {about['format']!r}, this version reads {FORMAT!r}")
                 self.ids: tuple[str, ...] = tuple(about["ids"])
                 self.codes: Tensor = file.get_tensor("velocity")
+                if (wanted := (len(self.ids), 3, *self.grids.lattice.shape)) != tuple(self.codes.shape):
+                    raise ValueError(f"velocities of {tuple(self.codes.shape)} where {wanted} are wanted")
                 self.step_mm: Tensor = file.get_tensor("step_mm")
                 self.misfit_mm: Tensor = file.get_tensor("misfit_mm")
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -123,18 +142,19 @@ class Deformations:
                 out[n] = mirror(out[n])
         return out
 
-    def displacement(self, blends: Sequence[Blend]) -> Tensor:
+    def displacement(self, blends: Sequence[Blend]) -> DisplacementFields:
         """Where the bone of new heads comes from.
 
         Args:
-            blends: the heads.
+            blends: B heads.
 
         Returns:
-            (B, 3, X, Y, Z) on `flow_grid()`, mm: the new head's bone at p is the source's at p + displacement(p).
+            B displacements: the new head's bone at p is the source's at p + displacement(p).
         """
         new = torch.cat([self._blended(blend) for blend in blends])
         own = self.velocity([blend.source for blend in blends])
-        return compose(flow(-new), flow(own))
+        there, back = (flow(velocity, self.grids) for velocity in (-new, own))
+        return DisplacementFields(compose(there, back, self.grids.flow), self.grids.flow)
 
     def _blended(self, blend: Blend) -> Tensor:
         weights = torch.tensor(blend.weights, device=self.codes.device).reshape(-1, 1, 1, 1, 1)
@@ -201,8 +221,8 @@ def _one(job: tuple[Path, int, Path]) -> None:
     cache = SkullCache(path)
     with torch.no_grad():
         skull, mean = skull_surface(cache, row), mean_skull()
-        velocity = register(skull, mean)
-        off = misfit_mm(velocity, skull, mean)
+        velocity = register(skull, mean, deformation_grids())
+        off = misfit_mm(velocity, skull, mean, deformation_grids())
     largest = float(velocity.abs().max())
     step = max(largest, 1e-3) / 127
     code = (velocity[0] / step).round().to(torch.int8).numpy()
@@ -214,7 +234,7 @@ def _one(job: tuple[Path, int, Path]) -> None:
 def skull_surface(cache: SkullCache, row: int) -> Surface:
     """A skull of a cache, its unknown holes filled by the prior and not believed there."""
     filling = cache.patch(row, FILLING) if FILLING in cache.item(row).patches else False
-    return surface_of(cache.bone(row) | filling, cache.hidden(row))
+    return surface_of(cache.bone(row) | filling, cache.grid, cache.hidden(row))
 
 
 def _write(path: Path, cache: SkullCache, parts: list[dict[str, NDArray[np.generic]]]) -> None:
@@ -227,4 +247,13 @@ def _write(path: Path, cache: SkullCache, parts: list[dict[str, NDArray[np.gener
     write_arrays(path, arrays, {"calvaria": json.dumps(about)})
 
 
-__all__ = ["Blend", "Deformations", "build_deformations", "mirror", "sample_blend"]
+__all__ = [
+    "Blend",
+    "Deformations",
+    "build_deformations",
+    "deformation_grids",
+    "mean_skull",
+    "mirror",
+    "sample_blend",
+    "skull_surface",
+]

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from calvaria.errors import InputError
 from calvaria.reconstruction.networks.zoo import make_network
+from calvaria.symmetry.training_term import SymmetryTerm
 from calvaria.synthesis.batched.batches import batches
-from calvaria.training.objectives import SymmetryTerm, cross_entropy, overlap_loss
+from calvaria.training.objectives import cross_entropy, overlap_loss
 from calvaria.training.source import Batch, Source
 from calvaria.volume.grid import Grid
 

@@ -30,8 +30,9 @@ from calvaria.models.registry import LICENCE
 from calvaria.models.runtime import convert, has_openvino
 from calvaria.reconstruction.networks.engine import KIND
 from calvaria.reconstruction.networks.zoo import make_network
+from calvaria.symmetry.training_term import WINDOWS
 from calvaria.synthesis.batched.cases import CaseSettings
-from calvaria.training.objectives import WINDOWS, SymmetryTerm
+from calvaria.training.objectives import symmetry_term
 from calvaria.training.sketches import LOOK, TRAIN, Sketches, SketchRecipe, case_maker
 from calvaria.volume.grid import Grid
 
@@ -57,7 +58,7 @@ class Recipe:
         alpha_rise: steps over which it rises from 0; 0: it is there from the first.
         prior: a file of the shape prior's sketches of these cases (:mod:`calvaria.training.sketches`): the network is
             shown them as a second channel; None: bone alone.
-        window: where symmetry is asked for, see :mod:`calvaria.training.objectives`.
+        window: where symmetry is asked for, see :mod:`calvaria.symmetry.training_term`.
         symmetry: name or file of the symmetry network.
         cross_entropy: weight of that term.
         steps: of the optimiser.
@@ -171,7 +172,7 @@ def make_learner(recipe: Recipe) -> tuple[Learner, Grid]:
     if recipe.alpha:
         from calvaria.symmetry.runner import load_module
 
-        term = SymmetryTerm(load_module(recipe.symmetry), grid, recipe.window)
+        term = symmetry_term(load_module(recipe.symmetry), grid, recipe.window)
     return Learner(recipe, grid, Source(maker, recipe, sketches), _watched(recipe, cache, sketches), term), grid
 
 

@@ -35,6 +35,7 @@ from calvaria.reconstruction.repose import missing_share, settle
 from calvaria.skull.canonical import locate
 from calvaria.synthesis.augmentation.draw import NOTHING
 from calvaria.synthesis.batched.cases import CaseMaker, CaseSettings
+from calvaria.synthesis.defects import soundness
 from calvaria.training.folds import FoldPriors, train_rows
 from calvaria.types import U8
 from calvaria.volume.volume import Volume, bounding_box
@@ -88,6 +89,7 @@ class SketchRecipe:
     def key(self) -> str:
         """Hash of what decides which cases there are."""
         told = {"cases": asdict(self.cases), "seed": self.seed, "coarsen": self.coarsen, "folds": self.folds}
+        told["soundness"] = soundness.VERSION  # another rule draws other defects from the same seed
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 

@@ -8,7 +8,6 @@ from tests.heads import SIDE, Head, boxed, family_engine
 
 from calvaria.reconstruction.box import BoxField, box_grid, vault
 from calvaria.reconstruction.protocol import SoftField
-from calvaria.reconstruction.shape_prior.cover import HEAD_CENTRE_MM
 from calvaria.reconstruction.shape_prior.engine import (
     AIR_MM,
     CLOSED_MM,
@@ -20,6 +19,7 @@ from calvaria.reconstruction.shape_prior.engine import (
 )
 from calvaria.reconstruction.shape_prior.find import OPEN_MM, real_holes
 from calvaria.skull.canonical import SPACING_MM
+from calvaria.skull.head import HEAD_CENTRE_MM
 
 FLOOR = np.array([35.0, -65.0, 3.0])
 """A place over the orbit, where lamellae come and go between people."""

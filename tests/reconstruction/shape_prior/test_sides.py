@@ -7,8 +7,8 @@ import pytest
 from tests.heads import SIDE, Head, boxed
 
 from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.shape_prior.cover import HEAD_CENTRE_MM
 from calvaria.reconstruction.shape_prior.sides import known_within, sides_at
+from calvaria.skull.head import HEAD_CENTRE_MM
 
 LIMIT_MM = 10.0
 

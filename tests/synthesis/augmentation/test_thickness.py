@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from calvaria.deformation.bend import CENTRE_MM
 from calvaria.errors import GeometryError, InputError
 from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.synthesis.augmentation.thickness import FADE_MM, MOST_VARIED, Thickness, axes_mm, change_thickness
 from calvaria.volume.grid import Grid
 
@@ -25,11 +25,11 @@ LEAST_COSINE = 0.6
 
 
 def radius_mm(grid: Grid) -> np.ndarray:
-    return np.asarray(np.linalg.norm(grid.centres_mm() - CENTRE_MM, axis=-1))
+    return np.asarray(np.linalg.norm(grid.centres_mm() - HEAD_CENTRE_MM, axis=-1))
 
 
 def cone(grid: Grid) -> np.ndarray:
-    up = grid.centres_mm()[..., 2] - CENTRE_MM[2]
+    up = grid.centres_mm()[..., 2] - HEAD_CENTRE_MM[2]
     return np.asarray(up > LEAST_COSINE * np.maximum(radius_mm(grid), 1.0))
 
 
@@ -92,7 +92,7 @@ def bone_along_rays_mm(bone: torch.Tensor) -> np.ndarray:
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     directions[:, 2] = np.abs(directions[:, 2])
     along = np.arange(50.0, 72.0, 0.4)
-    index = GRID.to_index(CENTRE_MM + along[:, None, None] * directions)
+    index = GRID.to_index(HEAD_CENTRE_MM + along[:, None, None] * directions)
     whole = ((index >= 0) & (index <= np.array(GRID.shape) - 1)).all(axis=(0, 2))
     index = index[:, whole]
     shares = map_coordinates(bone[0].numpy(), index.reshape(-1, 3).T, order=1).reshape(index.shape[:2])

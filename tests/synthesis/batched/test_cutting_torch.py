@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,9 +19,12 @@ from calvaria.synthesis.batched.components import hooked, pieces
 from calvaria.synthesis.batched.cutting_torch import apply_defects, cut_defects, draw_defects, sound
 from calvaria.synthesis.defects import ALL_KINDS, ageing, apply_defect, sample_defect
 from calvaria.synthesis.defects import cutting as defects
+from calvaria.synthesis.defects.prisms import PrismSpec
 from calvaria.synthesis.defects.rim_changes import RIM_KINDS, Healing, Rim, sample_rim
 from calvaria.synthesis.defects.sampling import sample_specs
 from calvaria.synthesis.defects.shapes import DefectSpec
+from calvaria.synthesis.defects.soundness import Figures, cut_clean, right_size
+from calvaria.synthesis.defects.specs import Spec
 from calvaria.volume.distance import distance_to
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
@@ -98,14 +103,51 @@ def test_nothing_is_cut_where_there_is_no_bone_or_no_grid() -> None:
     assert sound(cuts, HEAD.grid, specs) == [False, False]
 
 
-@given(SEEDS)
-@settings(max_examples=6)
-def test_soundness_is_what_numpy_says_but_for_the_area(seed: int) -> None:
-    kinds = {kind: 1.0 for kind in ALL_KINDS if kind != "hemicraniectomy"}
-    specs = sample_specs(np.random.default_rng(seed), 6, kinds)
-    good = sound(cut_defects(batch(*[HEAD] * 6), HEAD.grid, specs), HEAD.grid, specs)
-    truth = [defects._is_sound(defects._cut(HEAD, spec, HEAD.affine), HEAD, spec, HEAD.affine) for spec in specs]
-    assert good == truth
+def numpy_says(specs: list[Spec], complete: Volume) -> list[bool]:
+    cuts = [defects._cut(complete, spec, complete.affine) for spec in specs]
+    return [defects._is_sound(cut, complete, spec, complete.affine) for cut, spec in zip(cuts, specs, strict=True)]
+
+
+def torch_says(specs: list[Spec], complete: Volume) -> list[bool]:
+    return sound(cut_defects(batch(*[complete] * len(specs)), complete.grid, specs), complete.grid, specs)
+
+
+@given(SEEDS, st.sampled_from([HEAD, UNEVEN]))
+@settings(max_examples=8)
+def test_soundness_is_what_numpy_says(seed: int, complete: Volume) -> None:
+    specs = sample_specs(np.random.default_rng(seed), 6, dict.fromkeys(ALL_KINDS, 1.0))
+    assert torch_says(specs, complete) == numpy_says(specs, complete)
+
+
+def hemicraniectomy(factor: float) -> PrismSpec:
+    """A hemicraniectomy whose outline is larger by a factor."""
+    spec = sample_defect("hemicraniectomy", np.random.default_rng(3))
+    assert isinstance(spec, PrismSpec)
+    middle = np.mean(spec.outline_mm, axis=0)
+    outline = middle + factor * (np.array(spec.outline_mm) - middle)
+    return replace(spec, outline_mm=tuple((float(a), float(b)) for a, b in outline))
+
+
+@pytest.mark.parametrize(
+    ("factor", "area_cm2", "verdict"), [(0.8, 85, False), (1.0, 128, True), (1.3, 173, False)], ids=str
+)
+def test_both_measure_the_area_of_hemicraniectomies(factor: float, area_cm2: float, verdict: bool) -> None:
+    """Outlines that are too small, right and too large; but for the area everything is in order."""
+    spec = hemicraniectomy(factor)
+    cuts = cut_defects(batch(HEAD), HEAD.grid, [spec])
+    patch = HEAD.with_data(cuts.patch[0].numpy())
+    assert defects.defect_area_cm2(patch, HEAD, HERE) == pytest.approx(area_cm2, abs=2)
+    assert right_size("hemicraniectomy", patch.volume_ml)
+    assert cut_clean(Figures(patch.volume_ml, cuts.largest_piece[0], cuts.smallest_part_ml[0], cuts.stray_ml[0]))
+    assert torch_says([spec], HEAD) == numpy_says([spec], HEAD) == [verdict]
+
+
+def test_a_hemicraniectomy_of_the_wrong_area_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_defects, "sample_specs", lambda rng, count, kinds: [hemicraniectomy(1.3)] * count)
+    drawn = iter([hemicraniectomy(0.8), hemicraniectomy(1.0)])
+    monkeypatch.setattr(device_defects, "sample_defect", lambda kind, rng: next(drawn))
+    specs, _ = draw_defects(batch(HEAD), HEAD.grid, np.random.default_rng(0), {"hemicraniectomy": 1.0})
+    assert specs == [hemicraniectomy(1.0)]
 
 
 def test_drawn_defects_are_sound_repeatable_and_of_the_kinds_first_drawn() -> None:

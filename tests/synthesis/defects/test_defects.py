@@ -25,6 +25,7 @@ from calvaria.synthesis.defects import (
     defect_area_cm2,
     sample_defect,
     sampling,
+    soundness,
 )
 from calvaria.synthesis.defects import cutting as defects
 from calvaria.synthesis.defects.prisms import PrismSpec
@@ -101,7 +102,7 @@ def test_the_shape_lies_within_its_bounds(spec: Spec) -> None:
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_every_kind_gives_a_sound_patch_where_it_belongs(kind: str) -> None:
     spec, defective, patch = cut_defect(HEAD, kind, np.random.default_rng(5), HERE)
-    least, most = defects.SAWN_ML.get(kind, defects.VOLUME_ML)
+    least, most = soundness.SAWN_ML.get(kind, soundness.VOLUME_ML)
     assert least <= patch.volume_ml <= most
     assert pieces(patch.mask) == len(spec.parts)
     assert pieces(defective.mask) == 1

@@ -14,6 +14,7 @@ from calvaria.errors import InputError
 from calvaria.files import require_writable
 
 if TYPE_CHECKING:
+    from calvaria.datasets.catalog import DataSet
     from calvaria.download.acquire import Outcome, Plan
     from calvaria.download.checksums import Record
     from calvaria.download.transfer import RemoteFile
@@ -160,13 +161,27 @@ def _show_sets(screen: Screen) -> None:
     from rich import box
     from rich.table import Table
 
-    from calvaria.download.remotes import REMOTE_SETS
+    from calvaria.datasets.catalog import public_sets
 
     table = Table("name", "what", "licence", "from", box=box.SIMPLE_HEAD)
-    for one in REMOTE_SETS.values():
-        table.add_row(one.name, one.title, one.licence or "not known", one.deposit or one.page)
+    for one in public_sets():
+        table.add_row(one.name, one.description, one.licence or "not known", one.deposit or one.page)
     screen.show(table)
-    screen.json([asdict(one) for one in REMOTE_SETS.values()])
+    screen.json([_set_as_json(one) for one in public_sets()])
+
+
+def _set_as_json(one: DataSet) -> dict[str, Any]:
+    """A public set as JSON."""
+    return {
+        "name": one.name,
+        "title": one.description,
+        "licence": one.licence,
+        "citation": one.cite,
+        "page": one.page,
+        "deposit": one.deposit,
+        "files": [asdict(address) for address in one.addresses],
+        "note": one.fetch_note,
+    }
 
 
 def _show_files(plan: Plan, files: tuple[RemoteFile, ...], screen: Screen) -> None:

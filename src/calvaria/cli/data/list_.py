@@ -46,12 +46,17 @@ def _list_sets(screen: Screen) -> None:
     from calvaria.datasets.catalog import DATA_SETS
 
     for one in DATA_SETS.values():
-        screen.say(f"{one.name}: {one.title}")
-        screen.say(f"  layout:  {one.layout}")
+        screen.say(f"{one.name}: {one.description}")
+        screen.say(f"  layout:  {one.layout or 'none that can be read as it comes'}")
         screen.say(f"  from:    {one.source}")
-        screen.say(f"  licence: {one.licence}")
-        screen.say(f"  cite:    {one.citation}" + (f", doi:{one.doi}" if one.doi else ""))
-    screen.json([{**described(one), "layout": one.layout, "from": one.source} for one in DATA_SETS.values()])
+        screen.say(f"  licence: {one.terms}")
+        screen.say(f"  cite:    {one.cite}")
+    screen.json(
+        [
+            {**described(one), "layout": one.layout, "from": one.source, "readable": one.reader is not None}
+            for one in DATA_SETS.values()
+        ]
+    )
 
 
 def _list_cases(folder: Path, set_name: str, screen: Screen) -> None:

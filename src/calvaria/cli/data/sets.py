@@ -20,7 +20,7 @@ def described(data_set: DataSet) -> dict[str, str]:
     return {
         "set": data_set.name,
         "title": data_set.title,
-        "licence": data_set.licence,
+        "licence": data_set.terms,
         "cite": data_set.citation,
         "doi": data_set.doi,
     }
@@ -30,7 +30,7 @@ def heading(found: FoundSet) -> str:
     """One line: which set, how many cases and people, under which licence."""
     people = len({case.person for case in found.cases})
     one = found.data_set
-    return f"{found.root}: {one.title}, {len(found.cases)} cases of {people} people; licence: {one.licence}"
+    return f"{found.root}: {one.title}, {len(found.cases)} cases of {people} people; licence: {one.terms}"
 
 
 def counted(counts: dict[str, tuple[int, int]]) -> dict[str, Any]:

@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import box_grid
 from calvaria.skull.canonical import SPACING_MM
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.types import BoolArray
 from calvaria.volume.morphology import dilate_mm
 from calvaria.volume.volume import Volume
 
 SINUS_BACK_MM, SINUS_TOP_MM = -40.0, 25.0
 """Frontal sinuses lie before this y and below this z of the common box."""
-
-HEAD_CENTRE_MM = np.array([0.0, 0.0, 10.0])
-"""Outwards is away from here."""
 
 COVERED_MM = 12.0
 """A wall covers what lies up to so far behind it; farther back the orbits' roofs begin, which a hole above may take."""

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.shape_prior.cover import HEAD_CENTRE_MM
 from calvaria.reconstruction.surface import crossings
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.gather import trilinear_at
 

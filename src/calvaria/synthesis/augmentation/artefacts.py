@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calvaria.deformation.bend import CENTRE_MM
 from calvaria.deformation.warp import Triple, check_volumes
 from calvaria.errors import InputError
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.synthesis.augmentation.slices import Slices, through_slices
 from calvaria.synthesis.augmentation.thickness import axes_mm
 from calvaria.volume.grid import Grid
@@ -148,7 +148,7 @@ class ScanEnd:
         """(X, Y, Z) bool: the voxels above the plane."""
         x, y, z = (torch.from_numpy(at).float().to(device) for at in axes_mm(grid))
         pitch, roll = np.tan(np.radians([self.pitch_deg, self.roll_deg])).tolist()
-        end = self.height_mm + roll * (x - CENTRE_MM[0])[:, None] + pitch * (y - CENTRE_MM[1])  # (X, Y)
+        end = self.height_mm + roll * (x - HEAD_CENTRE_MM[0])[:, None] + pitch * (y - HEAD_CENTRE_MM[1])  # (X, Y)
         return torch.gt(z, end[:, :, None])
 
 

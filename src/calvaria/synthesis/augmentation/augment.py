@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from calvaria.deformation.bend import Bend
+from calvaria.deformation.flow import DisplacementFields
 from calvaria.deformation.warp import Warp, check_volumes, warp_volumes
 from calvaria.errors import InputError
 from calvaria.synthesis.augmentation.artefacts import Artefacts, Noise, ScanEnd, Streaks, Threshold, scan_volumes
@@ -95,7 +96,7 @@ def apply_geometry(
     grid: Grid,
     drawn: Sequence[Augmentation],
     patch: Tensor | None = None,
-    forms: Tensor | None = None,
+    forms: DisplacementFields | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Change heads' thickness, then bend and move them.
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from calvaria.deformation.bend import CENTRE_MM, Bend
+from calvaria.deformation.bend import Bend
 from calvaria.deformation.warp import Triple, Warp
 from calvaria.errors import InputError
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.synthesis.augmentation.artefacts import LEVELS, Artefacts, Noise, ScanEnd, Streaks, Threshold
 from calvaria.synthesis.augmentation.augment import Augmentation
 from calvaria.synthesis.augmentation.slices import Slices
@@ -188,7 +189,7 @@ def _metal_mm(rng: np.random.Generator) -> Triple:
     height, azimuth = _within(rng, METAL_HEIGHT), _within(rng, (-np.pi, np.pi))
     width = np.sqrt(1 - height**2)
     direction = (width * np.sin(azimuth), -width * np.cos(azimuth), height)
-    x, y, z = (c + a * float(d) for c, a, d in zip(CENTRE_MM, METAL_HALF_AXES_MM, direction, strict=True))
+    x, y, z = (c + a * float(d) for c, a, d in zip(HEAD_CENTRE_MM.tolist(), METAL_HALF_AXES_MM, direction, strict=True))
     return x, y, z
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calvaria.deformation.bend import CENTRE_MM, SPLINE_VARIANCE, basis, knots_mm
+from calvaria.deformation.bend import SPLINE_VARIANCE, basis, knots_mm
 from calvaria.deformation.warp import check_volumes
 from calvaria.errors import InputError
 from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.types import F64
 from calvaria.volume.grid import Box, Grid
 
@@ -79,7 +80,7 @@ class Thickness:
         control = np.random.default_rng(self.seed).standard_normal((count, count, count)) / SPLINE_VARIANCE**1.5
         bx, by, bz = (
             torch.from_numpy(basis(at - middle, KNOT_MM)).float().to(device)
-            for at, middle in zip(axes_mm(grid), CENTRE_MM, strict=True)
+            for at, middle in zip(axes_mm(grid), HEAD_CENTRE_MM, strict=True)
         )
         values = by @ (torch.from_numpy(control).float().to(device) @ bz.T)  # (N, Y, Z)
         share: Tensor = (bx @ values.flatten(1)).reshape(grid.shape).mul_(self.variation).add_(1).clamp_(0, MOST_VARIED)
@@ -136,7 +137,7 @@ def _outward(grid: Grid, device: torch.device) -> list[Tensor]:
     """Three (X, Y, Z): the size of the components of the unit vectors away from the head's centre."""
     x, y, z = (
         torch.from_numpy(at - middle).float().to(device).abs()
-        for at, middle in zip(axes_mm(grid), CENTRE_MM, strict=True)
+        for at, middle in zip(axes_mm(grid), HEAD_CENTRE_MM, strict=True)
     )
     x, y = x[:, None, None], y[:, None]
     over_length = (x * x + y * y + z * z).clamp_(min=1.0).rsqrt_()
@@ -216,7 +217,7 @@ def _pairs(grid: Grid, parts: list[Tensor], outwards: bool) -> Iterator[tuple[Bo
     """
     for axis, part in enumerate(parts):
         n = grid.shape[axis]
-        middle = int(np.searchsorted(axes_mm(grid)[axis], CENTRE_MM[axis]))
+        middle = int(np.searchsorted(axes_mm(grid)[axis], HEAD_CENTRE_MM[axis]))
         if outwards:  # below the middle the neighbour before, above it the one after
             pairs = ((1, middle, -1), (middle, n - 1, 1))
         else:

@@ -16,8 +16,8 @@ from calvaria.errors import GeometryError, InputError
 from calvaria.synthesis.batched.components import pieces
 from calvaria.synthesis.batched.cutting_torch import points_of, take_islands
 from calvaria.synthesis.defects.ageing import SPECK_ML
-from calvaria.synthesis.defects.cutting import ISLAND_ML
 from calvaria.synthesis.defects.rim_changes import Fragments, Rim, in_order
+from calvaria.synthesis.defects.soundness import ISLAND_ML
 from calvaria.volume.distance import reach_voxels
 from calvaria.volume.grid import Box, Grid
 

@@ -15,20 +15,15 @@ import torch
 from torch import Tensor
 
 from calvaria.errors import GeometryError, InputError
-from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL
+from calvaria.skull.canonical import LANDMARK_NORMAL
 from calvaria.synthesis.batched.components import pieces
-from calvaria.synthesis.defects.cutting import (
-    ATTEMPTS,
-    BROW_MM,
-    ISLAND_ML,
-    LARGEST_PIECE,
-    LEAST_PART_ML,
-    LEAST_SIDE,
-    right_size,
-)
+from calvaria.synthesis.defects.area import outer_area_cm2
+from calvaria.synthesis.defects.cutting import ATTEMPTS
 from calvaria.synthesis.defects.sampling import sample_defect, sample_specs
+from calvaria.synthesis.defects.soundness import ISLAND_ML, Figures, is_sound
 from calvaria.synthesis.defects.specs import Part, Spec
 from calvaria.volume.grid import Box, Grid
+from calvaria.volume.volume import Volume
 
 BONE = 0.5
 """Soft bone of this much or more is bone."""
@@ -88,20 +83,40 @@ def cut_defects(complete: Tensor, grid: Grid, specs: Sequence[Spec]) -> Cuts:
 
 
 def sound(cuts: Cuts, grid: Grid, specs: Sequence[Spec]) -> list[bool]:
-    """Whether each defect of a batch is sound, as :func:`calvaria.synthesis.defects.cut_defect` has it.
-
-    The area of hemicraniectomies is not measured here, only their volume.
-    """
+    """Whether each defect of a batch is sound, by the rule of :mod:`calvaria.synthesis.defects.soundness`."""
     voxel_ml = grid.voxel_volume_mm3 / 1000.0
     sizes = [float(n) * voxel_ml for n in cuts.patch.flatten(1).sum(dim=1)]
+    figures = zip(sizes, cuts.largest_piece, cuts.smallest_part_ml, cuts.stray_ml, strict=True)
+    measured = (_Measured(patch, rest, grid) for patch, rest in zip(cuts.patch, cuts.defective, strict=True))
     return [
-        right_size(spec.kind, sizes[item])
-        and cuts.largest_piece[item] >= LARGEST_PIECE
-        and cuts.smallest_part_ml[item] >= LEAST_PART_ML
-        and cuts.stray_ml[item] == 0
-        and _in_place(cuts.patch[item], grid, spec.kind)
-        for item, spec in enumerate(specs)
+        is_sound(spec.kind, Figures(*of_one), patch)
+        for spec, of_one, patch in zip(specs, figures, measured, strict=True)
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A patch and its defective skull, (X, Y, Z) bool, as the rule of soundness asks for their measures."""
+
+    patch: Tensor
+    defective: Tensor
+    grid: Grid
+
+    def left_share(self) -> float:
+        return float((self._points()[0] > 0).float().mean())
+
+    def lowest_mm(self) -> float:
+        _, y, z = self._points()
+        return float((LANDMARK_NORMAL[1] * y + LANDMARK_NORMAL[2] * z).max())
+
+    def area_cm2(self) -> float:
+        # Few cases ask for it, and it takes milliseconds: on the CPU, by the one function that knows what an area is.
+        patch, complete = (mask.cpu().numpy() for mask in (self.patch, self.patch | self.defective))
+        return outer_area_cm2(Volume(patch, self.grid), Volume(complete, self.grid), self.grid.affine)
+
+    def _points(self) -> Tensor:
+        i, j, k = (slice(0, n) for n in self.grid.shape)
+        return points_of(self.patch.nonzero(), (i, j, k), self.grid)
 
 
 def draw_defects(
@@ -259,17 +274,6 @@ def _leaving(labels: Tensor, sizes: Tensor, box: Box, shape: Sequence[int]) -> T
         faces += [labels.select(axis, 0).reshape(-1)] if s.start > 0 else []
         faces += [labels.select(axis, -1).reshape(-1)] if s.stop < n else []
     return _seen(torch.cat(faces) if faces else labels.new_zeros(0), sizes)
-
-
-def _in_place(patch: Tensor, grid: Grid, kind: str) -> bool:
-    """Whether a bilateral patch lies on both sides, and a frontoorbital one reaches the brow."""
-    if kind not in {"bilateral", "frontoorbital"}:
-        return True
-    i, j, k = (slice(0, n) for n in grid.shape)
-    x, y, z = points_of(patch.nonzero(), (i, j, k), grid)
-    if kind == "bilateral":
-        return LEAST_SIDE <= float((x > 0).float().mean()) <= 1 - LEAST_SIDE
-    return float((LANDMARK_NORMAL[1] * y + LANDMARK_NORMAL[2] * z).max()) >= LANDMARK_MM - BROW_MM
 
 
 __all__ = ["Cuts", "apply_defects", "cut_defects", "draw_defects", "sound"]

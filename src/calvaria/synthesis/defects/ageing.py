@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
-from calvaria.synthesis.defects.cutting import ISLAND_ML, islands, to_canonical_of
+from calvaria.synthesis.defects.cutting import islands, to_canonical_of
 from calvaria.synthesis.defects.rim_changes import Fragments, Rim, in_order
+from calvaria.synthesis.defects.soundness import ISLAND_ML
 from calvaria.types import BoolArray, FloatArray
 from calvaria.volume.components import label
 from calvaria.volume.distance import distance_to, reach_voxels

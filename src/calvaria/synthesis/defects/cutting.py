@@ -12,38 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import GeometryError, InputError
-from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL
+from calvaria.skull.canonical import LANDMARK_NORMAL
 from calvaria.synthesis.defects.area import outer_area_cm2
 from calvaria.synthesis.defects.sampling import sample_defect
 from calvaria.synthesis.defects.shapes import KINDS, DefectSpec
-from calvaria.synthesis.defects.specs import ALL_KINDS, MULTIPLE, Part, Spec
+from calvaria.synthesis.defects.soundness import ISLAND_ML, Figures, is_sound, right_size
+from calvaria.synthesis.defects.specs import ALL_KINDS, Part, Spec
 from calvaria.types import BoolArray, FloatArray
 from calvaria.volume.grid import Box, Grid
 from calvaria.volume.volume import Volume, bounding_box
-
-VOLUME_ML = (15.0, 90.0)
-"""Size that a patch of balls should have."""
-
-SAWN_ML = {"craniotomy": (4.0, 80.0), "hemicraniectomy": (40.0, 150.0), MULTIPLE: (8.0, 90.0)}
-"""The same for the other kinds: 3.5 to 11.5 cm across, 100 to 150 cm2, and small ones together."""
-
-LEAST_PART_ML = 2.0
-"""Each of several defects takes at least this."""
-
-HEMICRANIECTOMY_CM2 = (95.0, 155.0)
-"""Outer surface that a hemicraniectomy takes: 100 to 150 cm2, but for what a real head differs from the model's."""
-
-ISLAND_ML = 3.0
-"""Bone cut off from the skull up to this size goes to the patch; a defect that leaves a larger piece is not sound."""
-
-LARGEST_PIECE = 0.85
-"""The largest piece of bone inside the shape holds at least this part of it, or the defect is not sound."""
-
-LEAST_SIDE = 0.2
-"""A bilateral patch has at least this part of its volume on either side of the midline."""
-
-BROW_MM = 6.0
-"""A frontoorbital patch comes at least this near to the landmark plane, which ends it: it takes the brow."""
 
 ATTEMPTS = 200
 """So many specs are drawn before a skull is given up."""
@@ -84,9 +61,7 @@ def cut_defect(
 ) -> tuple[Spec, Volume, Volume]:
     """Draw defects of a kind until one gives a sound patch on this skull.
 
-    Sound means: of a size that the kind has (``VOLUME_ML``, ``SAWN_ML``), nearly all of the bone inside the shape in
-    one piece, no large bone left without connection; a bilateral one has a fair part on either side, a frontoorbital
-    one reaches the brow, a hemicraniectomy has the area that surgeons aim at.
+    What is sound :mod:`calvaria.synthesis.defects.soundness` says.
 
     Args:
         complete: mask of the complete skull.
@@ -265,31 +240,35 @@ def _millilitres(mask: BoolArray, grid: Grid) -> float:
     return int(np.count_nonzero(mask)) * grid.voxel_volume_mm3 / 1000.0
 
 
-def right_size(kind: str, volume_ml: float, slack: float = 0.0) -> bool:
-    """Whether a patch has a size that its kind should have; ``slack`` widens the range by this part at both ends."""
-    least, most = SAWN_ML.get(kind, VOLUME_ML)
-    return least * (1 - slack) <= volume_ml <= most * (1 + slack)
-
-
 def _is_sound(cut: _Cut, complete: Volume, spec: Spec, to_canonical: FloatArray) -> bool:
     voxel_ml = complete.grid.voxel_volume_mm3 / 1000.0
-    if (
-        not right_size(spec.kind, int(np.count_nonzero(cut.patch)) * voxel_ml)
-        or cut.largest_piece < LARGEST_PIECE
-        or cut.smallest_part * voxel_ml < LEAST_PART_ML
-        or cut.stray_voxels
-    ):
-        return False
-    if spec.kind == "hemicraniectomy":
-        area = outer_area_cm2(complete.with_data(cut.patch), complete, to_canonical)
-        return HEMICRANIECTOMY_CM2[0] <= area <= HEMICRANIECTOMY_CM2[1]
-    index = np.nonzero(cut.patch.T)[::-1]
-    x, y, z = (sum(to_canonical[r, c] * index[c] for c in range(3)) + to_canonical[r, 3] for r in range(3))
-    if spec.kind == "bilateral":
-        return bool(LEAST_SIDE <= (x > 0).mean() <= 1 - LEAST_SIDE)
-    if spec.kind == "frontoorbital":
-        return bool((LANDMARK_NORMAL[1] * y + LANDMARK_NORMAL[2] * z).max() >= LANDMARK_MM - BROW_MM)
-    return True
+    volume_ml = int(np.count_nonzero(cut.patch)) * voxel_ml
+    figures = Figures(volume_ml, cut.largest_piece, cut.smallest_part * voxel_ml, cut.stray_voxels * voxel_ml)
+    return is_sound(spec.kind, figures, _Measured(complete.with_data(cut.patch), complete, to_canonical))
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A patch of a complete skull, as :mod:`calvaria.synthesis.defects.soundness` asks for its measures."""
+
+    patch: Volume
+    complete: Volume
+    to_canonical: FloatArray
+
+    def left_share(self) -> float:
+        return float((self._along(0) > 0).mean())
+
+    def lowest_mm(self) -> float:
+        return float((LANDMARK_NORMAL[1] * self._along(1) + LANDMARK_NORMAL[2] * self._along(2)).max())
+
+    def area_cm2(self) -> float:
+        return outer_area_cm2(self.patch, self.complete, self.to_canonical)
+
+    def _along(self, axis: int) -> FloatArray:
+        """(N,) canonical mm of the patch's voxels along an axis."""
+        index = np.nonzero(self.patch.mask.T)[::-1]
+        row = self.to_canonical[axis]
+        return np.asarray(sum(row[c] * index[c] for c in range(3)) + row[3])
 
 
 def _thinned(volume: Volume) -> Volume:
@@ -322,7 +301,6 @@ __all__ = [
     "cut_defect",
     "defect_area_cm2",
     "islands",
-    "right_size",
     "sample_defect",
     "to_canonical_of",
 ]
