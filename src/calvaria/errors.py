@@ -13,6 +13,15 @@ A message is one line: which file or case, what was wanted, what was found, what
 """
 
 
+def one_line(text: object) -> str:
+    """Any text or exception on one line.
+
+    >>> one_line("two   words")
+    'two words'
+    """
+    return " ".join(str(text).split())
+
+
 class CalvariaError(Exception):
     """Base of all errors raised on purpose; ``exit_code`` is what the command line returns."""
 
