@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,3 +64,21 @@ def real_data() -> Path:
     if not (folder / "autoimplant2020").is_dir():
         pytest.skip(f"NO REAL SKULLS: set CALVARIA_DATA to the folder that holds autoimplant2020/ (looked at {folder})")
     return folder
+
+
+class _Dying(ThreadPoolExecutor):
+    """A pool whose every process dies at its work."""
+
+    def __init__(self, jobs: int, *_: object) -> None:
+        super().__init__(jobs)
+
+    def submit(self, *_: object, **__: object) -> Future[Any]:  # type: ignore[override]
+        future: Future[Any] = Future()
+        future.set_exception(BrokenProcessPool("terminated abruptly"))
+        return future
+
+
+@pytest.fixture
+def dying_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process that is started dies at once."""
+    monkeypatch.setattr("calvaria.jobs.ProcessPoolExecutor", _Dying)

@@ -1,9 +1,21 @@
 import os
+from functools import partial
+from multiprocessing import get_context
 
+import numpy as np
 import pytest
 
 from calvaria.errors import InputError
-from calvaria.files import atomic_folder, atomic_path, require_file, require_writable, require_writable_file
+from calvaria.files import (
+    atomic_folder,
+    atomic_path,
+    require_file,
+    require_writable,
+    require_writable_file,
+    save_arrays,
+    write_csv,
+    write_text,
+)
 
 
 def test_what_was_written_appears_under_its_name_alone(tmp_path):
@@ -42,10 +54,14 @@ def test_new_files_get_the_usual_permissions(tmp_path):
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-def test_a_very_long_name_can_be_written(tmp_path):
-    with atomic_path(tmp_path / ("n" * 250 + ".nrrd")) as part:
+@pytest.mark.parametrize("name", ["n" * 245 + ".nrrd", "n" * 250 + ".nrrd", "ü" * 125 + ".nrrd"])
+def test_a_very_long_name_can_be_written(tmp_path, name):
+    with atomic_path(tmp_path / name) as part, atomic_path(tmp_path / name) as other:
+        assert len({part, other, tmp_path / name}) == 3
         part.write_bytes(b"x")
-    assert len(list(tmp_path.iterdir())) == 1
+        other.write_bytes(b"y")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"x"
 
 
 def test_writing_into_a_missing_folder_or_over_a_folder_is_refused(tmp_path):
@@ -167,3 +183,86 @@ def test_a_file_needs_a_folder_that_is_there_where_none_will_be_made(tmp_path):
         require_writable_file(tmp_path / "a" / "b.csv", parents=False)
     with pytest.raises(InputError, match="cannot be written: this is a folder"):
         require_writable_file(tmp_path)
+
+
+def test_new_folders_get_the_usual_permissions(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with atomic_folder(tmp_path / "case"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "case").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_file_or_a_link_in_the_place_of_a_folder_is_left_alone(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a").write_text("mine")
+    (tmp_path / "link").symlink_to("real")
+    for name in ("file", "link"):
+        refused = pytest.raises(InputError, match=rf"{name}: cannot be written \(Not a directory\)")
+        with refused, atomic_folder(tmp_path / name) as part:
+            (part / "b").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "real"]
+    assert [path.name for path in (tmp_path / "link").iterdir()] == ["a"]
+
+
+def test_texts_tables_and_arrays_appear_whole(tmp_path):
+    write_text(tmp_path / "a.txt", "über\nlang\n")
+    write_csv(tmp_path / "a.csv", ["id", "note"], [["p1", "a, b"], ["p2", 1.5]])
+    save_arrays(tmp_path / "a.npz", one=np.arange(3), two=np.array("text"))
+    assert (tmp_path / "a.txt").read_bytes() == "über\nlang\n".encode()
+    assert (tmp_path / "a.csv").read_bytes() == b'id,note\r\np1,"a, b"\r\np2,1.5\r\n'
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert sorted(arrays) == ["one", "two"]
+        assert arrays["one"].tolist() == [0, 1, 2]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+ROUNDS = 200
+"""Writes of each process: without names of their own, two that write at once collide within a few."""
+
+
+def write_a_file(path, who):
+    for _ in range(ROUNDS):
+        write_text(path, who * 5000)
+
+
+def write_arrays_often(path, who):
+    for _ in range(ROUNDS):
+        save_arrays(path, who=np.full(500, ord(who)))
+
+
+def fill_a_folder(path, who):
+    for _ in range(ROUNDS):
+        with atomic_folder(path) as part:
+            write_text(part / "a", who)
+            write_text(part / "b", who)
+
+
+def at_once(write, path):
+    """Two processes that write the same; their exit codes."""
+    context = get_context("spawn")
+    processes = [context.Process(target=partial(write, path, who)) for who in "xy"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    return [process.exitcode for process in processes]
+
+
+def test_two_processes_that_write_one_file_both_succeed_and_the_last_wins(tmp_path):
+    assert at_once(write_a_file, tmp_path / "a.txt") == [0, 0]
+    assert (tmp_path / "a.txt").read_text() in ("x" * 5000, "y" * 5000)
+    assert at_once(write_arrays_often, tmp_path / "a.npz") == [0, 0]
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert len(set(arrays["who"])) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "a.txt"]
+
+
+def test_two_processes_that_fill_one_folder_both_succeed_and_the_last_wins(tmp_path):
+    assert at_once(fill_a_folder, tmp_path / "case") == [0, 0]
+    assert len({path.read_text() for path in (tmp_path / "case").iterdir()}) == 1
+    assert sorted(path.name for path in (tmp_path / "case").iterdir()) == ["a", "b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]

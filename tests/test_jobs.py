@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 
 import pytest
 
-from calvaria.jobs import THREAD_LIMITS, WorkerDiedError, in_order, in_processes
+from calvaria import jobs as module
+from calvaria.jobs import THREAD_LIMITS, Countdown, WorkerDiedError, counted, duration, in_order, in_processes
 
 
 def square(n: int) -> int:
@@ -65,6 +68,25 @@ def test_workers_share_the_cores_unless_they_are_told_otherwise(monkeypatch):
     assert dict(in_processes(threads_of, [1, 2], 2)) == {1: "7", 2: "7"}
 
 
+def test_libraries_that_the_main_module_loads_keep_to_the_share_too(tmp_path):
+    """A module that is run loads numpy in each worker before anything else is done there."""
+    script = tmp_path / "main.py"
+    script.write_text(
+        "import numpy\n"
+        "from threadpoolctl import threadpool_info\n"
+        "from calvaria.jobs import in_order\n"
+        "def threads(_):\n"
+        "    return [pool['num_threads'] for pool in threadpool_info()]\n"
+        "if __name__ == '__main__':\n"
+        "    print(sum(in_order(threads, range(2), 2), []))\n",
+        encoding="utf-8",
+    )
+    free = {name: value for name, value in os.environ.items() if name not in THREAD_LIMITS}
+    done = subprocess.run([sys.executable, str(script)], env=free, check=True, capture_output=True, text=True)
+    found = [int(n) for n in done.stdout.strip("[]\n").split(",")]
+    assert set(found) == {max(1, (os.cpu_count() or 1) // 2)}
+
+
 def test_each_worker_begins_with_what_it_is_told(monkeypatch):
     monkeypatch.delenv("CALVARIA_TEST_BEGUN", raising=False)
     assert dict(in_processes(begun, [1, 2], 2, begin=note)) == {1: "yes", 2: "yes"}
@@ -80,7 +102,87 @@ def test_a_worker_that_dies_is_told_or_stood_in_for():
     assert all(found[n] in (n, -1) for n in found)
 
 
+def test_results_in_order_are_stood_in_for_too():
+    with pytest.raises(WorkerDiedError):
+        list(in_order(partial(die_at, 0), range(3), 2))
+    found = list(in_order(partial(die_at, 0), range(3), 2, lost=lambda n: -1))
+    assert found[0] == -1
+    assert all(one in (n, -1) for n, one in enumerate(found))
+
+
+def note_and_return(folder: str, n: int) -> int:
+    open(os.path.join(folder, str(n)), "w").close()
+    return n
+
+
+def test_who_stops_early_leaves_nothing_running_and_the_rest_not_begun(tmp_path):
+    come = in_processes(partial(note_and_return, str(tmp_path)), range(200), 2)
+    next(come)
+    come.close()
+    begun = len(list(tmp_path.iterdir()))
+    assert begun < 200
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_the_work_raises_comes_through(jobs):
     with pytest.raises(ValueError, match="2 is bad"):
         list(in_processes(partial(fail_at, 2), range(4), jobs))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still unless it is set: ``clock[0]`` is the time in seconds."""
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_countdown_says_how_long_the_rest_takes_at_the_pace_so_far(clock):
+    count = Countdown(4)
+    assert count.told("cases") == "0 of 4 cases"
+    clock[0] += 90
+    assert count.step("cases") == "1 of 4 cases, 4 min left"
+    clock[0] += 10
+    assert count.step() == "2 of 4, 2 min left"
+    clock[0] += 20
+    assert count.step() == "3 of 4, 40 s left"
+    assert count.step("cases") == "4 of 4 cases"
+
+
+def test_what_was_done_before_says_nothing_about_the_pace(clock):
+    count = Countdown(10, done=6)
+    assert count.told() == "6 of 10"
+    clock[0] += 30
+    assert count.step() == "7 of 10, 2 min left"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (89, "1 min"),
+        (3569, "59 min"),
+        (3571, "1 h 0 min"),
+        (9000, "2 h 30 min"),
+    ],
+)
+def test_durations_in_words(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_results_are_passed_on_and_counted_as_they_come(clock):
+    told = []
+
+    def come():
+        for n in range(2):
+            assert len(told) == n + 1
+            clock[0] += 5
+            yield n
+
+    results = counted(come(), 3, lambda *step: told.append(step), "skulls", done=1)
+    assert list(results) == [0, 1]
+    assert told == [("1 of 3 skulls", 1 / 3), ("2 of 3 skulls, 5 s left", 2 / 3), ("3 of 3 skulls", 1.0)]
+    assert list(counted([7], 1, None)) == [7]
+    assert list(counted([], 0, lambda *step: pytest.fail("there is nothing to tell"))) == []

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from calvaria.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PathLike = str | os.PathLike[str]
 
@@ -42,8 +48,9 @@ def require_file(path: PathLike) -> Path:
 def atomic_path(path: PathLike) -> Iterator[Path]:
     r"""A path to write to; what was written takes the place of ``path`` when the block ends without an error.
 
-    The temporary file lies beside ``path`` (a rename within one folder is atomic) and keeps its extension. After an
-    error or an interruption the temporary file is gone and ``path`` is what it was before.
+    The temporary file lies beside ``path`` (a rename within one folder is atomic), keeps its extension and has a name
+    of its own: of several processes that write one file at once none fails, and the last wins. After an error or an
+    interruption the temporary file is gone and ``path`` is what it was before.
 
     Raises:
         InputError: the folder does not exist, ``path`` is itself a folder, or the disk refuses the file.
@@ -60,7 +67,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written: this is a folder")
     if not path.parent.is_dir():
         raise InputError(f"{path}: cannot be written: the folder {path.parent} does not exist")
-    part = path.with_name(f".{secrets.token_hex(6)}.part-{path.name}"[-MAX_NAME:])
+    part = _beside(path)
     try:
         yield part
         part.replace(path)
@@ -75,32 +82,102 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder to fill; it takes the place of ``path`` when the block ends without an error.
 
     After an error or an interruption the temporary folder, which lies beside ``path``, is gone and ``path`` is what it
-    was before.
+    was before. Of several processes that fill one folder at once none fails, and the last wins.
 
     Raises:
         InputError: the disk refuses.
     """
+    part = _beside(path)
     try:
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}-unfinished-", dir=path.parent))
+        part.mkdir()
     except OSError as error:
         raise _refused(path, error) from error
     try:
         yield part
-        if path.exists():
-            shutil.rmtree(path)
-        part.replace(path)
+        _take_place(part, path)
     except OSError as error:
         raise _refused(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def write_text(path: PathLike, text: str) -> None:
+    r"""Write a text as UTF-8 with ``\n`` at the ends of its lines; the file appears whole or not at all.
+
+    Raises:
+        InputError: as `atomic_path`.
+    """
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_csv(path: PathLike, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table of values with commas (RFC 4180); the file appears whole or not at all.
+
+    Raises:
+        InputError: as `atomic_path`.
+    """
+    with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(heading)
+        writer.writerows(rows)
+
+
+def save_arrays(path: Path, **arrays: NDArray[np.generic]) -> None:
+    """Write arrays as numpy's compressed archive; the file appears whole or not at all.
+
+    Args:
+        path: ends in ``.npz``.
+        arrays: by name.
+
+    Raises:
+        InputError: as `atomic_path`.
+    """
+    import numpy as np
+
+    with atomic_path(path) as part:
+        np.savez_compressed(part, **arrays)  # type: ignore[arg-type] # names of arrays, never "allow_pickle"
+
+
+TRIES = 20
+"""How often a folder is put in its place while others put theirs there."""
+
+
+def _take_place(part: Path, path: Path) -> None:
+    """Give a finished folder its name; the folder that bears it so far goes when the new one is there."""
+    for left in reversed(range(TRIES)):
+        old = _beside(path)
+        if path.is_dir() and not path.is_symlink():
+            with suppress(FileNotFoundError):  # another process has just taken it away
+                path.rename(old)
+        try:
+            part.replace(path)
+        except OSError:
+            # Another process has put its folder there meanwhile: that one goes, too. Anything else is an error.
+            if left == 0 or not path.is_dir() or path.is_symlink():
+                with suppress(OSError):
+                    old.rename(path)
+                raise
+        else:
+            return
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
 def _refused(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be written ({error.strerror}); choose another folder")
+    return InputError(f"{path}: cannot be written ({_reason(error)}); choose another folder")
 
 
-MAX_NAME = 250
-"""Longest name of a temporary file, characters: most file systems stop at 255 bytes."""
+TAIL_BYTES = 200
+"""So much of a name's end is in the name of its temporary file: most file systems stop at 255 bytes."""
+
+
+def _beside(path: Path) -> Path:
+    """A name that nothing has, in the same folder and with the same extension."""
+    tail = path.name
+    while len(os.fsencode(tail)) > TAIL_BYTES:
+        tail = tail[1:]
+    return path.with_name(f".{secrets.token_hex(6)}.part-{tail}")
 
 
 def _reason(error: Exception) -> str:

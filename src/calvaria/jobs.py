@@ -7,7 +7,9 @@ to their share of the cores, and where it dies the other pieces of work are not 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,6 +27,8 @@ Progress = Callable[[str, float], None]
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """What numerical libraries read when they load; set in worker processes so that they share the cores."""
 
+MINUTE_S, HOUR_S = 60, 3600
+
 DIED = "a worker process died, probably for want of memory; use fewer jobs"
 """What is said of work whose process is gone."""
 
@@ -40,6 +44,71 @@ def unheard(what: str, fraction: float) -> None:
     """A `Progress` that tells nobody."""
 
 
+class Countdown:
+    """Counts pieces of work that are done, and says how long the others will take at the pace so far.
+
+    Args:
+        whole: how many there are.
+        done: how many of them were done before, at no cost.
+    """
+
+    def __init__(self, whole: int, done: int = 0) -> None:
+        self.whole, self.done = whole, done
+        self._kept, self._began = done, time.monotonic()
+
+    def step(self, what: str = "") -> str:
+        """One more is done: "3 of 12 cases, 4 min left"."""
+        self.done += 1
+        return self.told(what)
+
+    def told(self, what: str = "") -> str:
+        """How far the work is; without the time while nothing tells the pace, and at the end.
+
+        Args:
+            what: the pieces, in the plural.
+        """
+        text = f"{self.done} of {self.whole} {what}".rstrip()
+        if self._kept < self.done < self.whole:
+            pace_s = (time.monotonic() - self._began) / (self.done - self._kept)
+            text += f", {duration(pace_s * (self.whole - self.done))} left"
+        return text
+
+
+def duration(seconds: float) -> str:
+    """A time in words, as exactly as anybody wants to know what is left.
+
+    >>> duration(41.7), duration(754), duration(11400)
+    ('42 s', '13 min', '3 h 10 min')
+    """
+    if round(seconds) < MINUTE_S:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / MINUTE_S)
+    if minutes < HOUR_S // MINUTE_S:
+        return f"{minutes} min"
+    return f"{minutes * MINUTE_S // HOUR_S} h {minutes % (HOUR_S // MINUTE_S)} min"
+
+
+def counted(
+    results: Iterable[Result], whole: int, progress: Progress | None, what: str = "cases", *, done: int = 0
+) -> Iterator[Result]:
+    """Pass things on, and tell after each how many are done and how long the rest will take.
+
+    Args:
+        results: of pieces of work, as they come; or the pieces, if the work is done in the loop over them. Each counts
+            as done when the next is asked for.
+        whole: how many pieces there are.
+        progress: told at the beginning and after each; None: nobody.
+        what: the pieces, in the plural.
+        done: how many of them were done before, at no cost; ``results`` are the others.
+    """
+    tell, clock = progress or unheard, Countdown(whole, done)
+    if whole:
+        tell(clock.told(what), done / whole)
+    for result in results:
+        yield result
+        tell(clock.step(what), clock.done / whole)
+
+
 def in_processes(
     work: Callable[[Item], Result],
     items: Sequence[Item],
@@ -47,7 +116,7 @@ def in_processes(
     *,
     begin: Callable[[], None] | None = None,
     lost: Callable[[Item], Result] | None = None,
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result]]:
     """Do pieces of work, several at a time, and give each result as it comes.
 
     Args:
@@ -58,7 +127,8 @@ def in_processes(
         lost: what stands for an item whose process died; without it `WorkerDiedError` is raised.
 
     Yields:
-        Each item with its result, in the order in which they are ready.
+        Each item with its result, in the order in which they are ready. Whoever stops early closes the generator: what
+        runs is waited for, what has not begun is not done.
 
     Raises:
         WorkerDiedError: a process died, and ``lost`` is not given.
@@ -75,20 +145,27 @@ def in_processes(
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Sequence[Item], jobs: int, *, begin: Callable[[], None] | None = None
-) -> Iterator[Result]:
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    jobs: int,
+    *,
+    begin: Callable[[], None] | None = None,
+    lost: Callable[[Item], Result] | None = None,
+) -> Generator[Result]:
     """Like `in_processes`, but the results alone, in the order of the items.
 
     Raises:
-        WorkerDiedError: a process died.
+        WorkerDiedError: a process died, and ``lost`` is not given.
         Exception: what ``work`` raised.
     """
     if _is_here(items, jobs):
         yield from _here(work, items, begin)
         return
     with _pool(items, jobs, begin) as pool:
-        for future, item in [(pool.submit(work, item), item) for item in items]:
-            yield _result(future, item, None)
+        running = deque((pool.submit(work, item), item) for item in items)
+        while running:  # taken out one by one: a result that was given is not kept here
+            future, item = running.popleft()
+            yield _result(future, item, lost)
 
 
 def _is_here(items: Sequence[Item], jobs: int) -> bool:
@@ -115,7 +192,11 @@ def _pool(items: Sequence[Item], jobs: int, begin: Callable[[], None] | None) ->
 
 
 def _begin(threads: int, begin: Callable[[], None] | None) -> None:
-    """What a worker process does first."""
+    """What a worker process does first; a limit that the user has set stays."""
+    if not any(name in os.environ for name in THREAD_LIMITS):
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(threads)  # libraries that the main module has loaded already, before this is called
     for name in THREAD_LIMITS:
         os.environ.setdefault(name, str(threads))
     if begin is not None:
@@ -131,4 +212,14 @@ def _result(future: Future[Result], item: Item, lost: Callable[[Item], Result] |
         return lost(item)
 
 
-__all__ = ["Progress", "WorkerDiedError", "in_order", "in_processes", "unheard"]
+__all__ = [
+    "DIED",
+    "Countdown",
+    "Progress",
+    "WorkerDiedError",
+    "counted",
+    "duration",
+    "in_order",
+    "in_processes",
+    "unheard",
+]

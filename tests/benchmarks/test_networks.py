@@ -14,6 +14,7 @@ import pytest
 from calvaria.benchmarks import networks as module
 from calvaria.benchmarks.networks import PRIOR, PUBLISHED, Model, Row, read_rows, rows_of, run, table2, train_all
 from calvaria.errors import FormatError
+from calvaria.jobs import WorkerDiedError
 from calvaria.models import register
 
 pytest.importorskip("torch", reason="torch is not installed: networks were not tried")
@@ -50,6 +51,14 @@ def found(monkeypatch):
 
     monkeypatch.setattr(module, "rows_of", fake)
     return asked
+
+
+@pytest.mark.usefixtures("dying_workers")
+def test_a_process_that_dies_is_one_line_and_the_rows_so_far_stay(found, tmp_path):
+    run(TASKS[:1], MODELS, tmp_path / "table2.csv", tell=silent)
+    with pytest.raises(WorkerDiedError, match="use fewer jobs"):
+        run(TASKS, MODELS, tmp_path / "table2.csv", jobs=2, tell=silent)
+    assert len(read_rows(tmp_path / "table2.csv")) == 2
 
 
 def test_a_run_goes_on_from_its_file(found, tmp_path):

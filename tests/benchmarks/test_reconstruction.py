@@ -31,6 +31,7 @@ from calvaria.datasets.catalog import SkullCase
 from calvaria.datasets.split import load_split
 from calvaria.errors import FormatError, InputError
 from calvaria.io import read_mask, write_volume
+from calvaria.jobs import DIED
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
 
@@ -129,7 +130,7 @@ def test_a_perfect_engine_scores_one(data: Path, tmp_path: Path) -> None:
     rows = run_benchmark(tasks, tmp_path / "r.csv", "fake", perfect, tell=lines.append)
     assert [(row.case, row.kind) for row in rows] == [(t.case.id, t.kind) for t in tasks]
     assert all((r.dsc, r.bdsc, r.hd95_mm, r.overlap_voxels, r.holes, r.error) == (1, 1, 0, 0, 1, "") for r in rows)
-    assert "[4/4, 0 s left]" in lines[-1]
+    assert lines[-1].startswith("[4 of 4] ")
     assert "DSC 1.0000" in lines[-1]
     assert read_rows(tmp_path / "r.csv")[0].seconds == 0.5
 
@@ -154,6 +155,15 @@ def test_a_failing_case_is_named_and_the_rest_goes_on(data: Path, tmp_path: Path
     assert lines[0] == "2 of 3 cases are in r.csv already"
     assert [row.error for row in again] == ["", "", ""]
     assert len(read_rows(tmp_path / "r.csv")) == 3
+
+
+@pytest.mark.usefixtures("dying_workers")
+def test_cases_whose_process_died_are_named_and_run_again(data: Path, tmp_path: Path) -> None:
+    tasks = tasks_of(data, "test", ("official", "random_1"), limit=1)
+    rows = run_benchmark(tasks, tmp_path / "r.csv", "fake", perfect, jobs=2)
+    assert [row.error for row in rows] == [DIED, DIED]
+    again = run_benchmark(tasks, tmp_path / "r.csv", "fake", perfect, jobs=1)
+    assert [row.error for row in again] == ["", ""]
 
 
 def test_another_model_gets_rows_of_its_own(data: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from calvaria.clinical.simulate_set import SimulationSettings, simulate_clinical
 from calvaria.datasets.catalog import SkullCase, autoimplant2020
 from calvaria.errors import FormatError, InputError
 from calvaria.io import read_mask, write_volume
+from calvaria.jobs import DIED
 from calvaria.skull.proportions import read_population
 from calvaria.volume import Grid, Volume, resample_mask
 
@@ -78,7 +79,8 @@ def test_good_cases_are_taken_and_bad_ones_named(known, run, tmp_path):
     assert report.done == ("p1", "p3")
     assert [(one.name, one.line) for one in report.refused] == [("p2", 3), ("line 4", 4)]
     assert "broken.stl: " in report.refused[0].reason
-    assert [text for text, _ in told] == ["1 of 3 cases", "2 of 3 cases", "3 of 3 cases"]
+    assert [text.partition(",")[0] for text, _ in told] == [f"{done} of 3 cases" for done in range(4)]
+    assert all(text.endswith(" left") for text, _ in told[1:-1])
     assert sorted(path.name for path in out.iterdir()) == [
         "cases",
         "index.csv",
@@ -93,6 +95,13 @@ def test_good_cases_are_taken_and_bad_ones_named(known, run, tmp_path):
     record = json.loads((out / "report.json").read_text())
     assert (record["usable"], record["refused"]) == (2, 2)
     assert read_population(out / "population.json").count == 2
+
+
+@pytest.mark.usefixtures("known", "dying_workers")
+def test_cases_whose_process_died_are_refused_with_the_reason(table, tmp_path):
+    report = import_clinical(table, tmp_path / "out", spacing_mm=2.0, jobs=2)
+    assert report.done == ()
+    assert {one.reason for one in report.refused if one.id} == {DIED}
 
 
 def test_cases_are_read_as_others_are(known, run, tmp_path):

@@ -23,6 +23,7 @@ from calvaria.datasets.cache import (
 )
 from calvaria.datasets.catalog import SkullCase, autoimplant2020
 from calvaria.errors import FormatError, InputError
+from calvaria.jobs import WorkerDiedError
 from calvaria.skull.canonical import locate
 from calvaria.skull.template import load_template
 from calvaria.synthesis import cache_build
@@ -168,6 +169,16 @@ def test_each_person_is_made_once_and_a_second_run_makes_nothing(
     assert build_cache(files, tmp_path / "c.safetensors").made == 0
     assert (tmp_path / "c.safetensors").read_bytes() == before
     assert not (tmp_path / "c.safetensors.parts").exists()
+
+
+@pytest.mark.usefixtures("dying_workers")
+def test_a_process_that_dies_stops_the_run_and_what_is_done_is_kept(tmp_path: Path, files: list[SkullCase]) -> None:
+    (tmp_path / "c.safetensors.parts").mkdir()
+    (tmp_path / "c.safetensors.parts" / "done.npz").write_bytes(b"")
+    with pytest.raises(WorkerDiedError, match="use fewer jobs"):
+        build_cache(files, tmp_path / "c.safetensors", jobs=2)
+    assert [path.name for path in (tmp_path / "c.safetensors.parts").iterdir()] == ["done.npz"]
+    assert not (tmp_path / "c.safetensors").exists()
 
 
 def test_only_what_has_changed_is_made_anew(tmp_path: Path, files: list[SkullCase], made: list[str]) -> None:

@@ -249,11 +249,12 @@ def test_digests_are_read_once_and_bad_files_named(tmp_path: Path) -> None:
     bad = touch(tmp_path / "b.nrrd")
     cases = [SkullCase(f"a/{kind}", "a", complete, kind=kind) for kind in KINDS]
     cases += [SkullCase("b", "b", bad), SkullCase("c", "c")]
-    shares: list[float] = []
-    digests, failed = digests_of(cases, lambda stage, share: shares.append(share))
+    told: list[tuple[str, float]] = []
+    digests, failed = digests_of(cases, lambda *step: told.append(step))
     assert digests["a/bilateral"] == digests["a/random_1"]
     assert failed == {
         "b": "b.nrrd: the file is empty (0 bytes)",
         "c": "there is neither a complete nor a defective skull",
     }
-    assert shares == [0.25, 0.5, 0.75, 1.0]
+    assert [share for _, share in told] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert told[-1][0] == "4 of 4 cases read"

@@ -14,6 +14,7 @@ from calvaria.datasets.content import mask_digest
 from calvaria.datasets.layouts import SkullCase
 from calvaria.errors import InputError
 from calvaria.io import write_mesh, write_volume
+from calvaria.jobs import DIED
 from calvaria.volume import Grid, Volume, extract_surface
 
 GRID = Grid.isotropic((44, 50, 40), 4.0)
@@ -173,6 +174,13 @@ def folder_of(root: Path, *cases: SkullCase) -> FoundSet:
     return FoundSet(DATA_SETS["folders"], root, cases)
 
 
+@pytest.mark.usefixtures("dying_workers")
+def test_cases_whose_process_died_count_as_not_checked(tmp_path):
+    cases = [SkullCase(name, name, None) for name in "ab"]
+    result = check_set(folder_of(tmp_path, *cases), jobs=2)
+    assert [one.problems for one in result.cases] == [(f"not checked: {DIED}",)] * 2
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_bad_case_does_not_stop_the_rest(tmp_path, jobs):
     cases = [whole_case(tmp_path, name, other_skull(n)) for n, name in enumerate("abc")]
@@ -182,7 +190,7 @@ def test_a_bad_case_does_not_stop_the_rest(tmp_path, jobs):
     result = check_set(folder_of(tmp_path, *cases), jobs=jobs, progress=lambda stage, share: told.append(share))
     assert [case.id for case in result.damaged] == ["b"]
     assert [case.id for case in result.cases] == ["a", "b", "c"]
-    assert told == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert told == pytest.approx([0.0, 1 / 3, 2 / 3, 1.0])
 
 
 def test_an_id_twice_and_an_empty_one(tmp_path):

@@ -28,6 +28,7 @@ from calvaria.datasets.neighbours import nearest, vectors
 from calvaria.datasets.persons import connected
 from calvaria.errors import FormatError, InputError
 from calvaria.io.result import sha256_of
+from calvaria.jobs import WorkerDiedError
 from calvaria.skull.edges import CutPlane
 from calvaria.volume import Grid, Volume
 from calvaria.volume.rotation import rotation_matrix
@@ -222,6 +223,13 @@ def test_two_processes_find_the_same(crowd, tmp_path):
     found = find_duplicates(two, alone, jobs=2)
     assert found.groups == (("a", "e"),)
     assert found == find_duplicates(two, alone)
+
+
+@pytest.mark.usefixtures("dying_workers")
+def test_a_process_that_dies_is_one_line(crowd):
+    skulls, work = crowd
+    with pytest.raises(WorkerDiedError, match="use fewer jobs"):
+        find_duplicates(skulls, work, jobs=2)
 
 
 def test_a_bad_skull_is_named_and_the_rest_go_on(crowd):

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from calvaria.datasets.catalog import SkullCase, autoimplant2020
 from calvaria.datasets.split import SPLITS, load_split
 from calvaria.errors import InputError
+from calvaria.files import write_text
 from calvaria.synthesis.defects import KINDS, DefectSpec, Spec, apply_defect, cut_defect
 from calvaria.volume.volume import Volume
 
@@ -183,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     tasks = [task for side in ("validation", "test") for task in tasks_of(options.root, side)]
     lines = [f"{json.dumps(case)}: {json.dumps(entry)}" for case, entry in place(tasks).items()]
-    options.output.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write_text(options.output, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

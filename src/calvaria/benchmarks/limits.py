@@ -13,10 +13,7 @@ ones, near the rim and in the middle. Distances are in the mean head's mm.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +21,7 @@ import numpy as np
 
 from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
+from calvaria.jobs import Countdown, in_order
 from calvaria.metrics import score
 from calvaria.reconstruction.box import AIR_MM, BoxField, box_grid
 from calvaria.reconstruction.engines import load_prior
@@ -149,13 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args(arguments)
     tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit)
-    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        began, found = time.monotonic(), []
-        for figures, plate in pool.map(partial(limits_of, model=options.model), tasks):
-            found.append((figures, plate))
-            left = (time.monotonic() - began) / len(found) * (len(tasks) - len(found)) / 60
-            done = tasks[len(found) - 1]
-            tell(f"[{len(found)}/{len(tasks)}, {left:.0f} min left] {done.case.id} {done.kind}")
+    found, clock = [], Countdown(len(tasks))
+    for task, one in zip(tasks, in_order(partial(limits_of, model=options.model), tasks, options.jobs), strict=True):
+        found.append(one)
+        tell(f"[{clock.step()}] {task.case.id} {task.kind}")
     tell(f"{'mean DSC, told':<16} {'n':>3} " + " ".join(f"{name:>17}" for name in HELP))
     for kind in (*dict.fromkeys(task.kind for task in tasks), "all"):
         rows = np.array([f for task, (f, _) in zip(tasks, found, strict=True) if kind in {task.kind, "all"}])

@@ -12,10 +12,8 @@ of the scans.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -25,8 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from calvaria.benchmarks.cases import Task, build
-from calvaria.benchmarks.rows import read_table, write_table
-from calvaria.errors import CalvariaError
+from calvaria.benchmarks.rows import Tell, read_table, write_table
+from calvaria.errors import CalvariaError, one_line
+from calvaria.jobs import Countdown, in_processes
 from calvaria.metrics import measure
 from calvaria.metrics.statistics import FEWEST_PAIRS, compare_pairs
 from calvaria.reconstruction.engines import load_engine, load_prior
@@ -37,8 +36,6 @@ from calvaria.volume.volume import bounding_box
 
 if TYPE_CHECKING:
     from calvaria.training.reconstruction import Recipe
-
-Tell = Callable[[str], None]
 
 PRIOR = "shape-prior"
 """Its pose is used for all, and its patches stand beside the networks'."""
@@ -170,7 +167,7 @@ def rows_of(task: Task, models: Sequence[Model]) -> list[Row]:
             seconds = time.process_time() - began
             found = measure(patch, truth, defective, frame.plane.reflect)
         except CalvariaError as error:
-            rows.append(replace(row, error=" ".join(str(error).split())))
+            rows.append(replace(row, error=one_line(error)))
             continue
         rows.append(replace(row, seconds=seconds, **{name: found[name] for name in FIGURES}))  # type: ignore[arg-type]
     return rows
@@ -191,6 +188,7 @@ def run(tasks: Sequence[Task], models: Sequence[Model], output: Path, *, jobs: i
 
     Raises:
         FormatError: the file is no such table.
+        WorkerDiedError: a process died; the rows so far are in the file.
     """
     rows = [row for row in read_rows(output) if not row.error]
     done = {row.key for row in rows}
@@ -199,23 +197,17 @@ def run(tasks: Sequence[Task], models: Sequence[Model], output: Path, *, jobs: i
         left = [model for model in models if (task.case.id, task.kind, model.name, model.weights) not in done]
         if left:
             todo.append((task, left))
-    began = time.monotonic()
-    for count, found in enumerate(_found(todo, jobs), 1):
+    clock = Countdown(len(todo))
+    for (task, _), found in in_processes(_left, todo, jobs):
         rows += found
         write_rows(output, rows)
-        minutes = (time.monotonic() - began) / count * (len(todo) - count) / 60
-        tell(f"[{count}/{len(todo)}, {minutes:.0f} min left] {found[0].case} {found[0].kind}")
+        tell(f"[{clock.step()}] {task.case.id} {task.kind}")
     wanted = {(task.case.id, task.kind, model.name, model.weights) for task in tasks for model in models}
     return [row for row in rows if row.key in wanted]
 
 
-def _found(todo: Sequence[tuple[Task, list[Model]]], jobs: int) -> Iterator[list[Row]]:
-    if jobs == 1:
-        yield from (rows_of(task, models) for task, models in todo)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(rows_of, task, models) for task, models in todo]
-        yield from (future.result() for future in as_completed(futures))
+def _left(todo: tuple[Task, list[Model]]) -> list[Row]:
+    return rows_of(*todo)
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -11,10 +11,8 @@ plane against the reference, the least symmetry loss of the complete skull in th
 from __future__ import annotations
 
 import math
-import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +22,9 @@ import numpy as np
 
 from calvaria.benchmarks.cases import Task, build, tasks_of
 from calvaria.benchmarks.pose import placed
-from calvaria.benchmarks.rows import read_table, write_table
-from calvaria.errors import CalvariaError
+from calvaria.benchmarks.rows import Tell, read_table, write_table
+from calvaria.errors import CalvariaError, one_line
+from calvaria.jobs import Countdown, in_processes
 from calvaria.skull.canonical import REGION_MM, locate
 from calvaria.symmetry.estimate import PlaneEstimate, ask, axes_of, estimate_from, judged
 from calvaria.symmetry.frame import coarse_bone
@@ -36,8 +35,6 @@ from calvaria.types import F64
 from calvaria.volume.morphology import dilate_mm
 from calvaria.volume.resample import coarsen
 from calvaria.volume.volume import Volume, bounding_box
-
-Tell = Callable[[str], None]
 
 OVERLAP_MM = 1.5
 """Overlaps are counted on voxels of about this edge, as in the trial that told the paper's reading."""
@@ -184,7 +181,7 @@ def _row(start: Row, skull: Volume, bone: Volume, move: F64, truth: Truth) -> Ro
     try:
         found = _estimate(start.method, skull, bone)
     except CalvariaError as error:
-        return replace(start, error=" ".join(str(error).split()))
+        return replace(start, error=one_line(error))
     seconds = time.process_time() - began
     plane = found.plane.moved(np.linalg.inv(move))
     return replace(
@@ -229,6 +226,7 @@ def run(
 
     Raises:
         FormatError: the file is no such table.
+        WorkerDiedError: a process died; the rows so far are in the file.
     """
     rows = read_rows(output)
     failed = {(row.key, row.method) for row in rows if row.error}
@@ -243,26 +241,18 @@ def run(
         if not wanted <= there:
             todo.append((split, task, there))
     write_rows(output, rows)
-    began = time.monotonic()
-    for count, found in enumerate(_found(todo, models, turns, jobs), 1):
+    clock = Countdown(len(todo))
+    for (_, task, _), found in in_processes(partial(_left, models=tuple(models), turns=turns), todo, jobs):
         rows += found
         write_rows(output, rows)
-        left = (time.monotonic() - began) / count * (len(todo) - count) / 60
-        tell(f"[{count}/{len(todo)}, {left:.0f} min left] {found[0].case} {found[0].kind}")
+        tell(f"[{clock.step()}] {task.case.id} {task.kind}")
     keys = {(task.case.id, task.kind) for _, task in tasks}
     return [row for row in rows if row.key in keys]
 
 
-def _found(
-    todo: Sequence[tuple[str, Task, frozenset[str]]], models: Sequence[str], turns: int, jobs: int
-) -> Iterator[list[Row]]:
-    work = partial(rows_of, models=tuple(models), turns=turns)
-    if jobs == 1:
-        yield from (work(task, split, held=held) for split, task, held in todo)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(work, task, split, held=held) for split, task, held in todo]
-        yield from (future.result() for future in as_completed(futures))
+def _left(todo: tuple[str, Task, frozenset[str]], models: Sequence[str], turns: int) -> list[Row]:
+    split, task, held = todo
+    return rows_of(task, split, models, turns, held)
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -11,10 +11,8 @@ changes, so the truth is known exactly. The frame is compared with that of the c
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from calvaria.benchmarks.cases import OFFICIAL, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
+from calvaria.jobs import Countdown, in_order
 from calvaria.reconstruction.engines import load_engine
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.volume.grid import Grid
@@ -121,8 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args(arguments)
     tasks = tasks_of(options.data, options.split, (options.kind,), options.limit)
-    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(partial(misses_of, model=options.model, turns=options.turns), tasks))
+    work, clock, found = partial(misses_of, model=options.model, turns=options.turns), Countdown(len(tasks)), []
+    for task, misses in zip(tasks, in_order(work, tasks, options.jobs), strict=True):
+        found.append(misses)
+        tell(f"[{clock.step()}] {task.case.id}")
     tell(f"{len(tasks)} skulls, {options.turns} placements each: mean, 95 %, worst")
     tell(f"{'':<28} {'plane degrees':<20} {'plane mm':<20} {'vault mm':<20} {'CPU s':>6}")
     for number, way in enumerate(WAYS):

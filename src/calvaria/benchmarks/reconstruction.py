@@ -13,22 +13,22 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
+from calvaria.benchmarks.rows import Tell
 from calvaria.benchmarks.table import Row, append_row, read_rows, summary, write_rows
-from calvaria.errors import CalvariaError, InputError
+from calvaria.errors import CalvariaError, InputError, one_line
+from calvaria.jobs import DIED, Countdown, in_processes
 from calvaria.metrics import score
 from calvaria.volume.volume import Volume
 
@@ -46,9 +46,6 @@ class Answer(NamedTuple):
 
 Solve = Callable[[Volume], Answer]
 """Defective skull -> its patch and the cost."""
-
-Tell = Callable[[str], None]
-"""Takes one line for the user."""
 
 
 class _Reconstruction(Protocol):
@@ -126,7 +123,7 @@ def run_task(task: Task, model: str, solve: Solve) -> Row:
         scores = score(answer.patch, truth, defective)
     except Exception as error:  # one bad case must not end a run of hours; it is named, counted and shown
         text = str(error) if isinstance(error, CalvariaError) else f"{type(error).__name__}: {error}"
-        return Row(task.case.id, task.case.person, task.kind, model, error=" ".join(text.split()) or "unnamed")
+        return Row(task.case.id, task.case.person, task.kind, model, error=one_line(text) or "unnamed")
     return Row(
         task.case.id,
         task.case.person,
@@ -178,40 +175,28 @@ def run_benchmark(
     write_rows(output, kept)
     done = {row.key: row for row in kept}
     todo = [task for task in tasks if (task.case.id, task.kind, model) not in done]
-    say: Tell = tell or (lambda line: None)
+    say: Tell = tell or _unsaid
     if len(todo) < len(tasks):
         say(f"{len(tasks) - len(todo)} of {len(tasks)} cases are in {output.name} already")
-    start = time.monotonic()
-    for count, row in enumerate(_rows(todo, model, solve, jobs), 1):
+    clock = Countdown(len(todo))
+    work, lost = partial(run_task, model=model, solve=solve), partial(_lost, model=model)
+    for _, row in in_processes(work, todo, jobs, lost=lost):
         append_row(output, row)
         done[row.key] = row
-        left = (time.monotonic() - start) / count * (len(todo) - count)
         figures = (
             f"FAILED: {row.error}" if row.error else f"DSC {row.dsc:.4f} bDSC {row.bdsc:.4f} HD95 {row.hd95_mm:.2f}"
         )
-        say(f"[{count}/{len(todo)}, {_duration(left)} left] {row.case} {row.kind}: {figures}")
+        say(f"[{clock.step()}] {row.case} {row.kind}: {figures}")
     return [done[task.case.id, task.kind, model] for task in tasks]
 
 
-def _rows(todo: Sequence[Task], model: str, solve: Solve, jobs: int) -> Iterator[Row]:
-    if jobs == 1:
-        yield from (run_task(task, model, solve) for task in todo)
-        return
-    # Spawned, not forked: a worker's memory is then its own, and threads of the parent do no harm.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(run_task, task, model, solve): task for task in todo}
-        try:
-            for future in as_completed(futures):
-                task, error = futures[future], future.exception()
-                if error is None:
-                    yield future.result()
-                else:  # the worker itself died, for want of memory for example
-                    yield Row(
-                        task.case.id, task.case.person, task.kind, model, error=f"{type(error).__name__}: {error}"
-                    )
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _lost(task: Task, model: str) -> Row:
+    """The row of a case whose process died."""
+    return Row(task.case.id, task.case.person, task.kind, model, error=DIED)
+
+
+def _unsaid(line: str) -> None:
+    """A `Tell` that tells nobody."""
 
 
 def save_pictures(rows: Sequence[Row], tasks: Sequence[Task], folder: Path, solve: Solve, say: Tell) -> list[Path]:
@@ -312,11 +297,6 @@ def _peak_mb() -> float:
 def _megabytes(maxrss: int) -> float:
     """MB from what getrusage gives: bytes on macOS, KiB elsewhere."""
     return maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 if __name__ == "__main__":

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from calvaria.errors import FormatError
-from calvaria.files import atomic_path
+from calvaria.files import write_csv
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     AnyRow = TypeVar("AnyRow", bound=DataclassInstance)
+
+Tell = Callable[[str], None]
+"""Takes one line for the user."""
 
 
 def read_table(path: Path, kind: type[AnyRow], what: str) -> list[AnyRow]:
@@ -41,10 +44,8 @@ def read_table(path: Path, kind: type[AnyRow], what: str) -> list[AnyRow]:
 def write_table(path: Path, kind: type[AnyRow], rows: Iterable[AnyRow]) -> None:
     """Write the file anew; it appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(kind)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    names = [field.name for field in fields(kind)]
+    write_csv(path, names, ([getattr(row, name) for name in names] for row in rows))
 
 
 def _value(kind: object, text: str) -> Any:
@@ -53,4 +54,4 @@ def _value(kind: object, text: str) -> Any:
     return text == "True" if kind == "bool" else text
 
 
-__all__ = ["read_table", "write_table"]
+__all__ = ["Tell", "read_table", "write_table"]

@@ -17,9 +17,7 @@ minimum. The figure ``symmetry_loss.png`` shows the losses themselves.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,6 +28,7 @@ from calvaria.benchmarks.cases import OFFICIAL, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.files import atomic_path
+from calvaria.jobs import Countdown, in_order
 from calvaria.report.figures import DOTS_PER_INCH, FAINT, INK, KIND_COLOURS, PANEL_INCHES
 from calvaria.skull.canonical import REGION_MM, locate
 from calvaria.symmetry.frame import ARMS_MM, coarse_bone, head_frame, numbers_of, plane_of
@@ -405,20 +404,6 @@ def _new_figure(inches: tuple[float, float]) -> Figure:
     return Figure(inches, dpi=DOTS_PER_INCH, layout="constrained")
 
 
-def _people(tasks: Sequence[Task], jobs: int) -> Iterator[Person]:
-    if jobs == 1:
-        yield from map(person_of, tasks)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(person_of, tasks)
-
-
-def _counted(people: Iterable[Person], count: int) -> Iterator[Person]:
-    for number, person in enumerate(people, start=1):
-        tell(f"person {number} of {count}")
-        yield person
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, print the table and write the figure."""
     parser = argparse.ArgumentParser(
@@ -439,7 +424,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output.exists() and not options.output.is_dir():
         raise InputError(f"{options.output}: a file stands where the folder for the figure should; choose another -o")
     options.output.mkdir(parents=True, exist_ok=True)
-    people = list(_counted(_people(tasks, options.jobs), len(tasks)))
+    people, clock = [], Countdown(len(tasks))
+    for person in in_order(person_of, tasks, options.jobs):
+        people.append(person)
+        tell(f"[{clock.step()}]")
     for line in table(people):
         tell(line)
     with atomic_path(options.output / PICTURE) as part:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from calvaria.errors import FormatError
-from calvaria.files import atomic_path
+from calvaria.errors import FormatError, one_line
+from calvaria.files import write_text
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ def read_rows(path: Path) -> list[Row]:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write a CSV file anew, whole or not at all."""
-    with atomic_path(path) as part:
-        part.write_text(_csv(rows, header=True), encoding="utf-8", newline="")
+    write_text(path, _csv(rows, header=True))
 
 
 def append_row(path: Path, row: Row) -> None:
@@ -115,7 +114,7 @@ def _csv(rows: Iterable[Row], header: bool = False) -> str:
     if header:
         writer.writeheader()
     for row in rows:
-        values = asdict(row) | {"error": " ".join(row.error.split())}
+        values = asdict(row) | {"error": one_line(row.error)}
         writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})
     return text.getvalue()
 

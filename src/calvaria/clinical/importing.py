@@ -15,22 +15,19 @@ is not made again.
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from calvaria.clinical.table import ClinicalRow, ClinicalTable, Refusal, read_table
-from calvaria.errors import CalvariaError, InputError
-from calvaria.files import atomic_folder, atomic_path
+from calvaria.errors import CalvariaError, InputError, one_line
+from calvaria.files import atomic_folder, write_csv
 from calvaria.io.images import write_volume
 from calvaria.io.result import sha256_of, write_result_json
+from calvaria.jobs import DIED, Progress, counted, in_processes
 
 TYPE = "calvaria clinical case"
 SCHEMA = 1
@@ -59,9 +56,6 @@ INDEX_COLUMNS = (
     "height_mm",
     "warnings",
 )
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share of the whole that is done."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ def import_clinical(
         output: folder of the results; made if it is not there. Cases of an earlier run that are still right are kept.
         spacing_mm: voxel edge of the aligned grid.
         jobs: cases at the same time, each in a process of its own; 1 works here.
-        progress: told of the whole.
+        progress: told of the cases done and the time left.
 
     Returns:
         Which cases can be used and which were refused, with reasons. The same stands in the folder.
@@ -127,32 +121,10 @@ def import_clinical(
         (output / CASES).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{output}: this folder cannot be made ({error.strerror}); choose another") from error
-    outcomes: dict[str, _Outcome] = {}
-    for outcome in _outcomes(found.rows, output / CASES, settings, jobs):
-        outcomes[outcome.row.id] = outcome
-        if progress is not None:
-            progress(f"{len(outcomes)} of {len(found.rows)} cases", len(outcomes) / len(found.rows))
+    work = partial(_attempt, folder=output / CASES, settings=settings)
+    come = in_processes(work, found.rows, jobs, lost=lambda row: _Outcome(row, reason=DIED))
+    outcomes = {row.id: outcome for row, outcome in counted(come, len(found.rows), progress)}
     return _write_report(output, Path(table).name, found, outcomes, settings)
-
-
-def _outcomes(rows: Sequence[ClinicalRow], folder: Path, settings: Any, jobs: int) -> Iterator[_Outcome]:
-    """What comes of each row, as it comes."""
-    if jobs == 1 or len(rows) < 2:
-        for row in rows:
-            yield _attempt(row, folder, settings)
-        return
-    # spawn: a fork copies locks held by numpy's threads.
-    pool = ProcessPoolExecutor(min(jobs, len(rows)), mp_context=get_context("spawn"))
-    try:
-        running = {pool.submit(_attempt, row, folder, settings): row for row in rows}
-        for future in as_completed(running):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                text = "a worker process died, probably for want of memory; use fewer jobs"
-                yield _Outcome(running[future], reason=text)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _attempt(row: ClinicalRow, folder: Path, settings: Any) -> _Outcome:
@@ -167,7 +139,7 @@ def _attempt(row: ClinicalRow, folder: Path, settings: Any) -> _Outcome:
     except CalvariaError as error:
         if (home / RECORD).is_file():  # an earlier run's, from other files: it must not be taken for this case
             shutil.rmtree(home)
-        return _Outcome(row, reason=" ".join(str(error).split()))
+        return _Outcome(row, reason=one_line(error))
     except MemoryError:
         return _Outcome(row, reason="out of memory: crop the volume, or use fewer jobs")
 
@@ -229,8 +201,8 @@ def _write_report(
     done = [outcome for outcome in rows if outcome.record is not None]
     late = [Refusal(o.row.id, o.row.line, o.reason) for o in rows if o.record is None]
     refused = tuple(sorted((*table.refused, *late), key=lambda one: one.line))
-    _write_csv(output / INDEX, INDEX_COLUMNS, [_index_row(outcome) for outcome in done])
-    _write_csv(output / REFUSED, ("id", "line", "reason"), [[one.id, one.line, one.reason] for one in refused])
+    write_csv(output / INDEX, INDEX_COLUMNS, [_index_row(outcome) for outcome in done])
+    write_csv(output / REFUSED, ("id", "line", "reason"), [[one.id, one.line, one.reason] for one in refused])
     warnings = {o.row.id: list(o.record["warnings"]) for o in done if o.record and o.record["warnings"]}
     if table.warnings:
         warnings[name] = list(table.warnings)
@@ -268,13 +240,6 @@ def _index_row(outcome: _Outcome) -> list[Any]:
         *(sizes[name] for name in ("length_mm", "breadth_mm", "height_mm")),
         len(record["warnings"]),
     ]
-
-
-def _write_csv(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(heading)
-        writer.writerows(rows)
 
 
 __all__ = ["ImportReport", "import_clinical"]

@@ -14,12 +14,10 @@ The folder that is left::
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,8 +26,9 @@ from calvaria.clinical.simulate_ct import sample_ct
 from calvaria.clinical.simulate_files import CONVENTIONS, FAULTS, SimulatedCase, make_files, read_complete
 from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
-from calvaria.files import atomic_folder, atomic_path
+from calvaria.files import atomic_folder, write_csv, write_text
 from calvaria.io.result import sha256_of, write_result_json
+from calvaria.jobs import Progress, counted
 from calvaria.skull.canonical import locate
 from calvaria.skull.proportions import (
     Population,
@@ -39,8 +38,6 @@ from calvaria.skull.proportions import (
     proportions,
 )
 from calvaria.synthesis.defects import ALL_KINDS
-
-Progress = Callable[[str, float], None]
 
 SCHEMA = 1
 TABLE, TRUTH_TABLE, README, RECORD = "cases.csv", "simulated.csv", "README.txt", "simulated.json"
@@ -139,7 +136,7 @@ def simulate_clinical(
         target: if given, the skulls are rescaled first, all by the same three factors, so that the mean proportions of
             those that are used become this population's.
         source: what the skulls are called in the README.
-        progress: told of the whole.
+        progress: told of the cases done and the time left.
 
     Returns:
         What was drawn, good cases first.
@@ -158,13 +155,10 @@ def simulate_clinical(
         raise InputError(f"{output}: this folder cannot be made ({error.strerror}); choose another") from error
     used = [chosen[n % len(chosen)] for n in range(len(cases))]
     factors = None if target is None else factors_between(_measured(used), target)
-    for done, (case, skull) in enumerate(zip(cases, used, strict=True)):
-        if progress is not None:
-            progress(f"{case.id} ({done + 1} of {len(cases)})", done / len(cases))
+    pairs = list(zip(cases, used, strict=True))
+    for case, skull in counted(pairs, len(pairs), progress):
         _write_case(output / case.id, case, skull, factors)
-    _write_tables(output, list(zip(cases, used, strict=True)), source)
-    if progress is not None:
-        progress("done", 1.0)
+    _write_tables(output, pairs, source)
     return cases
 
 
@@ -222,19 +216,11 @@ def _write_tables(output: Path, cases: Sequence[tuple[SimulatedCase, SkullCase]]
         truths.append(
             [case.id, skull.id, skull.person, case.defect_kind, form, *asdict(case.implant).values(), case.fault]
         )
-    _write_csv(output / TABLE, ["id", "skull", "kind", "implant", "patch", "person", "notes"], rows)
+    write_csv(output / TABLE, ["id", "skull", "kind", "implant", "patch", "person", "notes"], rows)
     heading = ["id", "source", "person", "defect", "written_as", "thickness_mm", "clearance_mm", "bevel", "fault"]
-    _write_csv(output / TRUTH_TABLE, heading, truths)
+    write_csv(output / TRUTH_TABLE, heading, truths)
     text = README_TEXT.format(source=source, program=f"calvaria {__version__}", table=TABLE, truth=TRUTH_TABLE)
-    with atomic_path(output / README) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def _write_csv(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(heading)
-        writer.writerows(rows)
+    write_text(output / README, text)
 
 
 __all__ = [

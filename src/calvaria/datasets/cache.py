@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import FormatError, InputError
+from calvaria.files import atomic_path
 from calvaria.types import BoolArray
 from calvaria.volume.grid import Box, Grid
 from calvaria.volume.volume import bounding_box
@@ -274,9 +275,8 @@ def write_cache(path: Path, items: Sequence[Item], bones: Iterable[Bytes], refin
         "kinds": [kind for _, kind, *_ in patches],
         "entries": [asdict(item.entry) for item in items],
     }
-    part = path.with_name(path.name + ".part")
-    _write_safetensors(part, about, (len(items), size), bones, arrays)
-    part.replace(path)
+    with atomic_path(path) as part:
+        _write_safetensors(part, about, (len(items), size), bones, arrays)
 
 
 def _write_safetensors(

@@ -8,12 +8,10 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -22,13 +20,12 @@ import numpy as np
 from calvaria.datasets.catalog import FoundSet, SkullCase, skull_name
 from calvaria.datasets.content import DIGITS, mask_digest, skull_file
 from calvaria.datasets.layouts import IMAGES, MESHES
-from calvaria.errors import CalvariaError, InputError
+from calvaria.errors import CalvariaError, InputError, one_line
 from calvaria.io import extension_of, read_as_mask, read_mesh, sha256_of
 from calvaria.io.headers import read_grid
+from calvaria.jobs import DIED, Progress, counted, in_order
 from calvaria.skull.canonical import MIN_BONE_ML, locate
 from calvaria.volume import Grid, Volume, bounding_box
-
-Progress = Callable[[str, float], None]
 
 Depth = Literal["headers", "voxels", "anatomy"]
 """How deep a check goes: headers and bytes only; every voxel; also whether the skull has a calvaria."""
@@ -104,18 +101,15 @@ def check_set(found: FoundSet, depth: Depth = "voxels", jobs: int = 1, progress:
         depth: "headers": there, with grids that agree, and hashed; "voxels": read whole and compared; "anatomy": also
             posed, which names skulls without a calvaria.
         jobs: processes.
-        progress: told of the cases done.
+        progress: told of the cases done and the time left.
 
     Raises:
         InputError: an unknown depth.
     """
     if depth not in DEPTHS:
         raise InputError(f"a check goes to the depth of {', '.join(DEPTHS)}; got {depth!r}")
-    done: list[CaseCheck] = []
-    for one in _checked(found.cases, depth, jobs):
-        done.append(one)
-        if progress is not None:
-            progress(f"{len(done)} of {len(found.cases)} cases", len(done) / len(found.cases))
+    checks = in_order(partial(check_case, depth=depth), found.cases, jobs, lost=_lost)
+    done = list(counted(checks, len(found.cases), progress))
     ids = {case.id for case in found.cases}
     missing = [name for part in found.data_set.parts for name in part.expected if name not in ids]
     present = {part.ids for part in found.data_set.parts if any(name.startswith(part.ids) for name in ids)}
@@ -166,7 +160,7 @@ class _Findings:
         try:
             yield
         except CalvariaError as error:
-            self.problems.append(" ".join(str(error).split()))
+            self.problems.append(one_line(error))
         except MemoryError:
             self.problems.append("out of memory; use fewer --jobs")
 
@@ -248,17 +242,9 @@ def _longest_mm(mask: Volume) -> float:
     return max(float((side.stop - side.start) * step) for side, step in zip(box, mask.grid.spacing_mm, strict=True))
 
 
-def _checked(cases: Sequence[SkullCase], depth: Depth, jobs: int) -> Iterator[CaseCheck]:
-    """Every case, in order; in this process for one job."""
-    if jobs == 1 or len(cases) < 2:
-        yield from (check_case(case, depth) for case in cases)
-        return
-    # spawn: a fork copies locks held by numpy's threads.
-    pool = ProcessPoolExecutor(min(jobs, len(cases)), mp_context=get_context("spawn"))
-    try:
-        yield from pool.map(partial(check_case, depth=depth), cases)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _lost(case: SkullCase) -> CaseCheck:
+    """What is said of a case whose process died."""
+    return CaseCheck(case.id, (f"not checked: {DIED}",), (), 0.0, {})
 
 
 def _compared(cases: Sequence[SkullCase], checks: Sequence[CaseCheck]) -> Iterator[CaseCheck]:

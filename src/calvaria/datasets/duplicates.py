@@ -12,12 +12,10 @@ docs/data.md has the figures for different people.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +23,10 @@ from calvaria.datasets.fingerprint import FORMAT, Fingerprint, Overlap, fingerpr
 from calvaria.datasets.layouts import SkullCase, skull_name
 from calvaria.datasets.neighbours import Candidate, nearest, vectors
 from calvaria.datasets.persons import connected
-from calvaria.errors import CalvariaError, FormatError, InputError
-from calvaria.files import atomic_path
+from calvaria.errors import CalvariaError, FormatError, InputError, one_line
+from calvaria.files import write_text
 from calvaria.io.result import sha256_of
-
-Progress = Callable[[str, float], None]
-Run = Callable[..., Iterable[Any]]
-"""What `map` does, somewhere."""
+from calvaria.jobs import Progress, counted, in_order, unheard
 
 SAME = 0.93
 """Overlap from which two skulls are one person's. In AutoImplant 2020 the lowest of one person is 0.963, the highest of
@@ -146,8 +141,7 @@ class Duplicates:
         Raises:
             InputError: the disk refuses.
         """
-        with atomic_path(path) as part:
-            part.write_text(self.to_json(), encoding="utf-8")
+        write_text(path, self.to_json())
 
 
 def load_groups(path: Path) -> tuple[tuple[str, ...], ...]:
@@ -196,32 +190,29 @@ def find_duplicates(
         work: folder of what is kept (about 100 kB a skull); the same folder for another call saves its work.
         jobs: processes.
         neighbours: how many nearest neighbours of every skull are laid on it.
-        progress: told of the stage and the share done.
+        progress: told of the stage, the share done and the time that the stage will take.
 
     Returns:
         What was found; a skull that cannot be read or shows no calvaria is in ``failed``. No pairs for fewer than two.
 
     Raises:
         InputError: two skulls have one name, or the work folder cannot be written.
+        WorkerDiedError: a process died; what is done is kept.
     """
     names = [skull.name for skull in skulls]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise InputError(f"{twice[0]}: two skulls have this name; give every case an id of its own")
     work = _folder(work)
-    tell = progress or (lambda stage, share: None)
-    with _workers(jobs) as run:
-        failed: dict[str, str] = {}
-        for done, problem in enumerate(run(_prepare, [(skull.path, work) for skull in skulls])):
-            tell(f"{done + 1} of {len(skulls)} skulls read", READING * (done + 1) / len(skulls))
-            if problem:
-                failed[names[done]] = problem
-        good = [skull for skull in skulls if skull.name not in failed]
-        close = nearest(vectors([skull.path for skull in good], work), neighbours)
-        pairs: list[Pair] = []
-        for pair in _overlaps(good, close, work, run):
-            pairs.append(pair)
-            tell(f"{len(pairs)} of {len(close)} pairs compared", READING + (1 - READING) * len(pairs) / len(close))
+    tell = progress or unheard
+    prepared = in_order(_prepare, [(skull.path, work) for skull in skulls], jobs)
+    read = counted(prepared, len(skulls), lambda what, share: tell(what, READING * share), "skulls read")
+    failed = {name: problem for name, problem in zip(names, read, strict=True) if problem}
+    good = [skull for skull in skulls if skull.name not in failed]
+    close = nearest(vectors([skull.path for skull in good], work), neighbours)
+    laid = _overlaps(good, close, work, jobs)
+    rest = 1 - READING
+    pairs = list(counted(laid, len(close), lambda what, share: tell(what, READING + rest * share), "pairs compared"))
     pairs.sort(key=lambda pair: (-pair.overlap, pair.a, pair.b))
     return Duplicates(tuple(skull.name for skull in good), tuple(pairs), failed)
 
@@ -247,7 +238,7 @@ def _prepare(job: tuple[Path, Path]) -> str:
     try:
         fingerprint_of(path, work)
     except CalvariaError as error:
-        return " ".join(str(error).split())
+        return one_line(error)
     return ""
 
 
@@ -262,7 +253,7 @@ def _print(path: Path, work: Path) -> Fingerprint:
     return fingerprint_of(path, work)
 
 
-def _overlaps(good: Sequence[Skull], close: Sequence[Candidate], work: Path, run: Run) -> Iterator[Pair]:
+def _overlaps(good: Sequence[Skull], close: Sequence[Candidate], work: Path, jobs: int) -> Iterator[Pair]:
     """The pairs laid on each other, those known from an earlier search first."""
     keys = {skull.name: sha256_of(skull.path)[:32] for skull in good}
     path = work / f"overlaps.v{FORMAT}.jsonl"
@@ -275,8 +266,8 @@ def _overlaps(good: Sequence[Skull], close: Sequence[Candidate], work: Path, run
         else:
             yield Pair(good[a].name, good[b].name, *kept)
     with path.open("a", encoding="utf-8") as file:
-        jobs = [(good[a].path, good[b].path, mirrored, work) for a, b, mirrored in rest]
-        for (a, b, _), (found, mirrored) in zip(rest, run(_laid, jobs), strict=True):
+        todo = [(good[a].path, good[b].path, mirrored, work) for a, b, mirrored in rest]
+        for (a, b, _), (found, mirrored) in zip(rest, in_order(_laid, todo, jobs), strict=True):
             one, two = good[a].name, good[b].name
             figures = (round(found.dice, 4), round(found.compared, 4), mirrored)
             file.write(json.dumps([keys[one], keys[two], *figures]) + "\n")
@@ -301,20 +292,6 @@ def _folder(work: Path) -> Path:
     except OSError as error:
         raise InputError(f"{work}: cannot keep work there: {error.strerror}; give another folder") from error
     return work
-
-
-@contextmanager
-def _workers(jobs: int) -> Iterator[Run]:
-    """Something like ``map``: in this process for one job, else in processes of their own; in order."""
-    if jobs == 1:
-        yield map
-        return
-    # spawn: a fork copies locks held by numpy's threads.
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-    try:
-        yield pool.map
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 __all__ = [

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
-from calvaria.files import PathLike, atomic_path
+from calvaria.files import PathLike, save_arrays
 from calvaria.io.images import read_mask
 from calvaria.io.result import sha256_of
 from calvaria.skull.canonical import REGION_MM, locate
@@ -151,8 +151,7 @@ def _fraction(data: NDArray[np.uint8]) -> F32:
 
 def _save(path: Path, one: Fingerprint) -> None:
     planes = np.array([[*cut.normal, cut.offset_mm] for cut in one.cuts], np.float64).reshape(-1, 4)
-    with atomic_path(path) as part:
-        np.savez_compressed(part, bone=np.round(one.bone.data * 255).astype(np.uint8), cuts=planes)
+    save_arrays(path, bone=np.round(one.bone.data * 255).astype(np.uint8), cuts=planes)
 
 
 def _load(path: Path) -> tuple[Volume, tuple[CutPlane, ...]] | None:

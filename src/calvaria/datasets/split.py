@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ import numpy as np
 
 from calvaria.datasets.catalog import SkullCase, autoimplant2020, person_of, skull_name
 from calvaria.datasets.persons import groups_of, same_content, train_first, with_groups
-from calvaria.errors import FormatError, InputError
+from calvaria.errors import FormatError, InputError, one_line
+from calvaria.files import write_text
+from calvaria.jobs import Progress, counted
 
 SPLITS = Path(__file__).parent / "splits"
 """Folder of the packaged split files."""
@@ -38,8 +40,6 @@ TEST_PERSONS = 15
 VALIDATION_PERSONS = 10
 
 SIDES = ("train", "validation", "test")
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def digests_of(cases: Sequence[SkullCase], progress: Progress | None = None) -> 
 
     Args:
         cases: each file is read once, however many cases share it.
-        progress: told of the share done.
+        progress: told of the cases read and the time left.
 
     Returns:
         id -> digest, and id -> why there is none.
@@ -208,7 +208,7 @@ def digests_of(cases: Sequence[SkullCase], progress: Progress | None = None) -> 
     of_file: dict[Path, str] = {}
     digests: dict[str, str] = {}
     failed: dict[str, str] = {}
-    for done, case in enumerate(cases):
+    for case in counted(cases, len(cases), progress, "cases read"):
         path = skull_file(case)
         try:
             if path is None:
@@ -216,9 +216,7 @@ def digests_of(cases: Sequence[SkullCase], progress: Progress | None = None) -> 
             digests[case.id] = of_file.setdefault(path, "") or mask_digest(read_mask(path))
             of_file[path] = digests[case.id]
         except InputError as error:
-            failed[case.id] = " ".join(str(error).split())
-        if progress is not None:
-            progress(f"{done + 1} of {len(cases)} cases read", (done + 1) / len(cases))
+            failed[case.id] = one_line(error)
     return digests, failed
 
 
@@ -295,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args(arguments)
     split = draw_split(autoimplant2020(options.root), options.seed)
-    options.output.write_text(split.to_json(), encoding="utf-8")
+    write_text(options.output, split.to_json())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,9 +24,7 @@ from calvaria.download.part import Part
 from calvaria.download.transfer import Patience, RemoteFile
 from calvaria.download.unpack import Limits, archive_stem, is_archive, unpack
 from calvaria.errors import InputError
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done to which file, and the fraction of all bytes that have arrived, 0 to 1."""
+from calvaria.jobs import Progress, unheard
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ def acquire(
     unpacking: bool = True,
     limits: Limits | None = None,
     patience: Patience | None = None,
-    progress: Progress = lambda what, fraction: None,
+    progress: Progress = unheard,
 ) -> Iterator[Outcome]:
     """Download, check and unpack files one after the other; what is whole already is left as it is.
 
@@ -195,7 +193,7 @@ def acquire(
         unpacking: unpack archives, each into a folder of its own name.
         limits: how far an archive may grow.
         patience: when to give up a download.
-        progress: told of every piece.
+        progress: told what is being done to which file, and the fraction of all bytes that have arrived.
 
     Yields:
         What became of each file, as soon as it is known. A file that fails does not stop the others.

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from calvaria.download.progress import BytesDone
 from calvaria.errors import FormatError
-from calvaria.files import atomic_path
+from calvaria.files import write_text
 
 FILE_NAME = "checksums.json"
 """The record's name; it lies in the folder of the files that it names."""
@@ -75,8 +75,7 @@ def write_record(folder: Path, name: str, record: Record) -> None:
     """
     files = read_records(folder) | {name: record}
     content = {"schema": SCHEMA, "files": {key: asdict(files[key]) for key in sorted(files)}}
-    with atomic_path(folder / FILE_NAME) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    write_text(folder / FILE_NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def mark_unpacked(folder: Path, name: str, unpacked_to: str) -> Record:
@@ -90,7 +89,7 @@ def mark_unpacked(folder: Path, name: str, unpacked_to: str) -> Record:
     return record
 
 
-def digests(path: Path, progress: Callable[[int, int | None], None]) -> dict[str, str]:
+def digests(path: Path, progress: BytesDone) -> dict[str, str]:
     """SHA-256 and MD5 of a file in one pass; MD5 is what the repositories publish.
 
     Args:

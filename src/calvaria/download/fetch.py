@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from calvaria.download.checksums import FILE_NAME, Record, digests, read_records, write_record
 from calvaria.download.part import Part
-from calvaria.download.transfer import HASH_DIGITS, Patience, Progress, RemoteFile, Transfer
+from calvaria.download.progress import FileProgress, untold
+from calvaria.download.transfer import HASH_DIGITS, Patience, RemoteFile, Transfer
 from calvaria.download.web import host_of
 from calvaria.errors import FormatError, InputError
 
@@ -36,7 +37,7 @@ def fetch(
     remote: RemoteFile,
     folder: Path,
     *,
-    progress: Progress = lambda what, done, size: None,
+    progress: FileProgress = untold,
     patience: Patience | None = None,
     reserve_bytes: int = 0,
 ) -> Fetched:
@@ -76,7 +77,7 @@ def fetch(
     return Fetched(path, checked)
 
 
-def adopt(path: Path, progress: Progress = lambda what, done, size: None) -> Fetched:
+def adopt(path: Path, progress: FileProgress = untold) -> Fetched:
     """Take over a file that was downloaded by hand: record it, or hold it against its record.
 
     Raises:
@@ -89,7 +90,7 @@ def adopt(path: Path, progress: Progress = lambda what, done, size: None) -> Fet
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _already_there(path: Path, remote: RemoteFile | None, record: Record | None, progress: Progress) -> Fetched:
+def _already_there(path: Path, remote: RemoteFile | None, record: Record | None, progress: FileProgress) -> Fetched:
     """The file as it lies there, if that is what it should be; without ``remote`` it is taken as it is."""
     if not path.is_file():
         raise InputError(f"{path}: wanted a file there")
@@ -107,7 +108,7 @@ def _already_there(path: Path, remote: RemoteFile | None, record: Record | None,
 
 
 def _compare(
-    path: Path, remote: RemoteFile | None, record: Record | None, progress: Progress, url: str
+    path: Path, remote: RemoteFile | None, record: Record | None, progress: FileProgress, url: str
 ) -> tuple[Record, str]:
     """What is to be recorded of a file, and in which way it is not what is published or was recorded (empty: none)."""
     size = path.stat().st_size
@@ -124,4 +125,4 @@ def _compare(
     return Record(found["sha256"], size, source, next(iter(published), None), unpacked), "; ".join(wrong[:1])
 
 
-__all__ = ["Fetched", "Patience", "Progress", "RemoteFile", "adopt", "fetch"]
+__all__ = ["Fetched", "Patience", "RemoteFile", "adopt", "fetch"]

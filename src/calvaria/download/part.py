@@ -11,7 +11,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from calvaria.files import atomic_path
+from calvaria.files import write_text
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ class Part:
         """Note the source, and cut the half file to what the answer goes on from."""
         self.path.touch()
         os.truncate(self.path, start)  # first: a new note must never stand beside old bytes
-        with atomic_path(self._note) as note:
-            note.write_text(json.dumps(asdict(source)) + "\n", encoding="utf-8", newline="\n")
+        write_text(self._note, json.dumps(asdict(source)) + "\n")
 
     def become(self, path: Path) -> None:
         """Give the half file its own name: it is whole."""

@@ -10,18 +10,15 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 
 from calvaria.download.checksums import FILE_NAME
 from calvaria.download.disk import require_room
 from calvaria.download.part import Part, Source
+from calvaria.download.progress import FileProgress
 from calvaria.download.web import BrokenError, RangeError, clean_url, host_of, open_url
 from calvaria.errors import InputError
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is done ("downloading", "checking"), the bytes so far, and the size or None where nobody says it."""
 
 BLOCK_BYTES = 2**18
 """Read at once: small enough that a slow line shows progress, large enough that the loop costs nothing."""
@@ -116,7 +113,7 @@ class Transfer:
 
     remote: RemoteFile
     part: Part
-    progress: Progress
+    progress: FileProgress
     patience: Patience
     reserve_bytes: int = 0
 
@@ -261,4 +258,4 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.strip().isdecimal() else None
 
 
-__all__ = ["HASH_DIGITS", "Patience", "Progress", "RemoteFile", "Transfer", "require_file_name"]
+__all__ = ["HASH_DIGITS", "Patience", "RemoteFile", "Transfer", "require_file_name"]

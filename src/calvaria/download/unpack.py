@@ -19,18 +19,16 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from calvaria.download.progress import BytesDone, untold
 from calvaria.download.safe_folder import BLOCK_BYTES, Limits, SafeFolder
 from calvaria.errors import FormatError, InputError
 from calvaria.files import require_file
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes of the archive (tar) or of its content (zip) that are done, and the whole."""
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Names of archives; what a file is, is told by its first bytes."""
@@ -86,7 +84,7 @@ def unpack(
     folder: Path,
     *,
     limits: Limits | None = None,
-    progress: Progress = lambda done, whole: None,
+    progress: BytesDone = untold,
 ) -> Unpacked:
     """Unpack a zip or tar (plain, gzip, bzip2, xz) into a folder of its own.
 
@@ -97,7 +95,7 @@ def unpack(
         archive: the file; it is not changed.
         folder: made by this call; there must be nothing in its place but an empty folder.
         limits: how far it may grow; None takes the defaults.
-        progress: told of every block.
+        progress: told of every block: bytes of the archive (tar) or of its content (zip).
 
     Raises:
         FormatError: the archive is damaged, truncated, encrypted, of another kind, holds anything but files and
@@ -148,7 +146,7 @@ def _damage_named(name: str) -> Iterator[None]:
         raise FormatError(f"{name}: packed in a way that is not read here ({error}): unpack it by hand") from error
 
 
-def _fill(archive: Path, writer: SafeFolder, progress: Progress) -> None:
+def _fill(archive: Path, writer: SafeFolder, progress: BytesDone) -> None:
     with archive.open("rb") as raw:
         head = raw.read(tarfile.BLOCKSIZE)
         is_zip = zipfile.is_zipfile(raw)
@@ -162,7 +160,7 @@ def _fill(archive: Path, writer: SafeFolder, progress: Progress) -> None:
             raise FormatError(f"{archive.name}: {found}: download it again")
 
 
-def _fill_from_zip(raw: IO[bytes], writer: SafeFolder, progress: Progress) -> None:
+def _fill_from_zip(raw: IO[bytes], writer: SafeFolder, progress: BytesDone) -> None:
     with zipfile.ZipFile(raw) as source:
         members = source.infolist()
         whole = sum(info.file_size for info in members)
@@ -219,7 +217,7 @@ class _Counted:
     tarfile trusts its input: it reads an extended header of any length at once, and skips by reading.
     """
 
-    def __init__(self, stream: IO[bytes], raw: IO[bytes], writer: SafeFolder, progress: Progress) -> None:
+    def __init__(self, stream: IO[bytes], raw: IO[bytes], writer: SafeFolder, progress: BytesDone) -> None:
         self._stream, self._raw, self._writer, self._progress = stream, raw, writer, progress
         self.packed_bytes = os.fstat(raw.fileno()).st_size
 

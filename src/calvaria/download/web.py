@@ -15,7 +15,7 @@ from typing import IO, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from calvaria import __version__
-from calvaria.errors import FormatError, InputError
+from calvaria.errors import FormatError, InputError, one_line
 
 OK, PARTIAL = 200, 206
 """The two answers that carry a file: the whole of it, and the range that was asked for."""
@@ -39,7 +39,7 @@ class BrokenError(Exception):
     """
 
     def __init__(self, reason: object, wait_s: float | None = None) -> None:
-        super().__init__(" ".join(str(reason).split()))
+        super().__init__(one_line(reason))
         self.wait_s = wait_s
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from calvaria.errors import InputError
-from calvaria.files import PathLike, atomic_path, require_file
+from calvaria.files import PathLike, require_file, write_text
 
 
 def write_result_json(path: PathLike, result: Mapping[str, Any]) -> None:
@@ -28,8 +28,7 @@ def write_result_json(path: PathLike, result: Mapping[str, Any]) -> None:
         InputError: a value is NaN or infinite, or cannot be said in JSON (with its name); or the disk refuses.
     """
     text = json.dumps(_plain(result, ""), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_path(path) as part:
-        part.write_text(text + "\n", encoding="utf-8", newline="\n")
+    write_text(path, text + "\n")
 
 
 def json_ready(value: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from calvaria.errors import FormatError
-from calvaria.files import atomic_path, require_file
+from calvaria.files import require_file, write_text
 
 CASE = "case"
 """The column that names the case."""
@@ -36,8 +36,7 @@ def write_scores(path: Path, scores: Mapping[str, Mapping[str, float]]) -> Path:
     writer.writeheader()
     for name, values in scores.items():
         writer.writerow({CASE: name, **{key: repr(float(value)) for key, value in values.items()}})
-    with atomic_path(path) as part:
-        part.write_text(text.getvalue(), encoding="utf-8")
+    write_text(path, text.getvalue())
     return path
 
 

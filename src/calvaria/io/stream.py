@@ -17,7 +17,7 @@ import numpy as np
 from isal import igzip, igzip_lib, isal_zlib
 from numpy.typing import NDArray
 
-from calvaria.errors import FormatError, InputError
+from calvaria.errors import FormatError, InputError, one_line
 
 Encoding = Literal["raw", "text", "gzip", "zlib", "bzip2"]
 
@@ -133,7 +133,8 @@ def read_array(layout: Layout) -> NDArray[Any]:
     except EOFError as error:
         raise _truncated(layout) from error
     except DAMAGE as error:
-        raise FormatError(f"{layout.name}: the {layout.encoding} data are damaged ({_one_line(error)})") from error
+        reason = one_line(error) or type(error).__name__
+        raise FormatError(f"{layout.name}: the {layout.encoding} data are damaged ({reason})") from error
     except MemoryError as error:
         needed = f"{layout.nbytes / 1e9:.1f} GB"
         raise InputError(f"{layout.name}: needs {needed} of memory, which this machine does not have") from error
@@ -266,7 +267,3 @@ def _pieces(data: NDArray[Any]) -> Iterator[Any]:  # buffers of bytes
         slab = np.asfortranarray(data[:, :, start : start + step])
         slab = slab.view(np.uint8) if slab.dtype == np.bool_ else slab.astype(kind, order="F", copy=False)
         yield slab.reshape(-1, order="F").view(np.uint8).data
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

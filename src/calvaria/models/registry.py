@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import FormatError, InputError
+from calvaria.files import atomic_path, write_text
 from calvaria.models.calibration import Calibration
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -148,10 +149,9 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], about: M
     from safetensors.numpy import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    # The library writes the memory as it lies.
-    part.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, dict(about)))
-    part.replace(path)
+    with atomic_path(path) as part:
+        # The library writes the memory as it lies.
+        part.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, dict(about)))
 
 
 def load_about(model: ModelInfo) -> dict[str, str]:
@@ -197,13 +197,11 @@ def register(
     if others:
         entry["others"] = {other.name: hashlib.sha256(other.read_bytes()).hexdigest() for other in others}
     index = path.parent / INDEX
-    part = index.with_name(INDEX + ".part")
     with FileLock(index.with_name(f".{INDEX}.lock")):
         before = _entries(path.parent)
         kept = [m[CALIBRATION] for m in before if m["name"] == name and m["sha256"] == sha256 and CALIBRATION in m]
         if calibration is not None or kept:
             entry[CALIBRATION] = kept[0] if calibration is None else calibration.to_entry()
         models = [m for m in before if m["name"] != name] + [entry]
-        part.write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
-        part.replace(index)
+        write_text(index, json.dumps({"models": models}, indent=1) + "\n")
     return _info(path.parent, entry)

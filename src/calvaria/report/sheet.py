@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
+from calvaria.files import atomic_path
 from calvaria.report.raycast import cast, prepare, recast
 from calvaria.report.render import BACKGROUND, camera_for, fitting, shade
 from calvaria.report.scene import Colour, Layer, Scene, build_scene, with_layer
@@ -105,7 +106,7 @@ def save_png(path: str | Path, image: Image | NDArray[np.uint8]) -> Path:
         The path.
 
     Raises:
-        InputError: another ending, a folder that is not there, or an array that is no picture.
+        InputError: another ending, a folder that is not there, an array that is no picture, or the disk refuses.
     """
     from PIL import Image as Pillow
 
@@ -118,12 +119,8 @@ def save_png(path: str | Path, image: Image | NDArray[np.uint8]) -> Path:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(f"{path.name}: a picture is (H, W, 3) uint8; got {image.shape} {image.dtype}")
         image = Pillow.fromarray(image)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        image.save(beside, format="PNG")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic_path(path) as part:
+        image.save(part, format="PNG")
     return path
 
 

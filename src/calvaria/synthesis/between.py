@@ -9,11 +9,9 @@ instead of one a pair, and the blend can stop anywhere between people.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +23,10 @@ from calvaria.datasets.cache import FILLING, SkullCache, training_grid
 from calvaria.deformation.flow import DeformationGrids, DisplacementFields, compose, flow
 from calvaria.deformation.registration import Surface, mean_surface, misfit_mm, register, surface_of
 from calvaria.errors import FormatError, InputError
+from calvaria.files import save_arrays
+from calvaria.jobs import Progress, counted, in_order
 from calvaria.models import write_arrays
 from calvaria.models.registry import LICENCE
-
-Progress = Callable[[str, float], None]
 
 FORMAT = "calvaria-deformations-1"
 
@@ -179,12 +177,13 @@ def build_deformations(
         cache: a coarse training cache.
         output: the file, ending in .safetensors.
         jobs: processes.
-        progress: told "12 of 184 skulls" and the share done.
+        progress: told "12 of 184 skulls, 3 min left" and the share done.
 
     Returns:
         The deformations, and how many were made now.
 
     Raises:
+        WorkerDiedError: a process died; what is done is kept.
         InputError: the cache is not coarse, or a file's name does not end in .safetensors.
     """
     import shutil
@@ -198,22 +197,11 @@ def build_deformations(
     folder.mkdir(parents=True, exist_ok=True)
     parts = [folder / f"{entry.source}.npz" for entry in skulls.entries]
     fresh = [(cache, row, part) for row, part in enumerate(parts) if not part.exists()]
-    for number, _ in enumerate(_run(fresh, jobs), start=1):
-        if progress is not None:
-            progress(f"{number} of {len(fresh)} skulls", number / len(fresh))
+    for _ in counted(in_order(_one, fresh, jobs), len(fresh), progress, "skulls"):
+        pass
     _write(output, skulls, [dict(np.load(part)) for part in parts])
     shutil.rmtree(folder)
     return Deformations(output), len(fresh)
-
-
-def _run(todo: list[tuple[Path, int, Path]], jobs: int):  # type: ignore[no-untyped-def]
-    if jobs == 1 or len(todo) < 2:
-        yield from map(_one, todo)
-        return
-    with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        yield from pool.map(_one, todo)
 
 
 def _one(job: tuple[Path, int, Path]) -> None:
@@ -226,9 +214,7 @@ def _one(job: tuple[Path, int, Path]) -> None:
     largest = float(velocity.abs().max())
     step = max(largest, 1e-3) / 127
     code = (velocity[0] / step).round().to(torch.int8).numpy()
-    beside = part.with_suffix(".part.npz")
-    np.savez(beside, code=code, step=np.float32(step), misfit=np.float32(off.mean()))
-    beside.replace(part)
+    save_arrays(part, code=code, step=np.array(step, np.float32), misfit=np.array(off.mean(), np.float32))
 
 
 def skull_surface(cache: SkullCache, row: int) -> Surface:

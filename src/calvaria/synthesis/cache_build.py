@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +32,15 @@ from calvaria.datasets.cache import (
 )
 from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import CalvariaError, InputError
+from calvaria.files import save_arrays
 from calvaria.io import read_mask, sha256_of
+from calvaria.jobs import Progress, counted, in_order
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import SoftField
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.volume import Volume, bounding_box, dilate_mm, resample_mask
 from calvaria.volume.grid import Box
-
-Progress = Callable[[str, float], None]
 
 HIDDEN_MM = 4.0
 """Room around the bone that the prior fills into a hole: 95 % of its surface errors are below half of this."""
@@ -107,13 +105,14 @@ def build_cache(
         output: the file, ending in .safetensors.
         refine: 1 for the coarse cache (1.6 mm), 3 for the fine one (0.53 mm).
         jobs: processes.
-        progress: told "12 of 184 skulls" and the share done.
+        progress: told "12 of 184 skulls, 3 min left" and the share done.
 
     Returns:
         What was done; nothing, where the file is already what it should be.
 
     Raises:
         InputError: no case is left, or the file's name does not end in .safetensors.
+        WorkerDiedError: a process died; what is done is kept.
     """
     if output.suffix != ".safetensors":
         raise InputError(f"{output}: a training cache ends in .safetensors")
@@ -124,12 +123,10 @@ def build_cache(
     old = _old_rows(output, refine)
     fresh = [job for job in todo if job.key not in old and not job.part.exists()]
     made = 0
-    for number, (name, trouble) in enumerate(_run(fresh, jobs), start=1):
+    for name, trouble in counted(in_order(_make, fresh, jobs), len(fresh), progress, "skulls"):
         if trouble:
             refused[name] = trouble
         made += not trouble
-        if progress is not None:
-            progress(f"{number} of {len(fresh)} skulls", number / len(fresh))
     kept = [job for job in todo if job.key in old or job.part.exists()]
     if not kept:
         shutil.rmtree(folder)
@@ -187,31 +184,19 @@ def _old_rows(output: Path, refine: int) -> dict[str, int]:
     return {entry.source: row for row, entry in enumerate(cache.entries)} if cache.refine == refine else {}
 
 
-def _run(jobs: Sequence[Job], processes: int) -> Iterable[tuple[str, str]]:
-    """Make the parts; gives each first case's id, and why it failed or an empty line."""
-    if processes == 1 or len(jobs) < 2:
-        yield from map(_make, jobs)
-        return
-    # spawn: a fork copies locks held by numpy's threads.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_make, jobs)
-
-
 def _make(job: Job) -> tuple[str, str]:
-    """One skull read, posed and packed into its part file."""
+    """One skull read, posed and packed into its part file; its first case's id, and why it failed or an empty line."""
     name = job.cases[0].id
     try:
         item, bone = prepare(job)
     except CalvariaError as error:
         return name, str(error) if str(error).startswith(name) else f"{name}: {error}"
-    part = job.part.with_suffix(".part.npz")
     kinds = list(item.patches)
     boxes = {f"box_{n}": _box_array(item.patches[kind][0]) for n, kind in enumerate(kinds)}
     bits = {f"bits_{n}": item.patches[kind][1] for n, kind in enumerate(kinds)}
     hidden = {} if item.hidden is None else {"hidden_box": _box_array(item.hidden[0]), "hidden": item.hidden[1]}
     about = np.array(json.dumps({"entry": asdict(item.entry), "kinds": kinds}))
-    np.savez_compressed(part, about=about, bone=bone, frame=item.frame, **boxes, **bits, **hidden)  # type: ignore[arg-type]
-    part.replace(job.part)
+    save_arrays(job.part, about=about, bone=bone, frame=item.frame, **boxes, **bits, **hidden)
     return name, ""
 
 

@@ -15,22 +15,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calvaria import __version__
-from calvaria.errors import CalvariaError, InputError
+from calvaria.errors import CalvariaError, InputError, one_line
 from calvaria.io import read_mask, sha256_of, write_result_json, write_volume
+from calvaria.jobs import DIED, Progress, counted, in_processes
 from calvaria.skull.canonical import GOOD_COST, CanonicalFrame, locate
 from calvaria.skull.proportions import (
     FACTORS,
@@ -61,9 +59,6 @@ WORK = ".making"
 
 SKULLBREAK_KINDS = ("bilateral", "frontoorbital", "parietotemporal", "random_1", "random_2")
 """What is made unless something else is asked for."""
-
-Progress = Callable[[str, float], None]
-"""Called with what is going on and the fraction of the whole that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ def factors_to(
     Args:
         target: the population.
         skulls: name -> file of a complete skull; those that cannot be posed are left out.
-        progress: told how far the whole is.
+        progress: told of the skulls measured and the time left.
 
     Returns:
         Along canonical x, y, z.
@@ -144,9 +139,7 @@ def factors_to(
         InputError: no skull could be posed, or the populations differ too much.
     """
     found = []
-    for number, (name, path) in enumerate(skulls.items()):
-        if progress is not None:
-            progress(f"measuring {name}", number / len(skulls))
+    for path in counted(skulls.values(), len(skulls), progress, "skulls measured"):
         with suppress(CalvariaError):  # the skull is named when its defects are to be made
             skull = read_mask(path)
             found.append(proportions(skull, locate(skull)))
@@ -173,7 +166,7 @@ def make_defects(
         output: the folder; made, with its parents, if it is not there.
         settings: what is made of each skull; None: SkullBreak's five kinds.
         jobs: skulls that are worked on at the same time, each in a process of its own.
-        progress: told how far the whole is.
+        progress: told of the skulls done and the time left.
         tell: told the name of each skull that failed, and why, at once.
 
     Returns:
@@ -187,20 +180,20 @@ def make_defects(
         raise InputError("no complete skull was given: nothing to cut defects from")
     made = _resume(skulls, output, settings)
     left = {name: path for name, path in sorted(skulls.items()) if name not in made.skulls}
-    note = progress or (lambda stage, fraction: None)
-    note(f"{len(made.kept)} of {len(skulls)} skulls", len(made.kept) / len(skulls))
+    work = partial(_attempt, output=output, settings=settings)
+    come = in_processes(work, list(left.items()), jobs, lost=lambda _: _Failure(DIED, bug=True))
     try:
-        for done, (name, outcome) in enumerate(_each(left, output, settings, jobs), len(made.kept) + 1):
-            if isinstance(outcome, _Failure):
-                made.failed[name] = outcome.text
-                made.bugs += [name] if outcome.bug else []
-                if tell is not None:
-                    tell(name, outcome.text)
-            else:
-                _publish(output, name, settings)
-                made.skulls[name] = outcome
-                _write_specs(output, settings, made.skulls)
-            note(f"{done} of {len(skulls)} skulls", done / len(skulls))
+        with closing(come):  # before the folder goes in which it works
+            for (name, _), outcome in counted(come, len(skulls), progress, "skulls", done=len(made.kept)):
+                if isinstance(outcome, _Failure):
+                    made.failed[name] = outcome.text
+                    made.bugs += [name] if outcome.bug else []
+                    if tell is not None:
+                        tell(name, outcome.text)
+                else:
+                    _publish(output, name, settings)
+                    made.skulls[name] = outcome
+                    _write_specs(output, settings, made.skulls)
     finally:
         shutil.rmtree(output / WORK, ignore_errors=True)
     return made
@@ -271,7 +264,7 @@ def _publish(output: Path, name: str, settings: Settings) -> None:
     """Move the files of a finished skull to their places; the record is written after this."""
     for place in _files(name, settings):
         (output / place).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(output / WORK / name / place, output / place)
+        (output / WORK / name / place).replace(output / place)
 
 
 def _write_specs(output: Path, settings: Settings, skulls: Mapping[str, Any]) -> None:
@@ -284,45 +277,17 @@ def _plain_settings(settings: Settings) -> dict[str, Any]:
     return plain
 
 
-def _each(skulls: Mapping[str, Path], output: Path, settings: Settings, jobs: int) -> Iterator[tuple[str, _Outcome]]:
-    """Every skull's record or failure, as they come; its files lie in the work folder then."""
-    if jobs == 1 or len(skulls) < 2:
-        for name, path in skulls.items():
-            yield name, _attempt(name, path, output / WORK / name, settings)
-        return
-    # spawn: a fork copies locks held by numpy's threads.
-    pool = ProcessPoolExecutor(min(jobs, len(skulls)), mp_context=get_context("spawn"))
+def _attempt(skull: tuple[str, Path], output: Path, settings: Settings) -> _Outcome:
+    """Make all files of a skull in a folder of its own below the work folder; what goes wrong becomes its outcome."""
+    name, path = skull
     try:
-        running = {
-            pool.submit(_attempt, name, path, output / WORK / name, settings): name for name, path in skulls.items()
-        }
-        while running:
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield running.pop(future), _result(future)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _result(future: Future[_Outcome]) -> _Outcome:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return _Failure("a worker process died, probably for want of memory; use fewer jobs", bug=True)
-
-
-def _attempt(name: str, path: Path, work: Path, settings: Settings) -> _Outcome:
-    """Make all files of a skull in a folder of its own; whatever goes wrong becomes its outcome."""
-    try:
-        return _make(name, path, work, settings)
+        return _make(name, path, output / WORK / name, settings)
     except CalvariaError as error:
-        return _Failure(" ".join(str(error).split()), bug=error.exit_code == 1)
+        return _Failure(one_line(error), bug=error.exit_code == 1)
     except MemoryError:
         return _Failure("out of memory: use fewer jobs", bug=True)
     except Exception as error:  # one skull's bug must not cost the others their results
-        return _Failure(
-            f"this is a bug, please report it: {type(error).__name__}: {' '.join(str(error).split())}", True
-        )
+        return _Failure(f"this is a bug, please report it: {type(error).__name__}: {one_line(error)}", True)
 
 
 def _make(name: str, path: Path, work: Path, settings: Settings) -> dict[str, Any]:
