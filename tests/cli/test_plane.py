@@ -97,3 +97,10 @@ def test_a_file_that_is_not_there_is_one_line(run, estimates, tmp_path):
     result = run("plane", tmp_path / "none.nrrd")
     assert result.code == 2
     assert "no such file or folder" in result.err
+
+
+def test_a_bone_threshold_for_a_mask_is_refused(run, estimates, skull):
+    result = run("plane", skull, "--threshold-hu", 300)
+    assert result.code == 2
+    assert "a bone threshold of 300 HU is given, but the volume is a mask, which has no HU: leave" in result.err
+    assert not estimates["asked"]

@@ -206,3 +206,9 @@ def test_several_processes_name_the_bad_cases_too(run, tmp_path):
     assert result.err.splitlines()[-1] == "calvaria: 3 of 3 cases failed: a, b, c"
     assert all(f"calvaria: {name}: {name}.nrrd: " in result.err for name in "abc")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_bone_threshold_is_handed_on_and_recorded(run, engine, skull, tmp_path):
+    record = json.loads(run("reconstruct", skull, "-o", tmp_path / "out", "--threshold-hu", 300, "--json").out)
+    assert engine.calls[0]["threshold_hu"] == 300.0
+    assert record["parameters"]["threshold_hu"] == 300.0
