@@ -16,6 +16,7 @@ from calvaria.errors import InputError
 from calvaria.models import ModelInfo, find
 from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.confidence import Confidence, judge
+from calvaria.reconstruction.doubts import doubts
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.holes import Hole, holes_in
 from calvaria.reconstruction.postprocess import to_patch
@@ -23,6 +24,8 @@ from calvaria.reconstruction.protocol import Engine
 from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, locate
+from calvaria.skull.checks import lost_spacing, require_adult, require_head_sized
+from calvaria.skull.edges import grid_ends
 from calvaria.skull.segment import kind_of, segment_bone
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Volume, bounding_box
@@ -122,8 +125,10 @@ def _reconstruct(
             if box is None:
                 raise InputError("the mask is empty: no voxel is bone")
             skull = defective.crop(box)
+            require_head_sized(skull)
         with clock.stage("pose"):
-            frame = locate(skull, completer.template)
+            frame = locate(skull, completer.template, grid_ends(defective))
+            require_adult(frame, defective.grid)
             surface = BoneSurface.of(skull)  # while the engine is not ready yet
             ready.result()
     with clock.stage("hole"):
@@ -135,12 +140,14 @@ def _reconstruct(
         completed = defective.with_data(defective.mask | patch.mask)
         holes = holes_in(patch)
     confidence = judge(soft, boxed, frame, holes, calibrated=completer.calibrated)
+    lines = doubts(frame, soft, defective.grid, completer.template)
+    confidence = confidence.doubted(lines)
     if clock.progress is not None:
         clock.progress("done", STAGES["done"])
     report = {
         "model": {"name": model.name, "sha256": model.sha256, "licence": model.licence},
         "seconds": clock.seconds,
-        "warnings": _warnings(frame, holes, confidence),
+        "warnings": _warnings(frame, holes, confidence, lines, lost_spacing(defective.grid)),
         "pose": {
             "canonical_to_world": box_to_world(frame).round(6).tolist(),
             "scale": frame.scale.round(4).tolist(),
@@ -163,12 +170,15 @@ def bone_of(volume: Volume, kind: Literal["auto", "mask", "ct"] = "auto") -> Vol
     return volume if volume.is_mask else volume.with_data(volume.data > 0)
 
 
-def _warnings(frame: CanonicalFrame, holes: tuple[Hole, ...], confidence: Confidence) -> list[str]:
+def _warnings(
+    frame: CanonicalFrame, holes: tuple[Hole, ...], confidence: Confidence, lines: tuple[str, ...], word: str | None
+) -> list[str]:
     warnings = []
     if not holes:
         warnings.append("no defect was found: the patch is empty")
     elif confidence.expected_dsc is None:
         warnings.append(confidence.reason)
+    warnings += [line for line in (*lines, word) if line is not None and line not in warnings]
     up = frame.to_world[2, 2]
     if up < 0.5:
         warnings.append("the head does not stand upright in the file's coordinates: check the orientation of the input")
