@@ -16,7 +16,7 @@ from calvaria.errors import InputError
 from calvaria.models import ModelInfo, find
 from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.confidence import Confidence, judge
-from calvaria.reconstruction.doubts import doubts
+from calvaria.reconstruction.doubts import doubts, unseen, within_scan
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.holes import Hole, holes_in
 from calvaria.reconstruction.postprocess import to_patch
@@ -25,13 +25,15 @@ from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.skull.checks import lost_spacing, require_adult, require_head_sized
-from calvaria.skull.edges import grid_ends
 from calvaria.skull.segment import kind_of, segment_bone
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Volume, bounding_box
 
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
+
+MIN_HOLE_ML = 5.0
+"""Holes of less missing bone are left open unless asked otherwise: smaller ones are natural openings as often."""
 
 Progress = Callable[[str, float], None]
 """Called with the stage that begins and the fraction of the whole that is done."""
@@ -127,7 +129,7 @@ def _reconstruct(
             skull = defective.crop(box)
             require_head_sized(skull)
         with clock.stage("pose"):
-            frame = locate(skull, completer.template, grid_ends(defective))
+            frame = locate(skull, completer.template)
             require_adult(frame, defective.grid)
             surface = BoneSurface.of(skull)  # while the engine is not ready yet
             ready.result()
@@ -135,13 +137,15 @@ def _reconstruct(
         frame, boxed, sketch = settle(skull, frame, completer, surface)
     with clock.stage("completion"):
         soft = completer.complete(boxed, sketch)
+        soft = within_scan(soft, boxed, frame, defective.grid, MIN_HOLE_ML)
     with clock.stage("patch"):
         patch = to_patch(soft, frame, defective)
         completed = defective.with_data(defective.mask | patch.mask)
         holes = holes_in(patch)
     confidence = judge(soft, boxed, frame, holes, calibrated=completer.calibrated)
-    lines = doubts(frame, soft, defective.grid, completer.template)
+    lines = doubts(frame, soft, defective.grid)
     confidence = confidence.doubted(lines)
+    lines += unseen(defective, frame, lines)
     if clock.progress is not None:
         clock.progress("done", STAGES["done"])
     report = {

@@ -5,19 +5,17 @@ A wrong spacing of the file, and a hole that the scan's end cuts: in both the pa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from calvaria.reconstruction.box import box_grid, box_to_world, vault
+from calvaria.reconstruction.box import BoxField, box_grid, box_to_world
 from calvaria.reconstruction.protocol import SoftField
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.checks import size_doubts
+from calvaria.skull.edges import grid_ends
 from calvaria.types import F64, BoolArray
+from calvaria.volume.components import label
 from calvaria.volume.grid import Grid
-
-if TYPE_CHECKING:
-    from calvaria.skull.template import Template
+from calvaria.volume.volume import Volume
 
 BEYOND_ML = 0.05
 """Less missing bone than this beyond the scan is rounding at its border."""
@@ -25,50 +23,87 @@ BEYOND_ML = 0.05
 SIDES = (("left side", "right side"), ("back", "front"), ("vertex", "lower end"))
 """Of the head, by the canonical axes: towards plus and towards minus."""
 
+FACING_DOWN = -0.5
+"""An end whose normal's canonical z is below this is the lower one, which every head scan has."""
 
-def doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid, template: Template) -> tuple[str, ...]:
-    """Everything that speaks against a result; none for a usual one.
+
+def doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple[str, ...]:
+    """Everything that speaks against a patch; nothing for a usual one.
 
     Args:
         frame: the pose.
         soft: the completion, in the common box.
         grid: of the scan, whole.
-        template: the mean skull, which says how much bone a scan's end leaves out.
     """
-    return size_doubts(frame, grid) + scan_end_doubts(frame, soft, grid, template)
+    return size_doubts(frame, grid) + scan_end_doubts(frame, soft, grid)
 
 
-def scan_end_doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid, template: Template) -> tuple[str, ...]:
-    """What a patch lacks because the scan ends: a line for each end that it, or where it may lie, reaches.
+def scan_end_doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple[str, ...]:
+    """How much of a patch lies beyond the faces of the scan's grid: a line, or none.
 
-    Arguments as for `doubts`. An end that cuts bone is known (`CanonicalFrame.cuts`) and nothing is completed beyond
-    it; where the hole has taken all bone at the end, the completion runs on, and what lies beyond can be counted.
+    Arguments as for `doubts`. An engine knows of the lower end (`CanonicalFrame.cuts`); what else the grid cuts looks
+    like a hole that goes on, and is completed as one.
     """
-    near = np.argwhere(soft.region & vault())
-    if not len(near):
+    missing = (soft.distance_mm < 0) & soft.region
+    world = _world(missing, frame)
+    outside = world[~_inside(grid, world)]
+    beyond_ml = len(outside) * _voxel_ml(frame)
+    if beyond_ml < BEYOND_ML:
         return ()
-    to_world = box_to_world(frame)
-    world = box_grid().moved(to_world).to_world(near)
-    voxel_ml = abs(float(np.linalg.det(to_world[:3, :3]))) * box_grid().voxel_volume_mm3 / 1000
-    missing = soft.distance_mm[tuple(near.T)] < 0
-    lines, outside = [], ~_inside(grid, world)
-    for cut in frame.cuts:
-        plane = cut.moved(frame.to_world)
-        past = world @ plane.normal > plane.offset_mm
-        if past.any():
-            beyond_ml = _bone_beyond_ml(template, frame, cut.normal, cut.offset_mm)
-            lines.append(
-                f"the scan ends at the {_side(cut.normal)} and cuts the hole: about {beyond_ml:.0f} ml of the head's "
-                "bone lie beyond, and the patch lacks what of them is missing"
-            )
-            outside &= ~past
-    beyond_ml = float(np.count_nonzero(missing & outside)) * voxel_ml
-    if beyond_ml > BEYOND_ML:
-        side = _side(_out(grid, world[missing & outside], frame))
-        lines.append(
-            f"the scan ends at the {side}: about {beyond_ml:.1f} ml of the patch would lie beyond it and are left out"
-        )
-    return tuple(lines)
+    side = _side(_out(grid, outside, frame))
+    return (f"the scan ends at the {side}: about {beyond_ml:.1f} ml of the patch would lie beyond and are left out",)
+
+
+def unseen(mask: Volume, frame: CanonicalFrame, told: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """What a scan does not show of the vault: a line for each end of its grid that cuts bone, but the lower one.
+
+    Args:
+        mask: the bone on the scan's whole grid.
+        frame: its pose.
+        told: lines of `doubts`; an end that they name already is left out.
+    """
+    normals = [end.normal @ frame.to_world[:3, :3] for end in grid_ends(mask)]
+    ends = [f"the scan ends at the {_side(normal)}:" for normal in normals if normal[2] >= FACING_DOWN]
+    return tuple(f"{end} what lies beyond was not looked at" for end in ends if not any(end in line for line in told))
+
+
+def within_scan(soft: SoftField, field: BoxField, frame: CanonicalFrame, grid: Grid, min_ml: float) -> SoftField:
+    """A completion without the pieces that only reach into the scan from beyond its end.
+
+    Where a scan ends at the vertex, what is not in it is completed like a hole, and the completion's rim lies in the
+    scan as thin islands along the bone's edge.
+
+    Args:
+        soft: the completion.
+        field: the skull that was completed.
+        frame: its pose.
+        grid: of the scan, whole.
+        min_ml: less of a piece than this in the scan is no hole, if some of it lies beyond.
+    """
+    missing = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
+    shown = np.zeros_like(missing)
+    shown[missing] = _inside(grid, _world(missing, frame))
+    if (shown == missing).all():
+        return soft
+    labels, count = label(missing)
+    shown_ml = np.bincount(labels[shown], minlength=count + 1) * _voxel_ml(frame)
+    reaches_out = np.bincount(labels[missing & ~shown], minlength=count + 1) > 0
+    dropped = reaches_out & (shown_ml < min_ml)
+    dropped[0] = False
+    kept = missing & ~dropped[labels]
+    if not kept.any():
+        return SoftField(soft.distance_mm, np.zeros_like(soft.region), 0.0)
+    return SoftField(soft.distance_mm, soft.region & ~dropped[labels], soft.misfit_mm)
+
+
+def _world(places: BoolArray, frame: CanonicalFrame) -> F64:
+    """(N, 3) world mm of voxels of the box, in C order."""
+    return box_grid().moved(box_to_world(frame)).to_world(np.argwhere(places))
+
+
+def _voxel_ml(frame: CanonicalFrame) -> float:
+    """Volume of a voxel of the box in the world."""
+    return box_grid().voxel_volume_mm3 * float(np.prod(frame.scale)) / 1000
 
 
 def _inside(grid: Grid, world: F64) -> BoolArray:
@@ -93,13 +128,4 @@ def _side(normal: F64) -> str:
     return SIDES[axis][0 if normal[axis] > 0 else 1]
 
 
-def _bone_beyond_ml(template: Template, frame: CanonicalFrame, normal: F64, offset_mm: float) -> float:
-    """How much of the vault's bone a mean skull of this size has beyond a canonical plane, ml."""
-    grid, weight = template.mean.grid, template.weight.data
-    points = grid.centres_mm() * frame.scale
-    beyond = (points @ normal > offset_mm) & (weight > 0)
-    voxel_ml = grid.voxel_volume_mm3 * float(np.prod(frame.scale)) / 1000
-    return float(template.mean.data[beyond].sum()) * voxel_ml
-
-
-__all__ = ["doubts", "scan_end_doubts"]
+__all__ = ["doubts", "scan_end_doubts", "unseen", "within_scan"]

@@ -137,14 +137,12 @@ class CanonicalFrame:
         return inside
 
 
-def locate(mask: Volume, template: Template | None = None, ends: tuple[CutPlane, ...] = ()) -> CanonicalFrame:
+def locate(mask: Volume, template: Template | None = None) -> CanonicalFrame:
     """Find the canonical frame of a skull, complete or with holes.
 
     Args:
         mask: bone, at any position and orientation.
         template: the mean skull; the shipped one by default.
-        ends: where the scan's own grid cuts the bone, world mm, from `edges.grid_ends`. Those that face down are not
-            used, for the bone's hull shows them as well.
 
     Returns:
         The frame; ``cost`` says how well the mean skull fits.
@@ -164,15 +162,7 @@ def locate(mask: Volume, template: Template | None = None, ends: tuple[CutPlane,
             f"the bone does not resemble a skull in any pose (likeness {pose.likeness:.2f}, skulls have more than "
             f"{LEAST_LIKENESS:.1f}): give a head with its calvaria, as a bone mask or a CT"
         )
-    others = tuple(end for end in ends if _is_up(end, pose.rotation))
-    frame = finish(bone, faces, pose, others)
-    # From the start with an end above, which might be below just as well, heads were turned upside down.
-    return relocate(bone, frame, template) if others else frame
-
-
-def _is_up(end: CutPlane, rotation: F64) -> bool:
-    """Whether a scan's end does not face down, where the hull tells it from a hole."""
-    return bool(end.normal @ rotation[:, 2] >= FACING_DOWN)
+    return finish(bone, faces, pose)
 
 
 def _best_over(faces: tuple[CutPlane, ...], bone: Volume, template: Template) -> Pose:
@@ -237,8 +227,7 @@ def relocate(bone: Volume, frame: CanonicalFrame, template: Template) -> Canonic
     levels = [Level.build(bone, cuts, template, sigma, spacing) for sigma, spacing in LEVELS]
     pose = Pose(frame.to_world[:3, :3], frame.to_world[:3, 3], np.log(frame.scale))
     pose = levels[0].descend(pose, 8, 1e-3, 0.1, pose.rotation, 0.1)
-    certain = tuple(cut for cut in cuts if _is_up(cut, frame.to_world[:3, :3]))
-    return finish(bone, cuts, levels[0].with_cost(_refined(pose, levels[1:])), certain)
+    return finish(bone, cuts, levels[0].with_cost(_refined(pose, levels[1:])))
 
 
 def coarse_bone(mask: Volume) -> Volume:
@@ -314,18 +303,14 @@ def _refined(pose: Pose, levels: list[Level]) -> Pose:
     return levels[-1].with_cost(pose)
 
 
-def finish(
-    bone: Volume, faces: tuple[CutPlane, ...], pose: Pose, certain: tuple[CutPlane, ...] = ()
-) -> CanonicalFrame:
+def finish(bone: Volume, faces: tuple[CutPlane, ...], pose: Pose) -> CanonicalFrame:
     """Set yaw, roll and offset by the symmetry plane, and put the frame together.
 
-    The hull of a skull with a large hole is flat over the hole too; only faces that look down end the scan, and those
-    ends that are ``certain``.
+    The hull of a skull with a large hole is flat over the hole too; only faces that look down end the scan.
     """
     to_world = np.eye(4)
     to_world[:3, :3], to_world[:3, 3] = pose.rotation, pose.shift
-    cuts = tuple(face for face in faces if face in certain or not _is_up(face, pose.rotation))
-    cuts += tuple(end for end in certain if end not in faces)
+    cuts = tuple(face for face in faces if face.normal @ pose.rotation[:, 2] < FACING_DOWN)
     sampler = Sampler.smooth(bone, LEVELS[-1][0], cuts)
     to_world = Comparison.of(sampler, REGION_MM, PLANE_SPACING_MM).descend(to_world)
     to_canonical = np.asarray(np.linalg.inv(to_world), np.float64)
