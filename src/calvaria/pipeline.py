@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,9 +19,9 @@ from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.confidence import Confidence, judge
 from calvaria.reconstruction.doubts import doubts, unseen, within_scan
 from calvaria.reconstruction.engines import load_engine
-from calvaria.reconstruction.holes import Hole, holes_in
-from calvaria.reconstruction.postprocess import to_patch
-from calvaria.reconstruction.protocol import Engine
+from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line
+from calvaria.reconstruction.postprocess import MIN_PIECE_ML, to_patch
+from calvaria.reconstruction.protocol import Engine, Surveyor
 from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, locate
@@ -89,6 +90,7 @@ def reconstruct(
     engine: str = "shape-prior",
     kind: Literal["auto", "mask", "ct"] = "auto",
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    min_hole_ml: float = MIN_HOLE_ML,
     progress: Progress | None = None,
 ) -> Reconstruction:
     """Give back the missing bone of a skull.
@@ -98,25 +100,44 @@ def reconstruct(
         engine: name of the model that completes the skull, or its weights file.
         kind: what the volume is; "auto" tells by its values.
         device: where a network runs; the shape prior runs on the CPU.
+        min_hole_ml: holes of less missing bone than this are left open, and told in the report.
         progress: called when a stage begins.
 
     Returns:
         The patch and everything known about it. A skull without a defect gives an empty patch, and a warning says so.
 
     Raises:
-        InputError: the volume is neither mask nor CT, or shows no skull; or there is no such model or device.
+        InputError: the volume is neither mask nor CT, or shows no skull; or there is no such model or device,
+            or it cannot fill holes as small as that.
     """
-    completer = load_engine(engine, device)
+    completer = _filling(load_engine(engine, device), engine, min_hole_ml)
     # Two threads load parts of scipy; racing for the package itself, one was seen to fail (KeyError: 'scipy').
     import_module("scipy.linalg")
     # Linear algebra that shares its work by itself waits by spinning, beside the engine's own two threads
     # (benchmarks/threads_speed.py).
     with threadpool_limits(1, user_api="blas"):
-        return _reconstruct(volume, completer, find(engine), kind, _Clock(progress))
+        return _reconstruct(volume, completer, find(engine), kind, _Clock(progress), min_hole_ml=min_hole_ml)
+
+
+def _filling(completer: Engine, name: str, min_hole_ml: float) -> Engine:
+    """The engine, told which holes to leave."""
+    if not MIN_PIECE_ML <= min_hole_ml < math.inf:
+        raise InputError(f"the smallest hole to fill must be {MIN_PIECE_ML} ml or more; got {min_hole_ml} ml")
+    if min_hole_ml == MIN_HOLE_ML:
+        return completer
+    if not isinstance(completer, Surveyor):
+        raise InputError(f"the smallest hole to fill cannot be set for {name!r}, which finds holes in its own way")
+    return completer.with_min_hole_ml(min_hole_ml)
 
 
 def _reconstruct(
-    volume: Volume, completer: Engine, model: ModelInfo, kind: Literal["auto", "mask", "ct"], clock: _Clock
+    volume: Volume,
+    completer: Engine,
+    model: ModelInfo,
+    kind: Literal["auto", "mask", "ct"],
+    clock: _Clock,
+    *,
+    min_hole_ml: float,
 ) -> Reconstruction:
     """The stages of `reconstruct`, one after the other."""
     with ThreadPoolExecutor(1) as beside:
@@ -137,21 +158,24 @@ def _reconstruct(
         frame, boxed, sketch = settle(skull, frame, completer, surface)
     with clock.stage("completion"):
         soft = completer.complete(boxed, sketch)
-        soft = within_scan(soft, boxed, frame, defective.grid, MIN_HOLE_ML)
+        soft = within_scan(soft, boxed, frame, defective.grid, min_hole_ml)
     with clock.stage("patch"):
         patch = to_patch(soft, frame, defective)
         completed = defective.with_data(defective.mask | patch.mask)
         holes = holes_in(patch)
+        rest = left_open(completer.left_open(boxed, soft), frame) if isinstance(completer, Surveyor) else ()
     confidence = judge(soft, boxed, frame, holes, calibrated=completer.calibrated)
     lines = doubts(frame, soft, defective.grid)
     confidence = confidence.doubted(lines)
-    lines += unseen(defective, frame, lines)
+    lines += unseen(defective, frame, lines) + tuple(left_open_line(hole) for hole in rest)
+    lines += lost_spacing(defective.grid)
     if clock.progress is not None:
         clock.progress("done", STAGES["done"])
     report = {
         "model": {"name": model.name, "sha256": model.sha256, "licence": model.licence},
         "seconds": clock.seconds,
-        "warnings": _warnings(frame, holes, confidence, lines, lost_spacing(defective.grid)),
+        "left_open": [asdict(hole) | {"across_mm": round(hole.across_mm, 1)} for hole in rest],
+        "warnings": _warnings(frame, holes, confidence, lines, min_hole_ml),
         "pose": {
             "canonical_to_world": box_to_world(frame).round(6).tolist(),
             "scale": frame.scale.round(4).tolist(),
@@ -175,14 +199,18 @@ def bone_of(volume: Volume, kind: Literal["auto", "mask", "ct"] = "auto") -> Vol
 
 
 def _warnings(
-    frame: CanonicalFrame, holes: tuple[Hole, ...], confidence: Confidence, lines: tuple[str, ...], word: str | None
+    frame: CanonicalFrame,
+    holes: tuple[Hole, ...],
+    confidence: Confidence,
+    lines: tuple[str, ...],
+    min_hole_ml: float,
 ) -> list[str]:
     warnings = []
     if not holes:
-        warnings.append("no defect was found: the patch is empty")
+        warnings.append(f"no defect of {min_hole_ml:g} ml or more was found: the patch is empty")
     elif confidence.expected_dsc is None:
         warnings.append(confidence.reason)
-    warnings += [line for line in (*lines, word) if line is not None and line not in warnings]
+    warnings += [line for line in lines if line not in warnings]
     up = frame.to_world[2, 2]
     if up < 0.5:
         warnings.append("the head does not stand upright in the file's coordinates: check the orientation of the input")

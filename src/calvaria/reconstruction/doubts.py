@@ -1,4 +1,4 @@
-"""What makes a result doubtful although it was computed: a line each, for the warnings and against an expected accuracy.
+"""What makes a result doubtful although it was computed: a line each, a warning and against an expected accuracy.
 
 A wrong spacing of the file, and a hole that the scan's end cuts: in both the patch fits and looks right.
 """

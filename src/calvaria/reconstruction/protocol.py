@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from calvaria.reconstruction.box import BoxField
 from calvaria.skull.template import Template
@@ -48,3 +48,14 @@ class Engine(Protocol):
 
     def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
         """Complete a skull, from a sketch that was renewed once or oftener, if there is one already."""
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """An engine that also knows of the holes that it does not fill."""
+
+    def with_min_hole_ml(self, min_ml: float) -> Engine:
+        """The same engine, but holes of less missing bone than this are left open."""
+
+    def left_open(self, field: BoxField, soft: SoftField) -> BoolArray:
+        """Openings of the head's wall that a completion has left, bool on the box grid."""

@@ -87,8 +87,8 @@ MEAN_ACROSS_MM = 155.0
 """Geometric mean of a head's length and width, as `across_mm` measures it; 144 to 169 in 109 skulls, with holes too."""
 
 USUAL_ACROSS = (0.88, 1.12)
-"""... over the mean. A head that fits badly and measures less or more is registered again at the size it measures:
-the descent starts from the mean skull's size, and from 0.65 or 1.15 times that it turns the head rather than grow it."""
+"""... over the mean. A head that fits badly and measures less or more is registered again at the size it measures: the
+descent starts from the mean skull's size, and from 0.65 or 1.15 times that it turns the head rather than scale it."""
 
 BETTER_COST = 0.85
 """The pose at the measured size is believed if its mismatch is below this share of the first."""

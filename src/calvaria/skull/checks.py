@@ -110,11 +110,12 @@ def size_doubts(frame: CanonicalFrame, grid: Grid) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def lost_spacing(grid: Grid) -> str | None:
-    """A word on a spacing of exactly 1 x 1 x 1 mm, which may be right; None for any other."""
+def lost_spacing(grid: Grid) -> tuple[str, ...]:
+    """A word on a spacing of exactly 1 x 1 x 1 mm, which may be right; nothing on any other."""
     if not np.allclose(grid.spacing_mm, LOST_MM, rtol=0, atol=1e-6):
-        return None
-    return "the voxel spacing is 1 x 1 x 1 mm, which is also what files say that have lost theirs: make sure it is right"
+        return ()
+    word = "the voxel spacing is 1 x 1 x 1 mm, as in files that have lost theirs: make sure that it is right"
+    return (word,)
 
 
 def _ratios(scale: F64) -> tuple[float, float, float]:

@@ -2,8 +2,8 @@
 
 A head scan stops somewhere below the orbits or the jaw. The cut is a flat face of the bone's convex hull, far larger
 than any face of a natural head; finding it there works after any rotation and resampling, where the file's grid says
-nothing about it. Where bone runs into a face of the file's grid, the scan ends there as well, whichever way it faces; a pose does
-without those, for its robust weights stand what is missing, and taken for lower ends they turned heads over.
+nothing about it. Where bone runs into a face of the file's grid, the scan ends there as well, whichever way it faces;
+a pose does without those, for its weights stand what is missing, and taken for lower ends they turned heads over.
 """
 
 from __future__ import annotations
