@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
@@ -16,18 +17,23 @@ from calvaria.errors import InputError
 from calvaria.jobs import Progress, unheard
 from calvaria.models import ModelInfo, find
 from calvaria.reconstruction.confidence import Confidence, judge
+from calvaria.reconstruction.doubts import doubts, unseen, within_scan
 from calvaria.reconstruction.engines import load_engine
-from calvaria.reconstruction.holes import Hole, holes_in
-from calvaria.reconstruction.postprocess import to_patch
-from calvaria.reconstruction.protocol import Engine
+from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line, place_of
+from calvaria.reconstruction.postprocess import MIN_PIECE_ML, to_patch
+from calvaria.reconstruction.protocol import Engine, Surveyor
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, locate
+from calvaria.skull.checks import lost_spacing, require_adult, require_head_sized
 from calvaria.skull.segment import kind_of, segment_bone
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Volume, bounding_box
 
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
+
+MIN_HOLE_ML = 5.0
+"""Holes of less missing bone are left open unless asked otherwise: smaller ones are natural openings as often."""
 
 Kind = Literal["auto", "mask", "ct"]
 """What a volume holds; "auto" tells by its values."""
@@ -88,12 +94,14 @@ class Report:
         model: what completed the skull.
         pose: how the head lies.
         seconds: stage -> how long it took.
+        left_open: openings of the vault that are smaller than what was asked to be filled, largest first.
         warnings: one line each, for the user to read.
     """
 
     model: ModelUsed
     pose: PoseReport
     seconds: dict[str, float]
+    left_open: tuple[Hole, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -144,6 +152,7 @@ def reconstruct(
     kind: Kind = "auto",
     device: Device = "auto",
     threshold_hu: float | None = None,
+    min_hole_ml: float = MIN_HOLE_ML,
     progress: Progress = unheard,
 ) -> Reconstruction:
     """Give back the missing bone of a skull.
@@ -154,6 +163,7 @@ def reconstruct(
         kind: what the volume is; "auto" tells by its values.
         device: where a network runs; the shape prior runs on the CPU.
         threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
+        min_hole_ml: holes of less missing bone than this are left open, and told in the report.
         progress: called when a stage begins.
 
     Returns:
@@ -161,47 +171,73 @@ def reconstruct(
 
     Raises:
         InputError: the volume is neither mask nor CT, or shows no skull; a threshold is given for a mask; or there is
-            no such model or device.
+            no such model or device, or it cannot fill holes as small as that.
     """
-    completer = load_engine(engine, device)
+    completer = _filling(load_engine(engine, device), engine, min_hole_ml)
     # Two threads load parts of scipy; racing for the package itself, one was seen to fail (KeyError: 'scipy').
     import_module("scipy.linalg")
     # Linear algebra that shares its work by itself waits by spinning, beside the engine's own two threads
     # (benchmarks/threads_speed.py).
     with threadpool_limits(1, user_api="blas"):
-        clock = _Clock(progress)
-        return _reconstruct(volume, completer, find(engine), clock, kind=kind, threshold_hu=threshold_hu)
+        clock, asked = _Clock(progress), _Asked(kind, threshold_hu, min_hole_ml)
+        return _reconstruct(volume, _filling(completer, engine, min_hole_ml), find(engine), clock, asked)
 
 
-def _reconstruct(
-    volume: Volume, completer: Engine, model: ModelInfo, clock: _Clock, *, kind: Kind, threshold_hu: float | None
-) -> Reconstruction:
+def _filling(completer: Engine, name: str, min_hole_ml: float) -> Engine:
+    """The engine, told which holes to leave."""
+    if not MIN_PIECE_ML <= min_hole_ml < math.inf:
+        raise InputError(f"the smallest hole to fill must be {MIN_PIECE_ML} ml or more; got {min_hole_ml} ml")
+    if min_hole_ml == MIN_HOLE_ML:
+        return completer
+    if not isinstance(completer, Surveyor):
+        raise InputError(f"the smallest hole to fill cannot be set for {name!r}, which finds holes in its own way")
+    return completer.with_min_hole_ml(min_hole_ml)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `reconstruct` was asked for, as its arguments of the same names."""
+
+    kind: Kind
+    threshold_hu: float | None
+    min_hole_ml: float
+
+
+def _reconstruct(volume: Volume, completer: Engine, model: ModelInfo, clock: _Clock, asked: _Asked) -> Reconstruction:
     """The stages of `reconstruct`, one after the other."""
     with ThreadPoolExecutor(1) as beside:
         ready = beside.submit(completer.prepare)
         with clock.stage("bone"):
-            defective = bone_of(volume, kind, threshold_hu)
+            defective = bone_of(volume, asked.kind, asked.threshold_hu)
             box = bounding_box(defective.mask)
             if box is None:
                 raise InputError("the mask is empty: no voxel is bone")
             skull = defective.crop(box)
+            require_head_sized(skull)
         with clock.stage("pose"):
             frame = locate(skull, completer.template)
+            require_adult(frame, defective.grid)
             surface = BoneSurface.of(skull)  # while the engine is not ready yet
             ready.result()
     done = completer.reconstruct(skull, frame, surface, clock.stage)  # the stages hole and completion
     frame = done.frame
+    done = done._replace(soft=within_scan(done.soft, done.field, frame, defective.grid, asked.min_hole_ml))
     with clock.stage("patch"):
         patch = to_patch(done.soft, frame, defective)
         completed = defective.with_data(defective.mask | patch.mask)
-        holes = holes_in(patch)
-    confidence = judge(done, holes, completer.calibration)
+        holes = tuple(replace(hole, place=place_of(hole.centre_mm, frame)) for hole in holes_in(patch))
+        rest = left_open(completer.left_open(done.field, done.soft), frame) if isinstance(completer, Surveyor) else ()
+    lines = doubts(frame, done.soft, defective.grid)
+    confidence = judge(done, holes, completer.calibration).doubted(lines)
+    lines += unseen(defective, frame, lines) + tuple(left_open_line(hole) for hole in rest)
+    lines += lost_spacing(defective.grid)
     clock.progress("done", STAGES["done"])
     report = Report(
         ModelUsed(model.name, model.sha256, model.licence),
         PoseReport.of(frame),
         clock.seconds,
-        tuple(_warnings(frame, holes, confidence)),
+        rest,
+        tuple(_warnings(frame, holes, confidence, lines, asked.min_hole_ml)),
     )
     return Reconstruction(patch, completed, defective, frame.plane, frame, holes, confidence, report)
 
@@ -228,15 +264,23 @@ def bone_of(volume: Volume, kind: Kind = "auto", threshold_hu: float | None = No
     return volume if volume.is_mask else volume.with_data(volume.data > 0)
 
 
-def _warnings(frame: CanonicalFrame, holes: tuple[Hole, ...], confidence: Confidence) -> Iterator[str]:
-    """What the user should read, a line a matter: one small function each, which gives nothing where all is well."""
-    yield from _of_holes(holes, confidence)
+def _warnings(
+    frame: CanonicalFrame,
+    holes: tuple[Hole, ...],
+    confidence: Confidence,
+    lines: tuple[str, ...],
+    min_hole_ml: float,
+) -> Iterator[str]:
+    """What the user should read, a line a matter, each once."""
+    first = tuple(_of_holes(holes, confidence, min_hole_ml))
+    yield from first
+    yield from (line for line in lines if line not in first)
     yield from _of_posture(frame)
 
 
-def _of_holes(holes: tuple[Hole, ...], confidence: Confidence) -> Iterator[str]:
+def _of_holes(holes: tuple[Hole, ...], confidence: Confidence, min_hole_ml: float) -> Iterator[str]:
     if not holes:
-        yield "no defect was found: the patch is empty"
+        yield f"no defect of {min_hole_ml:g} ml or more was found: the patch is empty"
     elif confidence.expected_dsc is None:
         yield confidence.reason
 

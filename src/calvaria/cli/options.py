@@ -19,6 +19,10 @@ ThresholdHu = Annotated[
     float | None,
     typer.Option("--threshold-hu", metavar="HU", help="Bone of a CT lies above it.  [default: 250]"),
 ]
+MinHoleMl = Annotated[
+    float,
+    typer.Option(metavar="ML", help="Holes of less missing bone are left open, and listed with place and size."),
+]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the engine runs; the shape prior needs no GPU.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]

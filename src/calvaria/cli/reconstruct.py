@@ -11,6 +11,7 @@ from calvaria.cli.options import (
     DeviceOption,
     Json,
     KindOption,
+    MinHoleMl,
     Orientation,
     Output,
     Preview,
@@ -49,6 +50,7 @@ def reconstruct(
     ] = None,
     kind: KindOption = "auto",
     threshold_hu: ThresholdHu = None,
+    min_hole_ml: MinHoleMl = 5.0,
     orientation: Orientation = None,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="What completes the skull: a model, or its weights file.")
@@ -67,7 +69,7 @@ def reconstruct(
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     path = _the_input(source, source_option)
-    settings = Settings(model, kind, orientation, preview, device, threshold_hu)
+    settings = Settings(model, kind, orientation, preview, device, threshold_hu, min_hole_ml)
     if path.is_dir():
         _run_folder(path, output, settings, jobs, screen)
     else:

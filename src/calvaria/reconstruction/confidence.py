@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,10 @@ class Confidence:
     misfit_mm: float = 0.0
     area_cm2: float = 0.0
     frontal_share: float = 0.0
+
+    def doubted(self, lines: tuple[str, ...]) -> Confidence:
+        """The same without an expectation, for the first of the reasons; itself where there are none."""
+        return replace(self, expected_dsc=None, reason=lines[0]) if lines and self.expected_dsc is not None else self
 
 
 def judge(done: Completion, holes: tuple[Hole, ...], calibration: Calibration | None) -> Confidence:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from calvaria.reconstruction.box import box_grid, box_to_world
+from calvaria.skull.canonical import CanonicalFrame
+from calvaria.types import BoolArray
 from calvaria.volume.components import label
 from calvaria.volume.volume import Volume, bounding_box
 
 PIXEL_MM = 1.0
 """Resolution at which the opening's area is counted, where voxels are not coarser."""
+
+FRONTAL_Y_MM = -30.0
+"""The coronal suture on the mean skull: what lies before is frontal bone."""
+
+OCCIPITAL_Y_MM, OCCIPITAL_Z_MM = 50.0, 45.0
+"""Behind the first and below the second, about the lambdoid suture, lies occipital bone."""
+
+TEMPORAL_Z_MM = 15.0
+"""Below, at the sides, lies temporal bone."""
+
+MIDLINE_MM = 12.0
+"""Nearer to the midsagittal plane than this a hole has no side."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +36,18 @@ class Hole:
         volume_ml: volume of the piece.
         area_cm2: area of its outline, seen along its thinnest direction.
         centre_mm: (x, y, z) centre of mass, world LPS mm.
+        place: where on the head, in words; empty if its pose was not given.
     """
 
     volume_ml: float
     area_cm2: float
     centre_mm: tuple[float, float, float]
+    place: str = ""
+
+    @property
+    def across_mm(self) -> float:
+        """Diameter of the circle of the same area."""
+        return float(2 * np.sqrt(self.area_cm2 * 100 / np.pi))
 
 
 def holes_in(patch: Volume) -> tuple[Hole, ...]:
@@ -37,6 +59,39 @@ def holes_in(patch: Volume) -> tuple[Hole, ...]:
     labels, count = label(part.mask, connectivity=6)
     holes = [_describe(part, labels == number) for number in range(1, count + 1)]
     return tuple(sorted(holes, key=lambda hole: -hole.volume_ml))
+
+
+def left_open(openings: BoolArray, frame: CanonicalFrame) -> tuple[Hole, ...]:
+    """Openings that were not filled, largest first, with their places.
+
+    Args:
+        openings: bool on the box grid.
+        frame: the skull's.
+    """
+    found = holes_in(Volume(openings, box_grid().moved(box_to_world(frame))))
+    return tuple(replace(hole, place=place_of(hole.centre_mm, frame)) for hole in found)
+
+
+def place_of(centre_mm: tuple[float, float, float], frame: CanonicalFrame) -> str:
+    """Side and region of the vault of a world point, such as "left parietal"."""
+    x, y, z = (frame.to_canonical[:3, :3] @ np.array(centre_mm) + frame.to_canonical[:3, 3]) / frame.scale
+    if y < FRONTAL_Y_MM:
+        region = "frontal"
+    elif y > OCCIPITAL_Y_MM and z < OCCIPITAL_Z_MM:
+        region = "occipital"
+    else:
+        region = "temporal" if z < TEMPORAL_Z_MM else "parietal"
+    side = "midline" if abs(x) < MIDLINE_MM else ("left" if x > 0 else "right")
+    return f"{side} {region}"
+
+
+def left_open_line(hole: Hole) -> str:
+    """One opening that was not filled, for the warnings."""
+    x, y, z = hole.centre_mm
+    return (
+        f"left open: {hole.volume_ml:.1f} ml, {hole.across_mm:.0f} mm across, {hole.place}, at ({x:.0f}, {y:.0f}, "
+        f"{z:.0f}) mm"
+    )
 
 
 def _describe(part: Volume, piece: np.ndarray) -> Hole:

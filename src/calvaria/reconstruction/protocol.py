@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from calvaria.models.calibration import Calibration
 from calvaria.reconstruction.box import BoxField
@@ -102,3 +102,14 @@ class Sketcher(Protocol):
 
     def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
         """Complete a skull roughly and quickly; anew from an earlier sketch of the same skull, if given."""
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """An engine that also knows of the holes that it does not fill."""
+
+    def with_min_hole_ml(self, min_ml: float) -> Engine:
+        """The same engine, but holes of less missing bone than this are left open."""
+
+    def left_open(self, field: BoxField, soft: SoftField) -> BoolArray:
+        """Openings of the head's wall that a completion has left, bool on the box grid."""

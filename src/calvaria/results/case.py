@@ -97,6 +97,7 @@ def run_case(
         kind=settings.kind,
         device=settings.device,
         threshold_hu=settings.threshold_hu,
+        min_hole_ml=settings.min_hole_ml,
         progress=lambda stage, fraction: progress(stage, start + (end - start) * fraction),
     )
     clock.lap("reconstruct")
@@ -191,6 +192,7 @@ def _record(
         parameters=settings.without_folders(),
         patch=Patch(not result.patch.mask.any(), round(result.patch.volume_ml, 4)),
         holes=tuple(_rounded(hole) for hole in result.holes),
+        left_open=tuple(_rounded(hole) for hole in report.left_open),
         plane=plane,
         confidence=result.confidence,
         model=report.model,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 """Version of the layout of result.json. 2: ``pose.canonical_to_world`` is rigid, its scales stand in ``pose.scale``
-alone; ``parameters`` has ``threshold_hu``."""
+alone; ``parameters`` has ``threshold_hu`` and ``min_hole_ml``; ``left_open`` and each hole's ``place`` are new."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Record:
         parameters: what was asked for.
         patch: the missing bone.
         holes: what was filled, largest first.
+        left_open: openings of the vault that were too small to be filled, largest first.
         plane: of symmetry.
         confidence: what accuracy to expect, or why none can be said.
         model: what completed the skull.
@@ -107,6 +108,7 @@ class Record:
     parameters: Settings
     patch: Patch
     holes: tuple[Hole, ...]
+    left_open: tuple[Hole, ...]
     plane: SymmetryPlane
     confidence: Confidence
     model: ModelUsed

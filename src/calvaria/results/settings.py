@@ -25,6 +25,7 @@ class Settings:
         preview: whether to draw preview.png.
         device: where a network runs.
         threshold_hu: bone of a CT lies above it, HU; None: the usual one.
+        min_hole_ml: holes of less missing bone than this are left open, and listed.
     """
 
     engine: str = "shape-prior"
@@ -33,6 +34,7 @@ class Settings:
     preview: bool = True
     device: Device = "auto"
     threshold_hu: float | None = None
+    min_hole_ml: float = 5.0
 
     def without_folders(self) -> Settings:
         """The same, of a weights file only the name: its folders may be named after patients."""

@@ -14,7 +14,8 @@ def summary_lines(record: Record) -> list[str]:
     """A record in lines for a reader."""
     lines = []
     if record.patch.empty:
-        lines.append("no defect found: the patch is empty, the completed skull is the input's bone")
+        limit = f"no defect of {record.parameters.min_hole_ml:g} ml or more found"
+        lines.append(f"{limit}: the patch is empty, the completed skull is the input's bone")
     for number, hole in enumerate(record.holes, 1):
         lines.append(f"hole {number}: {hole.volume_ml:.1f} ml, {hole.area_cm2:.1f} cm2")
     if not record.patch.empty:

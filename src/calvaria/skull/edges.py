@@ -2,7 +2,8 @@
 
 A head scan stops somewhere below the orbits or the jaw. The cut is a flat face of the bone's convex hull, far larger
 than any face of a natural head; finding it there works after any rotation and resampling, where the file's grid says
-nothing about it.
+nothing about it. Where bone runs into a face of the file's grid, the scan ends there as well, whichever way it faces;
+a pose does without those, for its weights stand what is missing, and taken for lower ends they turned heads over.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ FLAT_MM = 2.5
 
 MIN_FACE_MM2 = 4500.0
 """A hull face larger than this is a cut: vertex and temples have less than 2500 mm2, cuts 9000 to 25000."""
+
+MIN_END_MM2 = 50.0
+"""More bone than this in the outermost layer of voxels: the grid cuts the skull there. A vertex cut off by 5 mm shows
+1500 mm2, a nose's tip or an ear's screw less than this; of 85 skulls none shows any but at its lower end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +63,28 @@ def cut_planes(bone: Volume) -> tuple[CutPlane, ...]:
     corners = hull.points[hull.simplices]
     areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
     return tuple(_settled(plane, bone) for plane in _faces(hull.equations, areas))
+
+
+def grid_ends(mask: Volume) -> tuple[CutPlane, ...]:
+    """Those faces of a scan's grid that cut its bone.
+
+    Args:
+        mask: bone on the whole grid of the scan, any affine; not cropped to the bone, which touches every face then.
+
+    Returns:
+        Planes in world mm at the outer edge of the outermost voxels; none if the bone touches no face.
+    """
+    bone, grid = mask.mask, mask.grid
+    # A row of the inverse is the covector that is constant on the layers of its axis.
+    planes = []
+    for axis, row in enumerate(grid.inverse[:3]):
+        length = float(np.linalg.norm(row[:3]))
+        area_mm2 = grid.voxel_volume_mm3 * length  # of a voxel's face across this axis
+        for sign, layer in ((-1.0, 0), (1.0, grid.shape[axis] - 1)):
+            if np.count_nonzero(np.take(bone, layer, axis=axis)) * area_mm2 > MIN_END_MM2:
+                edge = layer + 0.5 * sign - row[3]
+                planes.append(CutPlane(sign * row[:3] / length, float(sign * edge / length)))
+    return tuple(planes)
 
 
 def _settled(plane: CutPlane, bone: Volume) -> CutPlane:

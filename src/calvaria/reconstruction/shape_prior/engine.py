@@ -8,7 +8,8 @@ two sides of the wall are fitted too, each alone (`reconstruction.sides`), and t
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,7 @@ class Settings:
         rough_grow_mm: room given to the hole's outline in quick fits.
         grow_mm: ... and in the final one.
         smallest_ml: predicted and absent bone below this is a natural opening, or none.
+        open_ml: ... unless it is larger than this and the head's wall is openly missing there, as in a burr hole.
         seed: which jitters are drawn.
     """
 
@@ -131,6 +133,7 @@ class Settings:
     rough_grow_mm: float = 5.0
     grow_mm: float = 3.3
     smallest_ml: float = 5.0
+    open_ml: float = np.inf
     seed: int = 1
 
 
@@ -166,6 +169,22 @@ class ShapePrior:
         _ = self.finder, self._depth, self._outside, lattice(self.model.spacing_mm), vault(), frontal_floor()
         if self.wall is not None:
             _ = self._belief, looks()
+
+    def with_min_hole_ml(self, min_ml: float) -> ShapePrior:
+        """The same engine that fills other holes; what is prepared is shared.
+
+        Args:
+            min_ml: less missing bone is left open. Below the usual limit only where the head's wall is openly missing.
+        """
+        usual = Settings().smallest_ml
+        open_ml = min_ml if min_ml < usual else np.inf
+        other = copy(self)
+        other.settings = replace(self.settings, smallest_ml=max(min_ml, usual), open_ml=open_ml)
+        return other
+
+    def left_open(self, field: BoxField, soft: SoftField) -> BoolArray:
+        """Openings that a completion has left, on the box grid; see `HoleFinder.left_open`."""
+        return self.finder.left_open(field, np.where(soft.region, soft.distance_mm, np.float32(AIR_MM)))
 
     @cached_property
     def finder(self) -> HoleFinder:
@@ -204,7 +223,10 @@ class ShapePrior:
             field: the skull in the common box.
             before: an earlier sketch, whose holes are outlined anew instead of looking for holes everywhere.
         """
-        hole = self.finder.find(field, self.settings.smallest_ml) if before is None else self._hole(field, before)
+        if before is None:
+            hole = self.finder.find(field, self.settings.smallest_ml, self.settings.open_ml)
+        else:
+            hole = self._hole(field, before)
         return self._rough(field, hole) if hole.any() else _no_hole()
 
     def complete(self, field: BoxField, sketch: SoftField | None = None, read_mm: float = READ_MM) -> SoftField:
@@ -257,7 +279,8 @@ class ShapePrior:
         plate = lies_open(lacking & (field.distance_mm > SLIVER_MM) & self._outside, bone)
         missing = ndimage.binary_opening(lacking) | (mirrored & absent) | plate
         missing = without_covered(missing, bone)
-        return real_holes(missing, missing & predicted, field, self.settings.smallest_ml * 0.67)
+        chosen = self.settings
+        return real_holes(missing, missing & predicted, field, chosen.smallest_ml * 0.67, chosen.open_ml * 0.67)
 
     def _only_holes(self, soft: SoftField, field: BoxField) -> SoftField:
         """The completion without what turned out to be no hole.
@@ -267,7 +290,8 @@ class ShapePrior:
         filled = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
         added = without_covered(filled, field.distance_mm < 0)
         missing = added & (~frontal_floor() | (field.distance_mm[::-1] < ASYMMETRY_MM) | added[::-1])
-        real = real_holes(missing, missing, field, self.settings.smallest_ml * 0.6)
+        chosen = self.settings
+        real = real_holes(missing, missing, field, chosen.smallest_ml * 0.6, chosen.open_ml * 0.6)
         if not real.any():
             return _no_hole()
         return SoftField(np.where(filled & ~real, AIR_MM, soft.distance_mm), soft.region, soft.misfit_mm)

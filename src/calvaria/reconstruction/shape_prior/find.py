@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calvaria.reconstruction.box import BoxField, box_grid, vault
-from calvaria.reconstruction.shape_prior.cover import covered_by
+from calvaria.reconstruction.shape_prior.cover import covered_by, lies_open
 from calvaria.reconstruction.shape_prior.model import MODEL_TRUNCATION_MM, ShapeModel, bone_depth, plate_lack
 from calvaria.reconstruction.shape_prior.regression import jitters, trilinear
 from calvaria.skull.canonical import SPACING_MM
@@ -43,6 +43,16 @@ COVERED = 0.8
 """A hole has bone before less than this share of it: true ones before a tenth, or before half where they are first
 outlined together with a frontal sinus; what is merely thin has it before all."""
 
+OPEN_SHARE = 0.6
+"""A small piece is a hole if no bone lies before or behind so much of it: burr holes and round holes of 12 to 26 mm
+have 0.87 and more, what healthy heads merely have thinner or lower than predicted 0.25 and less."""
+
+MIN_TOLD_ML = 0.4
+"""Smaller openings are not told: a burr hole of 12 mm has 0.6."""
+
+LATER_ROUNDS = 2
+"""Rounds of the global fit once the large holes are filled."""
+
 PLATE = 0.5
 """Where the coarse prediction thins out, a plate is taken to keep this share of its usual depth."""
 
@@ -62,24 +72,46 @@ class HoleFinder:
         self.usual = (read @ model.depth.reshape(-1)).reshape(self.grid.shape)
         self.features = np.concatenate([np.concatenate(modes), np.stack(moved, axis=1)], axis=1).astype(np.float32)
 
-    def find(self, field: BoxField, smallest_ml: float) -> BoolArray:
+    def find(self, field: BoxField, smallest_ml: float, open_ml: float = np.inf) -> BoolArray:
         """The holes of a skull.
 
         Args:
             field: the skull in the common box.
             smallest_ml: predicted and absent bone below this is no hole.
+            open_ml: ... unless the head's wall is openly missing there and it is larger than this.
 
         Returns:
             Bool on the box grid: roughly the missing bone, all holes; empty for a complete skull.
         """
-        seen = self.read_field @ field.distance_mm.reshape(-1)
-        known = self.read_field @ field.known.reshape(-1).astype(np.float32) > 0.99
-        core, predicted = self._global(seen, known)
+        core, predicted = self._global(*self._seen(field))
         rough = self._fine(core.astype(np.float32)) > 0.3
         surface = self._fine(predicted)
-        return self._pieces(field, rough, surface, smallest_ml)
+        return self._pieces(field, rough, surface, smallest_ml, open_ml)
 
-    def _global(self, seen: F32, known: BoolArray) -> tuple[BoolArray, F32]:
+    def left_open(self, field: BoxField, filled_mm: F32) -> BoolArray:
+        """Openings of the head's wall that a completion has left, small ones too.
+
+        Args:
+            field: the skull in the common box.
+            filled_mm: float32 on its grid, signed distance to the completed skull, right near the surface.
+
+        Returns:
+            Bool on the box grid: roughly what is missing; empty for a complete skull.
+        """
+        from scipy import ndimage
+
+        whole = BoxField(np.minimum(field.distance_mm, filled_mm), field.known, field.scale)
+        _, predicted = self._global(*self._seen(whole), LATER_ROUNDS)
+        missing = (self._fine(predicted) < 0.5) & (whole.distance_mm > 1.0) & field.known & vault()
+        missing = ndimage.binary_opening(missing)
+        return real_holes(missing, missing & False, whole, np.inf, MIN_TOLD_ML)
+
+    def _seen(self, field: BoxField) -> tuple[F32, BoolArray]:
+        """Distance at the coarse points, and whether the scan says anything there."""
+        known = self.read_field @ field.known.reshape(-1).astype(np.float32) > 0.99
+        return self.read_field @ field.distance_mm.reshape(-1), known
+
+    def _global(self, seen: F32, known: BoolArray, rounds: int = ROUNDS) -> tuple[BoolArray, F32]:
         """Coarse hole and predicted distance, by robust rounds of the global fit."""
         from scipy import ndimage
 
@@ -88,7 +120,7 @@ class HoleFinder:
         weight, core = base, np.zeros(self.grid.shape, bool)
         if not known.any():
             return core, np.asarray(self.mean, np.float32)
-        for number in range(ROUNDS):
+        for number in range(rounds):
             predicted = self._fit(target, weight)
             lacking = np.minimum(predicted - target, 0)
             weight = base / (1 + (lacking / FORGIVE_MM) ** 2) ** 2
@@ -134,16 +166,18 @@ class HoleFinder:
         )
 
     @staticmethod
-    def _pieces(field: BoxField, rough: BoolArray, surface: F32, smallest_ml: float) -> BoolArray:
-        """Pieces of predicted, absent bone that the coarse fit saw too and that are large enough."""
+    def _pieces(field: BoxField, rough: BoolArray, surface: F32, smallest_ml: float, open_ml: float) -> BoolArray:
+        """Pieces of predicted, absent bone that the coarse fit saw too and that are large enough, or open."""
         from scipy import ndimage
 
         missing = (surface < 0.5) & (field.distance_mm > 1.0) & field.known & vault()
         pieces = ndimage.binary_opening(missing) | (rough & missing)
-        return real_holes(pieces, rough, field, smallest_ml)
+        return real_holes(pieces, rough, field, smallest_ml, open_ml)
 
 
-def real_holes(missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml: float) -> BoolArray:
+def real_holes(
+    missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml: float, open_ml: float = np.inf
+) -> BoolArray:
     """The pieces of predicted, absent bone that are holes.
 
     Args:
@@ -153,6 +187,8 @@ def real_holes(missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml
             elsewhere than predicted leaves slivers along the bone. And a hole goes through: a piece behind a wall that
             stands is bone that most people have thicker.
         smallest_ml: smaller pieces are dropped.
+        open_ml: ... but for those larger than this behind and before which no bone stands; they need no seed, for the
+            coarse fit does not see them.
     """
     from scipy import ndimage
 
@@ -166,6 +202,11 @@ def real_holes(missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml
     pieces = keep[labels]
     covered = np.bincount(labels[covered_by(pieces, field.distance_mm < 0)], minlength=count + 1)
     keep &= covered < COVERED * size
+    small = wide & (size_ml > open_ml) & ~keep
+    small[0] = False
+    if small.any():
+        openly = np.bincount(labels[lies_open(small[labels], field.distance_mm < 0)], minlength=count + 1)
+        keep |= small & (openly >= OPEN_SHARE * size)
     return np.asarray(keep[labels])
 
 

@@ -1,0 +1,131 @@
+"""What makes a result doubtful although it was computed: a line each, a warning and against an expected accuracy.
+
+A wrong spacing of the file, and a hole that the scan's end cuts: in both the patch fits and looks right.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calvaria.reconstruction.box import BoxField, box_grid, box_to_world
+from calvaria.reconstruction.protocol import SoftField
+from calvaria.skull.canonical import CanonicalFrame
+from calvaria.skull.checks import size_doubts
+from calvaria.skull.edges import grid_ends
+from calvaria.types import F64, BoolArray
+from calvaria.volume.components import label
+from calvaria.volume.grid import Grid
+from calvaria.volume.volume import Volume
+
+BEYOND_ML = 0.05
+"""Less missing bone than this beyond the scan is rounding at its border."""
+
+SIDES = (("left side", "right side"), ("back", "front"), ("vertex", "lower end"))
+"""Of the head, by the canonical axes: towards plus and towards minus."""
+
+FACING_DOWN = -0.5
+"""An end whose normal's canonical z is below this is the lower one, which every head scan has."""
+
+
+def doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple[str, ...]:
+    """Everything that speaks against a patch; nothing for a usual one.
+
+    Args:
+        frame: the pose.
+        soft: the completion, in the common box.
+        grid: of the scan, whole.
+    """
+    return size_doubts(frame, grid) + scan_end_doubts(frame, soft, grid)
+
+
+def scan_end_doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple[str, ...]:
+    """How much of a patch lies beyond the faces of the scan's grid: a line, or none.
+
+    Arguments as for `doubts`. An engine knows of the lower end (`CanonicalFrame.cuts`); what else the grid cuts looks
+    like a hole that goes on, and is completed as one.
+    """
+    missing = (soft.distance_mm < 0) & soft.region
+    world = _world(missing, frame)
+    outside = world[~_inside(grid, world)]
+    beyond_ml = len(outside) * _voxel_ml(frame)
+    if beyond_ml < BEYOND_ML:
+        return ()
+    side = _side(_out(grid, outside, frame))
+    return (f"the scan ends at the {side}: about {beyond_ml:.1f} ml of the patch would lie beyond and are left out",)
+
+
+def unseen(mask: Volume, frame: CanonicalFrame, told: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """What a scan does not show of the vault: a line for each end of its grid that cuts bone, but the lower one.
+
+    Args:
+        mask: the bone on the scan's whole grid.
+        frame: its pose.
+        told: lines of `doubts`; an end that they name already is left out.
+    """
+    normals = [end.normal @ frame.to_world[:3, :3] for end in grid_ends(mask)]
+    ends = [f"the scan ends at the {_side(normal)}:" for normal in normals if normal[2] >= FACING_DOWN]
+    return tuple(f"{end} what lies beyond was not looked at" for end in ends if not any(end in line for line in told))
+
+
+def within_scan(soft: SoftField, field: BoxField, frame: CanonicalFrame, grid: Grid, min_ml: float) -> SoftField:
+    """A completion without the pieces that only reach into the scan from beyond its end.
+
+    Where a scan ends at the vertex, what is not in it is completed like a hole, and the completion's rim lies in the
+    scan as thin islands along the bone's edge.
+
+    Args:
+        soft: the completion.
+        field: the skull that was completed.
+        frame: its pose.
+        grid: of the scan, whole.
+        min_ml: less of a piece than this in the scan is no hole, if some of it lies beyond.
+    """
+    missing = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
+    shown = np.zeros_like(missing)
+    shown[missing] = _inside(grid, _world(missing, frame))
+    if (shown == missing).all():
+        return soft
+    labels, count = label(missing)
+    shown_ml = np.bincount(labels[shown], minlength=count + 1) * _voxel_ml(frame)
+    reaches_out = np.bincount(labels[missing & ~shown], minlength=count + 1) > 0
+    dropped = reaches_out & (shown_ml < min_ml)
+    dropped[0] = False
+    kept = missing & ~dropped[labels]
+    if not kept.any():
+        return SoftField(soft.distance_mm, np.zeros_like(soft.region), 0.0)
+    return SoftField(soft.distance_mm, soft.region & ~dropped[labels], soft.misfit_mm)
+
+
+def _world(places: BoolArray, frame: CanonicalFrame) -> F64:
+    """(N, 3) world mm of voxels of the box, in C order."""
+    return box_grid().moved(box_to_world(frame)).to_world(np.argwhere(places))
+
+
+def _voxel_ml(frame: CanonicalFrame) -> float:
+    """Volume of a voxel of the box in the world."""
+    return box_grid().voxel_volume_mm3 * float(np.prod(frame.scale)) / 1000
+
+
+def _inside(grid: Grid, world: F64) -> BoolArray:
+    """Whether (N, 3) world points lie in some voxel of a grid."""
+    index = grid.to_index(world)
+    return np.asarray(((index > -0.5) & (index < np.array(grid.shape) - 0.5)).all(axis=1))
+
+
+def _out(grid: Grid, world: F64, frame: CanonicalFrame) -> F64:
+    """Canonical normal of the face of a grid behind which points lie farthest on the whole."""
+    index = grid.to_index(world)
+    past_mm = np.stack([-0.5 - index, index - (np.array(grid.shape) - 0.5)]) * np.asarray(grid.spacing_mm)
+    sums = np.maximum(past_mm, 0).sum(axis=1)  # (2, 3): before and behind, along each axis
+    end, axis = np.unravel_index(int(sums.argmax()), sums.shape)
+    normal = grid.inverse[axis, :3] * (1.0 if end else -1.0)
+    return np.asarray(normal @ frame.to_world[:3, :3])
+
+
+def _side(normal: F64) -> str:
+    """The side of the head that a canonical direction points to."""
+    axis = int(np.abs(normal).argmax())
+    return SIDES[axis][0 if normal[axis] > 0 else 1]
+
+
+__all__ = ["doubts", "scan_end_doubts", "unseen", "within_scan"]

@@ -1,0 +1,135 @@
+"""Checks that something is an adult's head of a known kind: its size and proportions, as its pose measured them.
+
+A wrong voxel spacing is the commonest fault of files that were converted once too often, and every step after reading
+takes it: the patch comes out as wrong as the spacing, and fits. What tells is the head itself. The scales of the pose
+over the mean skull are measured by the whole vault, and holes hardly move them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calvaria.errors import InputError
+from calvaria.skull.canonical import CanonicalFrame
+from calvaria.types import F64
+from calvaria.volume.grid import Grid
+from calvaria.volume.volume import Volume
+
+MEAN_MM = np.array([137.5, 183.5, 118.5])
+"""Width, length and height (meatus to vertex) of the mean skull, whose scales are 1."""
+
+KNOWN_MM = "127-153 x 162-202 x 104-132"
+"""The same of the 85 complete skulls of AutoImplant 2020: least and greatest."""
+
+USUAL_HEIGHT = (0.885, 1.105)
+"""z / sqrt(x y) of the scales. In 85 complete skulls 0.897 to 1.053 and, of one very high head, 1.128 (sd 0.042); in 30
+with holes 0.923 to 1.047. Slices 0.8 or 1.2 times as far apart as they should be take 84 and 80 of the 85 out of it."""
+
+USUAL_WIDTH = (0.885, 1.19)
+"""x / y of the scales: 0.917 to 1.158 (sd 0.051) in the same heads, long ones and short ones."""
+
+USUAL_SIZE = (0.87, 1.11)
+"""Geometric mean of the scales: 0.917 to 1.058 (sd 0.036). A child of two has 0.88, of six 0.92."""
+
+BELIEVED_HEIGHT, BELIEVED_WIDTH, BELIEVED_SIZE = (0.62, 1.6), (0.65, 1.55), (0.75, 1.3)
+"""Beyond these no head is completed: the model's shapes say nothing of it, and the work to fit them has no bounds.
+A newborn has a size of 0.62, a head with half its slices' distance a height of 0.5; the widest deformed heads that are
+published (brachycephaly, scaphocephaly) have a width of 0.7 and 1.35."""
+
+MAX_REACH_MM = 600.0
+"""Bone that reaches farther along an axis of the grid is more than a head: with neck and shoulders it has up to 500."""
+
+MIN_REACH_MM = 90.0
+"""Bone that reaches less far along every axis is less than a head; a newborn's has 110."""
+
+LOST_MM = 1.0
+"""The spacing that programs write along all three axes when they have lost it."""
+
+
+def require_head_sized(bone: Volume) -> None:
+    """Refuse what cannot be a head by its extent alone, before any work that grows with it.
+
+    Args:
+        bone: a mask, cropped to its bone.
+
+    Raises:
+        InputError: it reaches too far, or nowhere far enough.
+    """
+    reach = np.asarray(bone.grid.spacing_mm) * bone.shape
+    size = " x ".join(f"{mm:.0f}" for mm in reach)
+    if reach.max() > MAX_REACH_MM:
+        raise InputError(
+            f"the bone reaches over {size} mm, a head and neck over less than {MAX_REACH_MM:.0f}: crop the scan to the "
+            f"head, or check the voxel spacing ({_spacing(bone.grid)} mm)"
+        )
+    if reach.max() < MIN_REACH_MM:
+        raise InputError(
+            f"the bone reaches over {size} mm only, a head over more than {MIN_REACH_MM:.0f}: give a head with its "
+            f"calvaria, or check the voxel spacing ({_spacing(bone.grid)} mm)"
+        )
+
+
+def require_adult(frame: CanonicalFrame, grid: Grid) -> None:
+    """Refuse a head whose size or proportions no adult has.
+
+    Args:
+        frame: its canonical frame.
+        grid: of its file, for the message.
+
+    Raises:
+        InputError: with what was measured and what adults have.
+    """
+    limits = (BELIEVED_HEIGHT, BELIEVED_WIDTH, BELIEVED_SIZE)
+    if all(low <= value <= high for value, (low, high) in zip(_ratios(frame.scale), limits, strict=True)):
+        return
+    raise InputError(
+        f"the head measures {_measured(frame)} mm (width, length, height above the ears), adult ones {KNOWN_MM}: check "
+        f"the voxel spacing ({_spacing(grid)} mm); small children's heads cannot be completed"
+    )
+
+
+def size_doubts(frame: CanonicalFrame, grid: Grid) -> tuple[str, ...]:
+    """Why the size of a head may be wrong, one line each; none for a usual head.
+
+    Args:
+        frame: its canonical frame.
+        grid: of its file, for the message.
+    """
+    height, width, size = _ratios(frame.scale)
+    check = f"check the voxel spacing ({_spacing(grid)} mm), for the patch is as wrong as that"
+    lines = []
+    if not USUAL_HEIGHT[0] <= height <= USUAL_HEIGHT[1]:
+        usual = f"heads have {USUAL_HEIGHT[0]:.2f} to {USUAL_HEIGHT[1]:.2f}"
+        lines.append(f"for its length and width the head is {height:.2f} times as high as the mean ({usual}): {check}")
+    if not USUAL_WIDTH[0] <= width <= USUAL_WIDTH[1]:
+        usual = f"heads have {USUAL_WIDTH[0]:.2f} to {USUAL_WIDTH[1]:.2f}"
+        lines.append(f"for its length the head is {width:.2f} times as wide as the mean ({usual}): {check}")
+    if not USUAL_SIZE[0] <= size <= USUAL_SIZE[1]:
+        measured = f"{_measured(frame)} mm (width, length, height above the ears)"
+        lines.append(f"the head measures {measured}, known adult ones {KNOWN_MM}: {check}")
+    return tuple(lines)
+
+
+def lost_spacing(grid: Grid) -> tuple[str, ...]:
+    """A word on a spacing of exactly 1 x 1 x 1 mm, which may be right; nothing on any other."""
+    if not np.allclose(grid.spacing_mm, LOST_MM, rtol=0, atol=1e-6):
+        return ()
+    word = "the voxel spacing is 1 x 1 x 1 mm, as in files that have lost theirs: make sure that it is right"
+    return (word,)
+
+
+def _ratios(scale: F64) -> tuple[float, float, float]:
+    """Height for length and width, width for length, and size, each over the mean skull's."""
+    x, y, z = (float(value) for value in scale)
+    return z / float(np.sqrt(x * y)), x / y, float(np.cbrt(x * y * z))
+
+
+def _measured(frame: CanonicalFrame) -> str:
+    return " x ".join(f"{mm:.0f}" for mm in MEAN_MM * frame.scale)
+
+
+def _spacing(grid: Grid) -> str:
+    return " x ".join(f"{mm:.3g}" for mm in grid.spacing_mm)
+
+
+__all__ = ["lost_spacing", "require_adult", "require_head_sized", "size_doubts"]
