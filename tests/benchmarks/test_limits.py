@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calvaria.benchmarks.limits import MIDDLE_MM, on_model_grid, plate_errors
+from calvaria.benchmarks.limits import on_model_grid, plate_errors
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.protocol import SoftField
+from calvaria.skull.head import HEAD_CENTRE_MM
 
-RADIUS = np.linalg.norm(box_grid().centres_mm() - MIDDLE_MM, axis=-1).astype(np.float32)
+RADIUS = np.linalg.norm(box_grid().centres_mm() - HEAD_CENTRE_MM, axis=-1).astype(np.float32)
 CAP = (box_grid().centres_mm() @ np.array([0.0, -0.6, 0.8])) > 50
 KNOWN = np.ones(RADIUS.shape, bool)
 

@@ -24,7 +24,7 @@ from tests.clinical.head import (
 from tests.heads import dice, grid_around, rigid
 
 from calvaria.clinical import case as clinical_case
-from calvaria.clinical import parts as clinical_part
+from calvaria.clinical import parts
 from calvaria.clinical.case import ImportSettings, aligned_grid, load_case
 from calvaria.clinical.simulate_ct import CtSpec, synthesise_ct
 from calvaria.clinical.table import ClinicalRow
@@ -159,7 +159,7 @@ def test_a_surface_without_thickness_is_refused(row):
 
 
 def test_a_volume_that_no_implant_has_is_refused(row, monkeypatch):
-    monkeypatch.setattr(clinical_part, "VOLUME_ML", (50.0, 400.0))
+    monkeypatch.setattr(parts, "VOLUME_ML", (50.0, 400.0))
     assert "ml, 50 to 400 are believed; check that it is the implant alone" in why(replace(row, patch=None))
 
 

@@ -13,19 +13,17 @@ from tests.heads import Head, dice, grid_around, scan, true_frame
 
 from calvaria.clinical import simulate_files, simulate_set
 from calvaria.clinical.mesh_coordinates import mesh_conventions
-from calvaria.clinical.simulate import (
-    BEVEL,
-    CLEARANCE_MM,
-    THICKNESS_MM,
-    sample_implant,
-)
 from calvaria.clinical.simulate_ct import CtSpec, sample_ct, synthesise_ct
 from calvaria.clinical.simulate_set import (
+    BEVEL,
+    CLEARANCE_MM,
     CONVENTIONS,
     DEFECT_KINDS,
     FAULTS,
+    THICKNESS_MM,
     SimulationSettings,
     sample_case,
+    sample_implant,
     simulate_clinical,
 )
 from calvaria.clinical.table import read_table

@@ -32,6 +32,7 @@ from calvaria.reconstruction.shape_prior.model import MODEL_SPACING_MM
 from calvaria.reconstruction.shape_prior.regression import cubic
 from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import CanonicalFrame, locate
+from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.training.shape_prior import example
 from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.gather import trilinear_at
@@ -47,10 +48,7 @@ ROUGH_MM = 3.3
 """Room around a given outline, as around a found one."""
 
 NEAREST_MM, FARTHEST_MM, STEP_MM = 35.0, 125.0, 0.25
-"""Rays are read from the first to the second distance from the middle of the head."""
-
-MIDDLE_MM = np.array([0.0, 0.0, 10.0])
-"""Where rays start, canonical mm."""
+"""Rays are read from the first to the second distance from the head's centre, where they start."""
 
 MOST_RAYS = 4000
 
@@ -101,13 +99,13 @@ def plate_errors(soft: SoftField, seen: BoxField, complete: BoxField, truth: Box
     """Errors of the plate along rays, see `limits_of`; all fields in one frame."""
     merged = np.where(soft.region, np.minimum(soft.distance_mm, seen.distance_mm), seen.distance_mm)
     missing = truth.distance_mm < 0
-    points = box_grid().to_world(np.argwhere(missing)) - MIDDLE_MM
+    points = box_grid().to_world(np.argwhere(missing)) - HEAD_CENTRE_MM
     points = points[:: max(1, len(points) // MOST_RAYS)]
     directions = points / np.linalg.norm(points, axis=1, keepdims=True)
     true_outer, true_thick = _plate(complete.distance_mm, directions)
     outer, thick = _plate(merged, directions)
     both = np.isfinite(outer) & np.isfinite(true_outer)
-    ends = MIDDLE_MM + directions[both] * (true_outer - true_thick / 2)[both, None]
+    ends = HEAD_CENTRE_MM + directions[both] * (true_outer - true_thick / 2)[both, None]
     off, thickness = (outer - true_outer)[both], np.abs(thick - true_thick)[both]
     rim = _read(seen.distance_mm, ends) < RIM_MM
     out = np.full((2, 3), np.nan)
@@ -120,7 +118,7 @@ def plate_errors(soft: SoftField, seen: BoxField, complete: BoxField, truth: Box
 def _plate(distance: F32, directions: F64) -> tuple[F64, F64]:
     """(N,) distance of the outermost surface from the middle along rays and thickness of bone there; NaN without."""
     along = np.arange(NEAREST_MM, FARTHEST_MM, STEP_MM)
-    points = MIDDLE_MM + directions[:, None] * along[:, None]
+    points = HEAD_CENTRE_MM + directions[:, None] * along[:, None]
     inside = (_read(distance, points.reshape(-1, 3)) < 0).reshape(len(directions), -1)
     last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
     # Counted from the outermost bone inwards, up to the first gap.

@@ -1,5 +1,9 @@
 """A whole simulated clinical set: cases from real skulls, written in the very form that the clinical loader reads.
 
+No clinical set is public, so cases of the same form are made (Kodym, Spanel, Herout 2021: implants of constant
+thickness with clearance along the rim): a large one-sided defect in a real skull, and an implant designed for it by
+:mod:`calvaria.implant`. What differs from real cases is said in the folder that is written.
+
 The folder that is left::
 
     OUT/cases.csv            the table (calvaria.clinical.table)
@@ -21,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
-from calvaria.clinical.simulate import sample_implant
 from calvaria.clinical.simulate_ct import sample_ct
 from calvaria.clinical.simulate_files import CONVENTIONS, FAULTS, SimulatedCase, make_files, read_complete
 from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
 from calvaria.files import atomic_folder, write_csv, write_text
+from calvaria.implant.design import ImplantSpec
 from calvaria.io.result import sha256_of, write_result_json
 from calvaria.jobs import Progress, counted
 from calvaria.skull.canonical import locate
@@ -44,6 +48,17 @@ TABLE, TRUTH_TABLE, README, RECORD = "cases.csv", "simulated.csv", "README.txt",
 
 DEFECT_KINDS = ("hemicraniectomy", "craniotomy", "parietotemporal")
 """Kinds of defect that are cut by default: on one side, and more of them large and low than in SkullBreak."""
+
+THICKNESS_MM = (3.0, 5.0)
+"""Constant thickness is drawn from here: cleared implants have 3 to 6 mm, typically 4 (K231834, K250334)."""
+
+CLEARANCE_MM = (0.5, 1.5)
+"""Gap to the bone at the outer surface, drawn from here: no figure is published, common practice is 0.3 to 1 mm and
+more towards soft tissue."""
+
+BEVEL = (0.0, 0.4)
+"""The gap widens by this many mm per mm of depth: an angle of 0 to 22 degrees, so that the rim rests on no undercut
+(Ridwan-Pramana 2016)."""
 
 README_TEXT = """SIMULATED CASES, NOT PATIENTS' IMPLANTS
 
@@ -116,6 +131,12 @@ def sample_case(number: int, settings: SimulationSettings, fault: str = "") -> S
     if not fault:
         return drawn
     return replace(drawn, id=f"bad-{fault}", convention="lps", as_mask=False, with_patch=False, ct=None, fault=fault)
+
+
+def sample_implant(rng: np.random.Generator) -> ImplantSpec:
+    """Draw how an implant is made: thickness, clearance and bevel, evenly from their ranges."""
+    thickness, clearance, bevel = (round(float(rng.uniform(*law)), 2) for law in (THICKNESS_MM, CLEARANCE_MM, BEVEL))
+    return ImplantSpec(thickness, clearance, bevel)
 
 
 def simulate_clinical(
@@ -230,5 +251,6 @@ __all__ = [
     "SimulatedCase",
     "SimulationSettings",
     "sample_case",
+    "sample_implant",
     "simulate_clinical",
 ]

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from calvaria.errors import GeometryError, InputError
-from calvaria.synthesis.batched import cutting_torch as device_defects
+from calvaria.synthesis.batched import cutting_torch
 from calvaria.synthesis.batched.ageing_torch import apply_rims, near_mm
 from calvaria.synthesis.batched.components import hooked, pieces
 from calvaria.synthesis.batched.cutting_torch import apply_defects, cut_defects, draw_defects, sound
-from calvaria.synthesis.defects import ALL_KINDS, ageing, apply_defect, sample_defect
-from calvaria.synthesis.defects import cutting as defects
+from calvaria.synthesis.defects import ALL_KINDS, ageing, apply_defect, cutting, sample_defect
 from calvaria.synthesis.defects.prisms import PrismSpec
 from calvaria.synthesis.defects.rim_changes import RIM_KINDS, Healing, Rim, sample_rim
 from calvaria.synthesis.defects.sampling import sample_specs
@@ -89,7 +88,7 @@ def peg(size: int) -> Volume:
 def test_islands_follow_the_same_rules(size: int) -> None:
     ball = DefectSpec("ball", ((0.0, 0.0, 0.0, 20.0),))
     cuts = cut_defects(batch(peg(size)), peg(size).grid, [ball])
-    truth = defects._cut(peg(size), ball, peg(size).affine)
+    truth = cutting._cut(peg(size), ball, peg(size).affine)
     assert np.array_equal(cuts.patch[0].numpy(), truth.patch)
     assert cuts.stray_ml[0] == pytest.approx(truth.stray_voxels / 1000.0)
     assert cuts.largest_piece[0] == pytest.approx(truth.largest_piece)
@@ -104,8 +103,8 @@ def test_nothing_is_cut_where_there_is_no_bone_or_no_grid() -> None:
 
 
 def numpy_says(specs: list[Spec], complete: Volume) -> list[bool]:
-    cuts = [defects._cut(complete, spec, complete.affine) for spec in specs]
-    return [defects._is_sound(cut, complete, spec, complete.affine) for cut, spec in zip(cuts, specs, strict=True)]
+    cuts = [cutting._cut(complete, spec, complete.affine) for spec in specs]
+    return [cutting._is_sound(cut, complete, spec, complete.affine) for cut, spec in zip(cuts, specs, strict=True)]
 
 
 def torch_says(specs: list[Spec], complete: Volume) -> list[bool]:
@@ -136,16 +135,16 @@ def test_both_measure_the_area_of_hemicraniectomies(factor: float, area_cm2: flo
     spec = hemicraniectomy(factor)
     cuts = cut_defects(batch(HEAD), HEAD.grid, [spec])
     patch = HEAD.with_data(cuts.patch[0].numpy())
-    assert defects.defect_area_cm2(patch, HEAD, HERE) == pytest.approx(area_cm2, abs=2)
+    assert cutting.defect_area_cm2(patch, HEAD, HERE) == pytest.approx(area_cm2, abs=2)
     assert right_size("hemicraniectomy", patch.volume_ml)
     assert cut_clean(Figures(patch.volume_ml, cuts.largest_piece[0], cuts.smallest_part_ml[0], cuts.stray_ml[0]))
     assert torch_says([spec], HEAD) == numpy_says([spec], HEAD) == [verdict]
 
 
 def test_a_hemicraniectomy_of_the_wrong_area_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_defects, "sample_specs", lambda rng, count, kinds: [hemicraniectomy(1.3)] * count)
+    monkeypatch.setattr(cutting_torch, "sample_specs", lambda rng, count, kinds: [hemicraniectomy(1.3)] * count)
     drawn = iter([hemicraniectomy(0.8), hemicraniectomy(1.0)])
-    monkeypatch.setattr(device_defects, "sample_defect", lambda kind, rng: next(drawn))
+    monkeypatch.setattr(cutting_torch, "sample_defect", lambda kind, rng: next(drawn))
     specs, _ = draw_defects(batch(HEAD), HEAD.grid, np.random.default_rng(0), {"hemicraniectomy": 1.0})
     assert specs == [hemicraniectomy(1.0)]
 
@@ -160,7 +159,7 @@ def test_drawn_defects_are_sound_repeatable_and_of_the_kinds_first_drawn() -> No
 
 
 def test_a_skull_that_takes_no_defect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_defects, "ATTEMPTS", 2)
+    monkeypatch.setattr(cutting_torch, "ATTEMPTS", 2)
     nothing = torch.zeros_like(batch(HEAD))
     with pytest.raises(InputError, match="item 0: no sound bilateral defect in 2 draws: it is no complete skull"):
         draw_defects(nothing, HEAD.grid, np.random.default_rng(0), {"bilateral": 1.0})

@@ -22,12 +22,12 @@ from calvaria.synthesis.defects import (
     Spec,
     apply_defect,
     cut_defect,
+    cutting,
     defect_area_cm2,
     sample_defect,
     sampling,
     soundness,
 )
-from calvaria.synthesis.defects import cutting as defects
 from calvaria.synthesis.defects.prisms import PrismSpec
 from calvaria.synthesis.defects.sampling import HEMI_CM2, KERF_MM, LEAST_LENGTH_MM, SINUS_MM, sample_specs
 from calvaria.synthesis.defects.specs import MultipleSpec, spec_from_json
@@ -192,7 +192,7 @@ def test_a_large_island_stays_and_is_unsound() -> None:
     assert pieces(defective.mask) == 2
     assert defective.mask[40, 40, 57]
     assert not (defective.mask & patch.mask).any()
-    assert defects._cut(complete, BALL, complete.affine).stray_voxels > 3000
+    assert cutting._cut(complete, BALL, complete.affine).stray_voxels > 3000
 
 
 def test_a_second_piece_inside_the_shape_stays_with_the_skull() -> None:
@@ -266,7 +266,7 @@ def test_an_unknown_kind_and_a_bad_frame_are_refused() -> None:
 
 
 def test_a_skull_that_takes_no_defect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(defects, "ATTEMPTS", 3)
+    monkeypatch.setattr(cutting, "ATTEMPTS", 3)
     with pytest.raises(
         InputError, match=r"no sound bilateral defect in 3 draws: the mask \(1 ml\) is no complete skull"
     ):
@@ -371,10 +371,10 @@ def test_an_empty_patch_has_no_area_and_another_grid_is_refused() -> None:
 def test_a_part_that_meets_no_bone_makes_several_defects_unsound() -> None:
     far = DefectSpec("ball", ((0.0, 0.0, 0.0, 20.0),))
     near = DefectSpec("ball", ((70.0, 0.0, 20.0, 25.0),))
-    cut = defects._cut(HEAD, MultipleSpec((near, far)), HEAD.affine)
+    cut = cutting._cut(HEAD, MultipleSpec((near, far)), HEAD.affine)
     assert (cut.largest_piece, cut.smallest_part) == (0.0, 0)
     assert np.array_equal(cut.patch, apply_defect(HEAD, near, HERE)[1].mask)
-    assert not defects._is_sound(cut, HEAD, MultipleSpec((near, far)), HEAD.affine)
+    assert not cutting._is_sound(cut, HEAD, MultipleSpec((near, far)), HEAD.affine)
 
 
 def test_real_skulls_take_every_new_kind(real_data: Path) -> None:

@@ -1,4 +1,4 @@
-"""What makes training cases on the training device, in torch: defects, augmentation, skulls between skulls, batches.
+"""What makes training cases on the training device, in torch: defects cut from batches, their rims aged, whole cases.
 
 Volumes are (B, X, Y, Z) tensors on a :class:`~calvaria.volume.grid.Grid` in canonical mm; chance comes from a numpy
 generator that draws parameters, and a function without chance applies them. Needs the extra ``train`` (torch).
