@@ -12,7 +12,7 @@ from scipy import ndimage
 from tests.strategies import rotations, shapes, spacings
 
 from calvaria.errors import GeometryError
-from calvaria.metrics.curvature import PAPER_SPACING_MM, blurred, gaussian_curvature, gradient_at
+from calvaria.metrics.curvature import blurred, gaussian_curvature, gradient_at
 from calvaria.metrics.surface import surface_voxels
 from calvaria.volume import Grid, Volume
 
@@ -31,6 +31,10 @@ def outside(mask: Volume) -> tuple[np.ndarray, np.ndarray]:
     voxels = surface_voxels(mask.mask)
     inner = ((voxels > 12) & (voxels < np.array(mask.shape) - 13)).all(axis=1)
     return voxels[inner], mask.grid.to_world(voxels[inner])
+
+
+PAPER_SPACING_MM = 0.4
+"""Voxels of the paper, in whose units its figures are: per voxel^2 is per mm^2 times this squared."""
 
 
 def ball(radius: float, thickness: float | None = None, **kind) -> Volume:

@@ -11,9 +11,8 @@ from scipy.spatial.transform import Rotation
 from tests.strategies import axis_orders, flips, grids, rotations, shapes, spacings
 
 from calvaria.errors import GeometryError
-from calvaria.symmetry.plane import Plane, reflect_mesh, reflect_volume
+from calvaria.symmetry.plane import Plane, reflect_volume
 from calvaria.volume.grid import Grid
-from calvaria.volume.mesh import Mesh, extract_surface
 from calvaria.volume.volume import Volume
 
 points = hnp.arrays(np.float64, (5, 3), elements=st.floats(-300, 300))
@@ -180,42 +179,6 @@ def test_planes_that_cross_at_a_point_are_not_apart_there():
     one, other = Plane([1, 0, 0], 5.0), Plane([0.8, 0.6, 0], 0.8 * 5 + 0.6 * 7)
     assert one.apart_mm(other, [5.0, 7.0, -3.0]) == pytest.approx(0, abs=1e-12)
     assert one.apart_mm(other, [5.0, 17.0, -3.0]) == pytest.approx(6.0)
-
-
-# ---- meshes
-
-
-def ball_surface(radius_mm: float = 9.0) -> Mesh:
-    """A ball beside the origin, with a bump, so that no plane but one maps it onto itself."""
-    grid = Grid.isotropic((21, 21, 21), 1.5, (5.0, -8.0, 3.0))
-    middle = grid.to_world([10, 10, 10])
-    ball = np.linalg.norm(grid.centres_mm() - middle, axis=-1) - radius_mm
-    bump = np.linalg.norm(grid.centres_mm() - middle - [6, 5, 3], axis=-1) - 4
-    return extract_surface(Volume(np.minimum(ball, bump), grid), 0.0, inside_above=False)
-
-
-BALL = ball_surface()
-
-
-@given(planes())
-@settings(max_examples=20)
-def test_the_mirror_image_of_a_closed_mesh_is_closed_as_large_and_faces_outwards(plane):
-    assert BALL.is_closed
-    there = reflect_mesh(BALL, plane)
-    assert there.is_closed
-    assert there.volume_ml == pytest.approx(BALL.volume_ml)
-    assert there.volume_ml > 0
-    assert there.area_mm2 == pytest.approx(BALL.area_mm2)
-    np.testing.assert_allclose(there.vertices_mm, plane.reflect(BALL.vertices_mm), atol=1e-9)
-    turned = BALL.vertex_normals @ plane.reflection[:3, :3]
-    np.testing.assert_allclose(there.vertex_normals, turned, atol=1e-6)
-    back = reflect_mesh(there, plane)
-    np.testing.assert_allclose(back.vertices_mm, BALL.vertices_mm, atol=1e-9)
-    np.testing.assert_array_equal(back.faces, BALL.faces)
-
-
-def test_no_mesh_has_no_mirror_image():
-    assert reflect_mesh(Mesh.empty(), Plane([1, 2, 3], 4.0)).is_empty
 
 
 # ---- volumes

@@ -8,7 +8,7 @@ from scipy import ndimage
 from tests.strategies import axis_orders, flips, mask_volumes
 
 from calvaria.errors import InputError
-from calvaria.volume import Grid, Volume, fill_holes, label, largest_component, remove_small
+from calvaria.volume import Grid, Volume, fill_holes, label, largest_component
 
 GRID = Grid.isotropic((12, 12, 12), 2.0)
 
@@ -49,14 +49,6 @@ def test_the_largest_component_is_kept_and_the_first_of_equals() -> None:
     assert largest_component(Volume(small | touching, GRID), connectivity=6).data.sum() == 8
 
 
-def test_small_components_go_by_their_volume() -> None:
-    small, large = cube((0, 2), (0, 2), (0, 2)), cube((5, 9), (5, 9), (5, 9))  # 64 and 512 mm3
-    both = Volume(small | large, GRID)
-    np.testing.assert_array_equal(remove_small(both, 0.064).data, both.data)
-    np.testing.assert_array_equal(remove_small(both, 0.0641).data, large)
-    assert not remove_small(both, 1.0).data.any()
-
-
 def test_a_cavity_is_filled_and_what_opens_outside_is_not() -> None:
     shell = cube((2, 9), (2, 9), (2, 9)) & ~cube((4, 7), (4, 7), (4, 7))
     np.testing.assert_array_equal(fill_holes(Volume(shell, GRID)).data, cube((2, 9), (2, 9), (2, 9)))
@@ -76,15 +68,14 @@ def test_filling_is_what_scipy_fills(volume: Volume) -> None:
 
 @given(mask_volumes(), axis_orders(), flips())
 def test_components_travel_with_the_axes(volume: Volume, order: tuple[int, int, int], axes: tuple[int, ...]) -> None:
-    for work in (fill_holes, lambda v: remove_small(v, 3 * v.grid.voxel_volume_mm3 / 1000)):
-        moved, there = work(volume.permute(order).flip(axes)), work(volume).permute(order).flip(axes)
-        np.testing.assert_array_equal(moved.data, there.data)
+    moved, there = fill_holes(volume.permute(order).flip(axes)), fill_holes(volume).permute(order).flip(axes)
+    np.testing.assert_array_equal(moved.data, there.data)
 
 
 def test_empty_stays_empty_and_full_stays_full() -> None:
     empty, full = Volume(np.zeros(GRID.shape, bool), GRID), Volume(np.ones(GRID.shape, bool), GRID)
     assert label(empty.mask)[1] == 0
-    for work in (fill_holes, largest_component, lambda v: remove_small(v, 0.001)):
+    for work in (fill_holes, largest_component):
         assert not work(empty).data.any()
         assert work(full).data.all()
 
@@ -95,8 +86,6 @@ def test_what_has_no_components_says_so() -> None:
         largest_component(empty, connectivity=18)
     with pytest.raises(InputError, match="a mask is wanted here; got float64"):
         label(image.data)
-    with pytest.raises(InputError, match="must be a number of ml; got nan"):
-        remove_small(empty, float("nan"))
     for work in (fill_holes, largest_component):
         with pytest.raises(InputError, match="a mask is wanted here"):
             work(image)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.strategies import grids, mask_volumes, shapes, spacings
 
 from calvaria.errors import InputError
-from calvaria.volume import Grid, Volume, ball_offsets, close_mm, dilate_mm, erode_mm, morphology, open_mm
+from calvaria.volume import Grid, Volume, ball_offsets, dilate_mm, erode_mm, morphology
 
 Work = Callable[[Volume, float], Volume]
-WORKS = [dilate_mm, erode_mm, open_mm, close_mm]
+WORKS = [dilate_mm, erode_mm]
 small_masks = mask_volumes(grids(shape=shapes(1, 8), spacing=spacings(0.5, 2.0)))
 radii = st.floats(0.0, 4.0).map(lambda v: round(v, 2))
 
@@ -40,23 +40,6 @@ def test_dilation_is_what_brute_force_says_by_lines_and_by_distances(
     assert found.grid is volume.grid
 
 
-@given(small_masks, radii)
-def test_opening_and_closing_are_made_of_erosion_and_dilation(volume: Volume, radius_mm: float) -> None:
-    opened = dilate_mm(erode_mm(volume, radius_mm), radius_mm)
-    closed = erode_mm(dilate_mm(volume, radius_mm), radius_mm)
-    np.testing.assert_array_equal(open_mm(volume, radius_mm).data, opened.data)
-    np.testing.assert_array_equal(close_mm(volume, radius_mm).data, closed.data)
-    assert not (opened.mask & ~volume.mask).any()
-    assert not (volume.mask & ~closed.mask).any()
-
-
-@pytest.mark.parametrize("work", [open_mm, close_mm])
-@given(volume=small_masks, radius_mm=radii)
-def test_opening_and_closing_twice_is_once(work: Work, volume: Volume, radius_mm: float) -> None:
-    once = work(volume, radius_mm)
-    np.testing.assert_array_equal(work(once, radius_mm).data, once.data)
-
-
 @pytest.mark.parametrize("work", WORKS)
 def test_empty_stays_empty_full_stays_full_and_radius_0_changes_nothing(work: Work) -> None:
     grid = Grid((5, 6, 7), np.diag([0.5, 1.0, 2.0, 1.0]))
@@ -73,19 +56,6 @@ def test_a_sphere_grows_and_shrinks_by_the_radius_whatever_the_spacing() -> None
     for work, radius in ((dilate_mm, 15.0), (erode_mm, 9.0)):
         wanted = 4 / 3 * np.pi * radius**3 / 1000
         assert work(sphere, 3.0).volume_ml == pytest.approx(wanted, rel=0.06)
-
-
-def test_closing_fills_a_slit_and_opening_takes_a_spike_off() -> None:
-    grid = Grid.isotropic((20, 20, 20), 0.5)
-    block = np.zeros(grid.shape, bool)
-    block[4:16, 4:16, 4:16] = True
-    slit, spike = block.copy(), block.copy()
-    slit[9:11] = False
-    spike[16:19, 10, 10] = True
-    closed = close_mm(Volume(slit, grid), 1.0).data
-    assert closed[:, 6:14, 6:14][4:16].all() and not (closed & ~block).any()
-    opened = open_mm(Volume(spike, grid), 1.0).data
-    assert not opened[17:].any() and opened[5:15, 5:15, 5:15].all()
 
 
 def test_nothing_is_eroded_just_because_the_array_ends() -> None:

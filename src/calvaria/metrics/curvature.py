@@ -24,9 +24,6 @@ SIGMA_MM = 2.0
 TRUNCATE = 4.0
 """The Gaussian is cut off at so many standard deviations."""
 
-PAPER_SPACING_MM = 0.4
-"""Voxels of the paper, in whose units its figures are: per voxel^2 is per mm^2 times this squared."""
-
 WALL_SLOPE = 1.0 / (SIGMA_MM * math.sqrt(2.0 * math.pi))
 """Slope of the blurred mask, per mm, on the surface of a thick plane wall."""
 
@@ -155,4 +152,4 @@ def _at(field: Volume, voxels: NDArray[np.integer], *steps: int) -> F64:
     return np.asarray(field.data[tuple(index.T)], np.float64)
 
 
-__all__ = ["PAPER_SPACING_MM", "SIGMA_MM", "WALL_SLOPE", "blurred", "gaussian_curvature", "gradient_at"]
+__all__ = ["SIGMA_MM", "WALL_SLOPE", "blurred", "gaussian_curvature", "gradient_at"]

@@ -15,7 +15,6 @@ from calvaria.volume.volume import Volume
 
 if TYPE_CHECKING:
     from calvaria.volume.grid import Grid
-    from calvaria.volume.mesh import Mesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +90,6 @@ class Plane:
         point = np.asarray(point_mm, np.float64)
         sign = 1.0 if self.normal @ other.normal >= 0 else -1.0
         return float(abs(self.distance_mm(point) - sign * other.distance_mm(point)))
-
-
-def reflect_mesh(mesh: Mesh, plane: Plane) -> Mesh:
-    """The mirror image of a mesh, its normals outward as before."""
-    return mesh.moved(plane.reflection)
 
 
 def reflect_volume(volume: Volume, plane: Plane, grid: Grid | None = None) -> Volume:

@@ -1,11 +1,11 @@
 """Grids, volumes and meshes: resampling, distances, morphology and components, in mm, on any grid."""
 
 from calvaria.volume.blocks import coarsen
-from calvaria.volume.components import fill_holes, label, largest_component, remove_small
+from calvaria.volume.components import fill_holes, label, largest_component
 from calvaria.volume.distance import distance_to, signed_distance
 from calvaria.volume.grid import Box, Grid
 from calvaria.volume.mesh import Mesh, extract_surface
-from calvaria.volume.morphology import ball_offsets, close_mm, dilate_mm, erode_mm, open_mm
+from calvaria.volume.morphology import ball_offsets, dilate_mm, erode_mm
 from calvaria.volume.resample import resample, resample_mask, resample_soft
 from calvaria.volume.volume import Volume, bounding_box
 from calvaria.volume.voxelise import voxelise
@@ -17,7 +17,6 @@ __all__ = [
     "Volume",
     "ball_offsets",
     "bounding_box",
-    "close_mm",
     "coarsen",
     "dilate_mm",
     "distance_to",
@@ -26,8 +25,6 @@ __all__ = [
     "fill_holes",
     "label",
     "largest_component",
-    "open_mm",
-    "remove_small",
     "resample",
     "resample_mask",
     "resample_soft",

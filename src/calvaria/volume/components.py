@@ -6,8 +6,6 @@ alone (6), so that a wall one voxel thick separates what it seems to separate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,28 +61,15 @@ def largest_component(volume: Volume, *, connectivity: int = 26) -> Volume:
     Raises:
         InputError: the volume is not a mask, or the connectivity is neither 6 nor 26.
     """
-    return _keep(volume, connectivity, lambda sizes: np.flatnonzero(sizes == sizes.max())[:1])
-
-
-def remove_small(volume: Volume, min_volume_ml: float, *, connectivity: int = 26) -> Volume:
-    """The components of at least a given volume.
-
-    Args:
-        volume: a mask; an empty one stays empty.
-        min_volume_ml: components below this go.
-        connectivity: 6 or 26.
-
-    Returns:
-        A mask on the same grid; empty when all are smaller.
-
-    Raises:
-        InputError: the volume is not a mask, the least volume is NaN, or the connectivity is neither 6 nor 26.
-    """
-    if np.isnan(min_volume_ml):
-        raise InputError(f"the least volume of a component must be a number of ml; got {min_volume_ml}")
-    least = min_volume_ml * 1000.0 / volume.grid.voxel_volume_mm3
-    # A volume given as "n voxels" must not fail by rounding.
-    return _keep(volume, connectivity, lambda sizes: np.flatnonzero(sizes >= least * (1 - 1e-9)))
+    out = np.zeros(volume.shape, np.bool_)
+    box = bounding_box(volume.mask)
+    if box is None:
+        label(volume.mask, connectivity=connectivity)  # for its errors
+        return volume.with_data(out)
+    labels, count = label(volume.mask[box], connectivity=connectivity)
+    sizes = np.bincount(labels.ravel(order="K"), minlength=count + 1)[1:]
+    out[box] = labels == 1 + sizes.argmax()
+    return volume.with_data(out)
 
 
 def fill_holes(volume: Volume) -> Volume:
@@ -110,18 +95,4 @@ def fill_holes(volume: Volume) -> Volume:
     return volume.with_data(out)
 
 
-def _keep(volume: Volume, connectivity: int, choose: Callable[[NDArray[np.intp]], NDArray[np.intp]]) -> Volume:
-    """The components chosen by their sizes in voxels."""
-    out = np.zeros(volume.shape, np.bool_)
-    box = bounding_box(volume.mask)
-    if box is None:
-        label(volume.mask, connectivity=connectivity)  # for its errors
-        return volume.with_data(out)
-    labels, count = label(volume.mask[box], connectivity=connectivity)
-    kept = np.zeros(count + 1, np.bool_)
-    kept[1 + choose(np.bincount(labels.ravel(order="K"), minlength=count + 1)[1:])] = True
-    out[box] = kept[labels]
-    return volume.with_data(out)
-
-
-__all__ = ["fill_holes", "label", "largest_component", "remove_small"]
+__all__ = ["fill_holes", "label", "largest_component"]

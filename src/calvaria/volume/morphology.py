@@ -38,7 +38,7 @@ def dilate_mm(volume: Volume, radius_mm: float) -> Volume:
     Raises:
         InputError: the volume is not a mask, or the radius is negative or not finite.
     """
-    return _apply(volume, radius_mm, 1.0, _dilated)
+    return _apply(volume, radius_mm, _dilated)
 
 
 def erode_mm(volume: Volume, radius_mm: float) -> Volume:
@@ -54,17 +54,7 @@ def erode_mm(volume: Volume, radius_mm: float) -> Volume:
     Raises:
         InputError: the volume is not a mask, or the radius is negative or not finite.
     """
-    return _apply(volume, radius_mm, 1.0, _eroded)
-
-
-def open_mm(volume: Volume, radius_mm: float) -> Volume:
-    """Erosion, then dilation: what a ball inside the mask can reach. Arguments and errors as `dilate_mm`."""
-    return _apply(volume, radius_mm, 1.0, lambda part, radius: _dilated(_eroded(part, radius), radius))
-
-
-def close_mm(volume: Volume, radius_mm: float) -> Volume:
-    """Dilation, then erosion: gaps that a ball cannot enter are filled. Arguments and errors as `dilate_mm`."""
-    return _apply(volume, radius_mm, 2.0, lambda part, radius: _eroded(_dilated(part, radius), radius))
+    return _apply(volume, radius_mm, _eroded)
 
 
 def ball_offsets(grid: Grid, radius_mm: float) -> NDArray[np.int64]:
@@ -96,11 +86,11 @@ def _check_radius(radius_mm: float) -> None:
         raise InputError(f"a radius must be 0 mm or more; got {radius_mm}")
 
 
-def _apply(volume: Volume, radius_mm: float, reaches: float, work: Callable[[Volume, float], Volume]) -> Volume:
-    """Work on a copy of the mask's neighbourhood, ``reaches`` radii wide; the rest is False."""
+def _apply(volume: Volume, radius_mm: float, work: Callable[[Volume, float], Volume]) -> Volume:
+    """Work on a copy of the mask's neighbourhood, a radius wide; the rest is False."""
     _check_radius(radius_mm)
     out = np.zeros(volume.shape, np.bool_)
-    a, b, c = reach_voxels(volume.grid, reaches * (radius_mm + RADIUS_ATOL_MM))
+    a, b, c = reach_voxels(volume.grid, radius_mm + RADIUS_ATOL_MM)
     box = bounding_box(volume.mask, (a + 1, b + 1, c + 1))
     if box is not None:
         part = volume.crop(box)
@@ -164,4 +154,4 @@ def _merge(out: BoolArray, mask: BoolArray, i: int, j: int) -> None:
         out[a : a + n, b : b + m] |= mask[c : c + n, d : d + m]
 
 
-__all__ = ["ball_offsets", "close_mm", "dilate_mm", "erode_mm", "open_mm"]
+__all__ = ["ball_offsets", "dilate_mm", "erode_mm"]
