@@ -12,6 +12,9 @@
 A message is one line: which file or case, what was wanted, what was found, what to do.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CalvariaError(Exception):
     """Base of all errors raised on purpose; ``exit_code`` is what the command line returns."""
@@ -43,6 +46,23 @@ class QualityError(CalvariaError):
     exit_code = 3
 
 
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Let what is raised within begin with the name of the file or case, unless it does.
+
+    >>> with naming("head.nrrd"):
+    ...     raise InputError("the mask is empty")
+    Traceback (most recent call last):
+    calvaria.errors.InputError: head.nrrd: the mask is empty
+    """
+    try:
+        yield
+    except CalvariaError as error:
+        if str(error).startswith(name):
+            raise
+        raise type(error)(f"{name}: {error}") from error
+
+
 __all__ = [
     "CalvariaError",
     "FormatError",
@@ -50,4 +70,5 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "QualityError",
+    "naming",
 ]
