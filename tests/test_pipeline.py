@@ -16,7 +16,8 @@ from calvaria.errors import InputError
 from calvaria.io import read_mask, read_volume
 from calvaria.metrics import score
 from calvaria.models import ModelInfo, available
-from calvaria.pipeline import Reconstruction, bone_of, evaluate, reconstruct
+from calvaria.pipeline import Reconstruction, evaluate, reconstruct
+from calvaria.skull.bone import bone_of
 from calvaria.volume import Grid, Volume, coarsen, resample_mask
 
 POSE = rigid((15, -20, 30), (50, -40, 200))
@@ -87,7 +88,7 @@ class TestMadeUpHeads:
     def test_a_mask_of_numbers_is_a_mask(self):
         defective = scan(Head(20, (SIDE,)))
         numbers = defective.with_data(np.where(defective.data, 255, 0).astype(np.uint8))
-        np.testing.assert_array_equal(bone_of(numbers).data, defective.data)
+        np.testing.assert_array_equal(bone_of(numbers).bone.data, defective.data)
 
     def test_an_empty_mask_is_refused(self):
         empty = Volume(np.zeros((30, 30, 30), bool), Grid.isotropic((30, 30, 30), 3.0))

@@ -70,5 +70,4 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "QualityError",
-    "naming",
 ]

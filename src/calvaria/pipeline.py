@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from threadpoolctl import threadpool_limits
 
-from calvaria.errors import InputError
+from calvaria.errors import naming
 from calvaria.models import ModelInfo, find
 from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.confidence import Confidence, judge
@@ -22,10 +22,10 @@ from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import Engine
 from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.surface import BoneSurface
+from calvaria.skull.bone import bone_of
 from calvaria.skull.canonical import CanonicalFrame, locate
-from calvaria.skull.segment import kind_of, segment_bone
 from calvaria.symmetry.plane import Plane
-from calvaria.volume import Volume, bounding_box
+from calvaria.volume import Box, Volume, bounding_box
 
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
@@ -85,6 +85,8 @@ def reconstruct(
     kind: Literal["auto", "mask", "ct"] = "auto",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     progress: Progress | None = None,
+    threshold_hu: float | None = None,
+    name: str = "the volume",
 ) -> Reconstruction:
     """Give back the missing bone of a skull.
 
@@ -94,6 +96,8 @@ def reconstruct(
         kind: what the volume is; "auto" tells by its values.
         device: where a network runs; the shape prior runs on the CPU.
         progress: called when a stage begins.
+        threshold_hu: bone lies above it in a CT; None for the usual one.
+        name: of the file or case; messages on the volume begin with it.
 
     Returns:
         The patch and everything known about it. A skull without a defect gives an empty patch, and a warning says so.
@@ -107,22 +111,28 @@ def reconstruct(
     # Linear algebra that shares its work by itself waits by spinning, beside the engine's own two threads
     # (benchmarks/threads_speed.py).
     with threadpool_limits(1, user_api="blas"):
-        return _reconstruct(volume, completer, find(engine), kind, _Clock(progress))
+        clock = _Clock(progress)
+        return _reconstruct(volume, completer, find(engine), clock, kind=kind, threshold_hu=threshold_hu, name=name)
 
 
 def _reconstruct(
-    volume: Volume, completer: Engine, model: ModelInfo, kind: Literal["auto", "mask", "ct"], clock: _Clock
+    volume: Volume,
+    completer: Engine,
+    model: ModelInfo,
+    clock: _Clock,
+    *,
+    kind: Literal["auto", "mask", "ct"],
+    threshold_hu: float | None,
+    name: str,
 ) -> Reconstruction:
     """The stages of `reconstruct`, one after the other."""
     with ThreadPoolExecutor(1) as beside:
         ready = beside.submit(completer.prepare)
         with clock.stage("bone"):
-            defective = bone_of(volume, kind)
-            box = bounding_box(defective.mask)
-            if box is None:
-                raise InputError("the mask is empty: no voxel is bone")
-            skull = defective.crop(box)
-        with clock.stage("pose"):
+            segmented = bone_of(volume, kind, threshold_hu, name=name)
+            defective = segmented.bone
+            skull = defective.crop(cast(Box, bounding_box(defective.mask)))  # there is bone
+        with clock.stage("pose"), naming(name):
             frame = locate(skull, completer.template)
             surface = BoneSurface.of(skull)  # while the engine is not ready yet
             ready.result()
@@ -140,7 +150,7 @@ def _reconstruct(
     report = {
         "model": {"name": model.name, "sha256": model.sha256, "licence": model.licence},
         "seconds": clock.seconds,
-        "warnings": _warnings(frame, holes, confidence),
+        "warnings": [*segmented.notes, *_warnings(frame, holes, confidence)],
         "pose": {
             "canonical_to_world": box_to_world(frame).round(6).tolist(),
             "scale": frame.scale.round(4).tolist(),
@@ -149,18 +159,6 @@ def _reconstruct(
         },
     }
     return Reconstruction(patch, completed, defective, frame.plane, frame, holes, confidence, report)
-
-
-def bone_of(volume: Volume, kind: Literal["auto", "mask", "ct"] = "auto") -> Volume:
-    """The bone of a CT, or the mask itself, as booleans.
-
-    Raises:
-        InputError: the volume is not what ``kind`` says, or nothing that is known.
-    """
-    found = kind_of(volume) if kind == "auto" else kind
-    if found == "ct":
-        return segment_bone(volume)
-    return volume if volume.is_mask else volume.with_data(volume.data > 0)
 
 
 def _warnings(frame: CanonicalFrame, holes: tuple[Hole, ...], confidence: Confidence) -> list[str]:

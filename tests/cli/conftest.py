@@ -49,6 +49,7 @@ class Engine:
         kind: str = "auto",
         device: str = "auto",
         progress: Callable[[str, float], None] | None = None,
+        name: str = "the volume",
     ) -> SimpleNamespace:
         self.calls.append({"engine": engine, "kind": kind, "device": device, "grid": volume.grid})
         if self.error is not None:

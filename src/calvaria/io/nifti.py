@@ -257,7 +257,8 @@ def _qform(name: str, header: Header) -> NDArray[np.float64]:
             f"{excess + 1:.6g}, at most 1 is possible; export the file again"
         )
     affine = np.eye(4)
-    affine[:3, :3] = quat2mat([np.sqrt(max(-excess, 0.0)), *vector]) * zooms  # normalises what is over
+    to_matrix = cast(Any, quat2mat)  # nibabel ships no types; it normalises what is over
+    affine[:3, :3] = to_matrix([np.sqrt(max(-excess, 0.0)), *vector]) * zooms
     if header["pixdim"][0] < 0:  # qfac; 0 means 1
         affine[:3, 2] *= -1
     affine[:3, 3] = [header[f"qoffset_{axis}"] for axis in "xyz"]

@@ -105,7 +105,8 @@ def run_case(
     clock = _Clock()
     tell("read", 0.0)
     _require_apart(source, output)
-    volume = _read(source, settings.orientation)
+    notes: list[str] = []
+    volume = _read(source, settings.orientation, notes)
     clock.lap("read")
     from calvaria.pipeline import reconstruct  # after reading: a bad file is told at once
 
@@ -117,7 +118,9 @@ def run_case(
         kind=settings.kind,
         device=settings.device,
         progress=lambda stage, fraction: tell(stage, start + (end - start) * fraction),
+        name=source.name,
     )
+    result.report["warnings"][:0] = notes
     clock.lap("reconstruct")
     tell("write", end)
     with staged(output, FILE_NAMES, last="result.json") as folder:
@@ -148,13 +151,13 @@ def _require_apart(source: Path, output: Path) -> None:
         raise InputError(f"{source.name}: the results would replace the input; give another folder with -o")
 
 
-def _read(source: Path, orientation: str | None) -> Volume:
-    """An image as it is; a closed mesh as a mask on a grid of its own."""
+def _read(source: Path, orientation: str | None, notes: list[str]) -> Volume:
+    """An image as it is, what is doubtful of it in ``notes``; a closed mesh as a mask on a grid of its own."""
     from calvaria.io import read_as_mask, read_volume
 
     if is_mesh(source):
         return read_as_mask(source)
-    return read_volume(source, orientation=orientation)
+    return read_volume(source, orientation=orientation, notes=notes)
 
 
 def peak_memory_mb() -> float | None:

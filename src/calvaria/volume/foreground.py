@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.types import BoolArray
-from calvaria.volume.volume import Volume
 
 BORDER_SHARE = 0.8
 """A value that has at least this share of the voxels on the volume's six faces is its background."""
@@ -54,32 +53,27 @@ def foreground_of(data: NDArray[Any]) -> BoolArray:
     if low == high:
         if low < 0:
             raise InputError(f"every voxel is {low:g}; a mask has two values, the bone's and the background's")
-        return data != 0
+        return np.asarray(data != 0)
     if low == 0:
-        return data.view(np.bool_) if data.dtype.itemsize == 1 and high == 1 else data != 0
+        return data.view(np.bool_) if data.dtype.itemsize == 1 and high == 1 else np.asarray(data != 0)
     share = _border_share(data, high)
     if max(share, 1 - share) < BORDER_SHARE:
         raise InputError(
             f"the values {low:g} and {high:g} occur, and neither is clearly the background ({share:.0%} of the "
             f"volume's border is {high:g}); write the bone as 1 and the background as 0"
         )
-    return data == (low if share > 0.5 else high)
+    return np.asarray(data == (low if share > 0.5 else high))
 
 
 def looks_inverted(mask: BoolArray) -> bool:
     """Whether a mask has most of the volume's border and most of the volume: bone and background are then exchanged."""
-    return _border_share(mask, True) >= BORDER_SHARE and 2 * np.count_nonzero(mask) > mask.size
-
-
-def as_foreground(volume: Volume) -> Volume:
-    """`foreground_of` a volume, on its grid."""
-    return volume if volume.is_mask else volume.with_data(foreground_of(volume.data))
+    return _border_share(mask, True) >= BORDER_SHARE and 2 * int(np.count_nonzero(mask)) > mask.size
 
 
 def _border_share(data: NDArray[Any], value: Any) -> float:
     """Which share of the voxels on the six faces has a value; edges count twice, corners three times."""
     faces = [np.take(data, end, axis) for axis in range(3) for end in (0, -1)]
-    return sum(np.count_nonzero(face == value) for face in faces) / sum(face.size for face in faces)
+    return float(sum(np.count_nonzero(face == value) for face in faces) / sum(face.size for face in faces))
 
 
 def _slabs(data: NDArray[Any], thickness: int = 16) -> Iterator[NDArray[Any]]:
@@ -89,4 +83,4 @@ def _slabs(data: NDArray[Any], thickness: int = 16) -> Iterator[NDArray[Any]]:
     return (slices[start : start + thickness] for start in range(0, len(slices), thickness))
 
 
-__all__ = ["as_foreground", "foreground_of", "has_two_values", "looks_inverted"]
+__all__ = ["foreground_of", "has_two_values", "looks_inverted"]
