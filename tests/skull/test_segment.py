@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -227,10 +228,152 @@ def test_what_cannot_be_segmented_is_refused() -> None:
         segment_bone(ct.with_data(boneless), 1400)
 
 
+def dry(spacing: tuple[float, float, float] = (2.0, 2.0, 2.0)) -> tuple[Volume, Volume]:
+    """A CT of the skull without anything soft."""
+    ct, bone = phantom(spacing)
+    return ct.with_data(np.where(ct.data > 200, ct.data, -1000).astype(np.int16)), bone
+
+
+@pytest.mark.parametrize("offset", [0, 1024])
+def test_a_dry_skull_is_refused_until_it_is_stated(offset: int) -> None:
+    ct, bone = dry()
+    ct = ct.with_data(np.clip(ct.data + offset, -1024 if not offset else 0, None))
+    with pytest.raises(InputError, match=r"^a: values from .* say --kind ct if it is a CT"):
+        segment_bone(ct, name="a")
+    found = segment_bone(ct, 450, name="a", stated=True)
+    assert dice(found.bone, bone) > 0.95  # without the head rest, which does not touch it
+    assert len(found.notes) == 2
+    assert found.notes[1].startswith("there is no head of soft tissue: taken for a dry skull or a replica")
+    assert f"taken for HU{' + 1024' if offset else ''}" in found.notes[0]
+
+
+def test_a_ct_of_a_living_head_is_the_same_when_it_is_stated() -> None:
+    ct, _ = phantom((3, 3, 3))
+    stated, told = segment_bone(ct, stated=True), segment_bone(ct)
+    np.testing.assert_array_equal(stated.bone.mask, told.bone.mask)
+    assert stated.notes == told.notes == ()
+    assert stated.threshold_hu == told.threshold_hu == BONE_HU
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("probability", r"no value is above 300 HU \(the highest is 0\.8\d*\), so no bone: this looks like a probab"),
+        ("labels", r"no value is above 300 HU \(the highest is 7\), so no bone: this looks like a label map"),
+        ("window", r"no value is above 300 HU \(the highest is 255\), so no bone: this looks like a windowed 8-bit"),
+        ("nan", "the values contain NaN"),
+        ("complex", "the values are of type complex64"),
+    ],
+)
+def test_a_stated_ct_that_can_show_no_bone_is_refused(kind: str, message: str) -> None:
+    with pytest.raises(InputError, match=r"^head\.nrrd: .*" + message):
+        segment_bone(no_ct(kind), name="head.nrrd", stated=True)
+
+
+def test_a_windowed_picture_is_cut_where_it_is_said() -> None:
+    ct, bone = phantom((3, 3, 3))
+    window = ct.with_data(((ct.data + 1000.0) / 2000 * 255).clip(0, 255).astype(np.uint8))
+    found = segment_bone(window, 184, stated=True)  # 443 HU
+    assert dice(found.bone, bone) > 0.9
+
+
+@pytest.mark.parametrize("threshold", [20.0, 5000.0, float("nan")])
+def test_a_threshold_that_is_none_is_refused(threshold: float) -> None:
+    with pytest.raises(InputError, match=r"^the CT: a bone threshold lies from 100 to 1500 HU; got"):
+        segment_bone(phantom((4, 4, 4))[0], threshold)
+
+
+def with_ball(ct: Volume, centre_mm: tuple[float, float, float], radius_mm: float, hu: float) -> Volume:
+    near = np.linalg.norm(ct.grid.centres_mm() - centre_mm, axis=-1) < radius_mm
+    return ct.with_data(np.where(near, hu, ct.data).astype(ct.data.dtype))
+
+
+@pytest.mark.parametrize("offset", [0, 1024])
+@pytest.mark.parametrize(
+    ("centre", "hu", "words"),
+    [
+        ((60, 0, 15), 3071, r"left, \w+, upper part; 60 0 15 mm"),
+        ((-60, -10, -10), 2800, r"right, front, lower part; -60 -10 -10 mm"),
+        ((0, 78, 0), 2200, r"back, \w+ part; -?0 78 -?0 mm"),
+    ],
+)
+def test_metal_that_is_taken_for_bone_is_told_with_its_place(
+    centre: tuple[float, float, float], hu: float, words: str, offset: int
+) -> None:
+    ct, _ = phantom()
+    (note,) = segment_bone(raised(with_ball(ct, centre, 10.0, hu), offset)).notes
+    found = re.match(
+        rf"(\d\.\d) ml as dense as metal \(over 2000 HU; .*{words}\) were counted as bone: .*take it out", note
+    )
+    assert found, note
+    assert float(found.group(1)) == pytest.approx(4.2, abs=0.3)  # 4/3 pi of a cm
+
+
+def raised(ct: Volume, offset: int) -> Volume:
+    return ct.with_data(np.clip(ct.data + offset, 0, None)) if offset else ct
+
+
+def test_a_clip_and_a_filling_are_no_matter() -> None:
+    ct, _ = phantom()
+    assert segment_bone(with_ball(ct, (60, 0, 20), 3.5, 3071)).notes == ()  # 0.2 ml
+    assert segment_bone(with_ball(ct, (60, 0, 20), 7.0, 2300)).notes == ()  # 1.4 ml of something dense
+
+
+def test_metal_where_the_teeth_are_is_no_matter() -> None:
+    ct, _ = phantom((3, 3, 3))
+    jaw = (np.abs(ct.grid.centres_mm() - [0, -50, -75]) < [15, 15, 15]).all(axis=-1)
+    low = ct.with_data(np.where(jaw, 3071, ct.data).astype(np.int16))
+    told = segment_bone(low)
+    top = told.bone.grid.to_world(np.argwhere(told.bone.mask))[:, 2].max()
+    assert top - -75 > 130
+    assert told.notes == ()
+    behind = (np.abs(ct.grid.centres_mm() - [0, 50, -65]) < [15, 15, 15]).all(axis=-1)
+    assert len(segment_bone(ct.with_data(np.where(behind, 3071, ct.data).astype(np.int16))).notes) == 1
+
+
+def test_many_pieces_of_metal_are_counted() -> None:
+    ct, _ = phantom()
+    for x, y in ((50, 50), (-50, 50), (50, -50), (-50, -50), (0, 75)):
+        ct = with_ball(ct, (x, y, 10), 9.0, 3000)
+    notes = segment_bone(ct).notes
+    assert len(notes) == 4
+    assert notes[-1] == "2 more pieces as dense as metal were counted as bone"
+
+
+def body(length_mm: float) -> Volume:
+    """A head on a neck and a trunk with a spine and ribs of about its length."""
+    ct, _ = phantom((3, 3, 3))
+    more = int(length_mm / 3)
+    grid = ct.grid.pad((0, 0, more), (0, 0, 0))
+    data = np.full(grid.shape, int(AIR), np.int16)
+    data[:, :, more:] = ct.data
+    x, y, z = np.moveaxis(grid.centres_mm(), -1, 0)
+    trunk = (z < -60) & ((x / 95) ** 2 + (y / 80) ** 2 < 1)
+    data[trunk] = BRAIN
+    data[(z < -55) & (np.hypot(x, y - 40) < 18)] = BONE
+    data[trunk & ((x / 95) ** 2 + (y / 80) ** 2 > 0.8) & (np.sin(z / 6) > 0.5)] = BONE
+    data[trunk & (np.abs(x) < 95) & (np.abs(y - 40) < 5) & (np.sin(z / 6) > 0.5)] = BONE
+    return Volume(data, grid)
+
+
+def test_a_body_is_to_be_cropped_to_the_head() -> None:
+    with pytest.raises(
+        InputError, match=r"^a: the bone that hangs together is \d{3} mm long, a skull at most .*crop it"
+    ):
+        segment_bone(body(600), name="a")
+
+
+def test_a_neck_is_told() -> None:
+    (note,) = segment_bone(body(140)).notes
+    assert re.match(r"the bone is (2[89]|3[0-4])\d mm long, more than a skull: crop it to the head", note)
+
+
 def test_the_real_patient(real_data: Path) -> None:
     ct = read_volume(real_data / "clinical-ct" / "cranium.nrrd")
     assert kind_of(ct) == "ct"
-    bone = segment_bone(ct).bone
+    found = segment_bone(ct)
+    assert found.notes == ()
+    bone = found.bone
     pieces, _ = label(bone.mask, np.ones((3, 3, 3)))
     assert np.bincount(pieces.ravel())[1:].max() > 0.995 * np.count_nonzero(bone.mask)
     places = bone.grid.to_world(np.argwhere(bone.mask))
