@@ -16,8 +16,9 @@ from calvaria.errors import InputError
 from calvaria.io import read_mask, read_volume
 from calvaria.metrics import score
 from calvaria.models import ModelInfo, available
-from calvaria.pipeline import Reconstruction, bone_of, evaluate, reconstruct
+from calvaria.pipeline import Reconstruction, evaluate, reconstruct
 from calvaria.reconstruction.box import box_to_world
+from calvaria.skull.bone import bone_of
 from calvaria.volume import Grid, Volume, coarsen, resample_mask
 
 POSE = rigid((15, -20, 30), (50, -40, 200))
@@ -93,7 +94,7 @@ class TestMadeUpHeads:
     def test_a_mask_of_numbers_is_a_mask(self):
         defective = scan(Head(20, (SIDE,)))
         numbers = defective.with_data(np.where(defective.data, 255, 0).astype(np.uint8))
-        np.testing.assert_array_equal(bone_of(numbers).data, defective.data)
+        np.testing.assert_array_equal(bone_of(numbers).bone.data, defective.data)
 
     def test_a_bone_threshold_is_no_matter_of_masks(self):
         with pytest.raises(

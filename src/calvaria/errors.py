@@ -12,6 +12,9 @@
 A message is one line: which file or case, what was wanted, what was found, what to do.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 def one_line(text: object) -> str:
     """Any text or exception on one line.
@@ -50,6 +53,23 @@ class QualityError(CalvariaError):
     """The work was done, but the result did not pass its own checks."""
 
     exit_code = 3
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Let what is raised within begin with the name of the file or case, unless it does.
+
+    >>> with naming("head.nrrd"):
+    ...     raise InputError("the mask is empty")
+    Traceback (most recent call last):
+    calvaria.errors.InputError: head.nrrd: the mask is empty
+    """
+    try:
+        yield
+    except CalvariaError as error:
+        if str(error).startswith(name):
+            raise
+        raise type(error)(f"{name}: {error}") from error
 
 
 __all__ = [

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from threadpoolctl import threadpool_limits
 
-from calvaria.errors import InputError
+from calvaria.errors import InputError, naming
 from calvaria.jobs import Progress, unheard
 from calvaria.models import ModelInfo, find
 from calvaria.reconstruction.confidence import Confidence, judge
@@ -23,11 +23,11 @@ from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_l
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, to_patch
 from calvaria.reconstruction.protocol import Engine, Surveyor
 from calvaria.reconstruction.surface import BoneSurface
+from calvaria.skull.bone import bone_of
 from calvaria.skull.canonical import CanonicalFrame, locate
-from calvaria.skull.checks import lost_spacing, require_adult, require_head_sized
-from calvaria.skull.segment import kind_of, segment_bone
+from calvaria.skull.checks import require_adult, require_head_sized
 from calvaria.symmetry.plane import Plane
-from calvaria.volume import Volume, bounding_box
+from calvaria.volume import Box, Volume, bounding_box
 
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
@@ -154,6 +154,7 @@ def reconstruct(
     threshold_hu: float | None = None,
     min_hole_ml: float = MIN_HOLE_ML,
     progress: Progress = unheard,
+    name: str = "the volume",
 ) -> Reconstruction:
     """Give back the missing bone of a skull.
 
@@ -165,6 +166,8 @@ def reconstruct(
         threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
         min_hole_ml: holes of less missing bone than this are left open, and told in the report.
         progress: called when a stage begins.
+        threshold_hu: bone lies above it in a CT; None for the usual one.
+        name: of the file or case; messages on the volume begin with it.
 
     Returns:
         The patch and everything known about it. A skull without a defect gives an empty patch, and a warning says so.
@@ -179,8 +182,9 @@ def reconstruct(
     # Linear algebra that shares its work by itself waits by spinning, beside the engine's own two threads
     # (benchmarks/threads_speed.py).
     with threadpool_limits(1, user_api="blas"):
-        clock, asked = _Clock(progress), _Asked(kind, threshold_hu, min_hole_ml)
-        return _reconstruct(volume, _filling(completer, engine, min_hole_ml), find(engine), clock, asked)
+        clock, asked = _Clock(progress), _Asked(kind, threshold_hu, min_hole_ml, name)
+        with naming(name):
+            return _reconstruct(volume, _filling(completer, engine, min_hole_ml), find(engine), clock, asked)
 
 
 def _filling(completer: Engine, name: str, min_hole_ml: float) -> Engine:
@@ -201,6 +205,7 @@ class _Asked:
     kind: Kind
     threshold_hu: float | None
     min_hole_ml: float
+    name: str
 
 
 def _reconstruct(volume: Volume, completer: Engine, model: ModelInfo, clock: _Clock, asked: _Asked) -> Reconstruction:
@@ -208,11 +213,9 @@ def _reconstruct(volume: Volume, completer: Engine, model: ModelInfo, clock: _Cl
     with ThreadPoolExecutor(1) as beside:
         ready = beside.submit(completer.prepare)
         with clock.stage("bone"):
-            defective = bone_of(volume, asked.kind, asked.threshold_hu)
-            box = bounding_box(defective.mask)
-            if box is None:
-                raise InputError("the mask is empty: no voxel is bone")
-            skull = defective.crop(box)
+            segmented = bone_of(volume, asked.kind, asked.threshold_hu, name=asked.name)
+            defective = segmented.bone
+            skull = defective.crop(cast(Box, bounding_box(defective.mask)))  # there is bone
             require_head_sized(skull)
         with clock.stage("pose"):
             frame = locate(skull, completer.template)
@@ -230,38 +233,15 @@ def _reconstruct(volume: Volume, completer: Engine, model: ModelInfo, clock: _Cl
     lines = doubts(frame, done.soft, defective.grid)
     confidence = judge(done, holes, completer.calibration).doubted(lines)
     lines += unseen(defective, frame, lines) + tuple(left_open_line(hole) for hole in rest)
-    lines += lost_spacing(defective.grid)
     clock.progress("done", STAGES["done"])
     report = Report(
         ModelUsed(model.name, model.sha256, model.licence),
         PoseReport.of(frame),
         clock.seconds,
         rest,
-        tuple(_warnings(frame, holes, confidence, lines, asked.min_hole_ml)),
+        (*segmented.notes, *_warnings(frame, holes, confidence, lines, asked.min_hole_ml)),
     )
     return Reconstruction(patch, completed, defective, frame.plane, frame, holes, confidence, report)
-
-
-def bone_of(volume: Volume, kind: Kind = "auto", threshold_hu: float | None = None) -> Volume:
-    """The bone of a CT, or the mask itself, as booleans.
-
-    Args:
-        volume: a bone mask or a CT.
-        kind: what it is.
-        threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
-
-    Raises:
-        InputError: the volume is not what ``kind`` says, or nothing that is known; or a threshold is given for a mask.
-    """
-    found = kind_of(volume) if kind == "auto" else kind
-    if found == "ct":
-        return segment_bone(volume) if threshold_hu is None else segment_bone(volume, threshold_hu)
-    if threshold_hu is not None:
-        raise InputError(
-            f"a bone threshold of {threshold_hu:g} HU is given, but the volume is a mask, which has no HU: "
-            "leave --threshold-hu out, or give the CT"
-        )
-    return volume if volume.is_mask else volume.with_data(volume.data > 0)
 
 
 def _warnings(

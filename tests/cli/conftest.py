@@ -55,6 +55,7 @@ class Engine:
         device: str = "auto",
         threshold_hu: float | None = None,
         progress: Callable[[str, float], None] | None = None,
+        name: str = "the volume",
     ) -> SimpleNamespace:
         self.calls.append(
             {"engine": engine, "kind": kind, "device": device, "threshold_hu": threshold_hu, "grid": volume.grid}

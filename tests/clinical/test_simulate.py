@@ -31,8 +31,9 @@ from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
 from calvaria.implant import design
 from calvaria.io import read_mask, read_mesh, read_volume
+from calvaria.skull.kinds import looks_like_ct
 from calvaria.skull.proportions import Proportions, population, proportions
-from calvaria.skull.segment import looks_like_ct, segment_bone
+from calvaria.skull.segment import segment_bone
 from calvaria.volume import Grid, Volume
 
 
@@ -59,7 +60,7 @@ def test_a_ct_shows_air_tissue_and_the_bone():
     assert corner.std() == pytest.approx(12, rel=0.2)
     middle = np.rint(ct.grid.to_index([0, 0, 40])).astype(int)
     assert ct.data[tuple(slice(m - 4, m + 4) for m in middle)].mean() == pytest.approx(40, abs=10)
-    found = segment_bone(ct)
+    found = segment_bone(ct).bone
     truth = scan(Head(20), None, (2.5, 2.5, 2.5))
     assert dice(found, Head(20).on(ct.grid)) > 0.9
     assert found.volume_ml == pytest.approx(truth.volume_ml, rel=0.15)

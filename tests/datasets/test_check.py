@@ -96,7 +96,7 @@ def test_an_empty_mask_and_one_of_labels(tmp_path):
     assert "none.nrrd: no voxel is set" in problems(case)
     labels = skull().astype(np.uint8) + hole()
     case = replace(case, patch=None, complete=write(tmp_path / "labels.nrrd", labels))
-    assert "labels.nrrd: a mask has zero and one positive value" in problems(case)
+    assert "labels.nrrd: a mask has two values, such as 0 and 1" in problems(case)
 
 
 @pytest.mark.parametrize("depth", ["headers", "voxels"])

@@ -77,7 +77,10 @@ def test_a_mesh_that_is_open_absurd_or_at_no_spacing_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"^open\.stl: the mesh must be closed"):
         read_as_mask(tmp_path / "open.stl")
     write_mesh(tmp_path / "vast.stl", sphere(radius=10_000.0))
-    with pytest.raises(InputError, match=r"^vast\.stl: a mesh of 20000 x 20000 x 20000 mm at 0\.5 mm has too many"):
+    write_mesh(tmp_path / "large.stl", sphere(radius=400.0))
+    with pytest.raises(InputError, match=r"^large\.stl: a mesh of 800 x 800 x 800 mm at 0\.5 mm has too many"):
+        read_as_mask(tmp_path / "large.stl")
+    with pytest.raises(InputError, match=r"^vast\.stl: a mesh in mm .* is 2e\+04 x .* large; export"):
         read_as_mask(tmp_path / "vast.stl")
     write_mesh(tmp_path / "a.stl", mesh)
     for spacing in (0.0, -1.0, np.nan):
@@ -95,3 +98,11 @@ def test_what_the_voxeliser_refuses_is_said_with_the_name(tmp_path, monkeypatch)
     monkeypatch.setattr("calvaria.io.masks.voxelise", refuse)
     with pytest.raises(InputError, match=r"^a\.stl: no, thank you$"):
         read_as_mask(tmp_path / "a.stl")
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("inches", 25.4), ("m", 1000.0), ("um", 0.001)])
+def test_a_head_in_another_unit_than_mm_is_refused_with_a_guess(tmp_path, unit, mm):
+    write_mesh(tmp_path / "a.stl", sphere(radius=90.0 / mm))
+    for grid in (None, Grid.isotropic((10, 10, 10), 1.0)):
+        with pytest.raises(InputError, match=rf"^a\.stl: a mesh in mm .* in {unit} it would be a head's: exp"):
+            read_as_mask(tmp_path / "a.stl", grid)

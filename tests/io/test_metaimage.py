@@ -46,7 +46,7 @@ def check(volume):
     np.testing.assert_array_equal(volume.data, DATA)
     # The first axis runs to +y, the second to -x: the matrix's rows are the axes.
     wanted = [[0, -2, 0, 7], [1, 0, 0, 8], [0, 0, 3, 9], [0, 0, 0, 1]]
-    np.testing.assert_array_equal(volume.affine, wanted)
+    np.testing.assert_allclose(volume.affine, wanted, rtol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,17 @@ def check(volume):
         mha(TransformMatrix=None, Orientation=FIELDS["TransformMatrix"], Offset=None, Origin="7 8 9"),
         mha(BinaryData="False", body=" ".join(map(str, DATA.ravel(order="F"))).encode()),
         mha(ElementNumberOfChannels="1", AnatomicalOrientation="RAI", Comment="x = y"),
+        mha(DistanceUnits="mm"),
+        mha(DistanceUnits="?"),
+        mha(DistanceUnits="cm", ElementSpacing="0.1 0.2 0.3", Offset="0.7 0.8 0.9"),
+        mha(DistanceUnits="um", ElementSpacing="1000 2000 3000", Offset="7000 8000 9000"),
+        mha(
+            NDims="4",
+            DimSize="2 3 4 1",
+            ElementSpacing="1 2 3 1",
+            Offset="7 8 9 0",
+            TransformMatrix="0 1 0 0 -1 0 0 0 0 0 1 0 0 0 0 1",
+        ),
     ],
 )
 def test_the_same_volume_said_in_another_way(load, content):
@@ -105,6 +116,8 @@ def test_without_directions_the_orientation_must_be_stated(load):
         (mha(TransformMatrix="0 0 0 0 0 0 0 0 0"), "voxel spacing must be positive"),
         (mha(TransformMatrix="nan 0 0 0 1 0 0 0 1"), "NaN or infinite"),
         (mha(Offset="1 2"), "Offset must be three numbers"),
+        (mha(DistanceUnits="furlong"), "the field 'DistanceUnits' says 'furlong', which is no unit of length"),
+        (mha(NDims="4", DimSize="2 3 4 1"), "TransformMatrix must be 16 numbers"),
     ],
 )
 def test_a_grid_that_cannot_be_used_is_refused(load, content, message):

@@ -70,6 +70,12 @@ def check(volume, affine=(1.0, 2.0, 3.0, 7.0, 8.0, 9.0)):
         nrrd(line_skip="1", byte_skip="2", encoding="gzip", body=b"one\n" + gzip.compress(b"ab" + BYTES)),
         nrrd(dimension="4", sizes="1 2 3 4", space_directions="none (1,0,0) (0,2,0) (0,0,3)"),
         nrrd(dimension="4", sizes="2 3 4 1", space_directions="(1,0,0) (0,2,0) (0,0,3) none"),
+        nrrd(space_units='"mm" "mm" "mm"'),
+        nrrd(space_units="mm mm mm"),
+        nrrd(space_units="['mm', 'mm', 'mm']"),
+        nrrd(space_units='"" "" ""'),
+        nrrd(units='"mm" "mm" "mm"'),
+        nrrd(space_units="millimeters Millimetres MM"),
         nrrd().replace(b"type:", b"# a comment\nkey:=a value: with colons\ntype:", 1),
     ],
 )
@@ -248,3 +254,71 @@ def test_a_bomb_that_unpacks_to_more_than_its_header_says_is_stopped(load, peak_
     with peak_memory() as peak, pytest.raises(FormatError, match="longer than the header says"):
         load(nrrd(encoding="gzip", body=body))
     assert peak.mb < 10
+
+
+UNITS = [("um", 1000.0), ("microns", 1000.0), ("\xb5m", 1000.0), ("\u03bcm", 1000.0), ("cm", 0.1), ("m", 0.001)]
+"""A unit, and how many of it are a mm."""
+
+
+def near(volume, affine=(1.0, 2.0, 3.0, 7.0, 8.0, 9.0)):
+    np.testing.assert_array_equal(volume.data, DATA)
+    np.testing.assert_allclose([*volume.affine.diagonal()[:3], *volume.affine[:3, 3]], affine, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("unit", "per_mm"), UNITS)
+def test_space_units_become_mm(load, unit, per_mm):
+    vectors = [f"({per_mm},0,0) (0,{2 * per_mm},0) (0,0,{3 * per_mm})", f"({7 * per_mm},{8 * per_mm},{9 * per_mm})"]
+    for encoding in ("utf-8", "latin-1") if unit != "\u03bcm" else ("utf-8",):
+        header = nrrd(space_directions=vectors[0], space_origin=vectors[1], space_units="UNITS", body=b"")
+        near(load(header.replace(b"UNITS", f'"{unit}" "{unit}" "{unit}"'.encode(encoding)) + BYTES))
+
+
+def test_each_coordinate_of_the_space_has_its_own_unit(load):
+    # World y in cm, z in m; the second voxel axis runs along both.
+    volume = load(
+        nrrd(space_directions="(1,0,0) (0,0.2,0.005) (0,0,0.003)", space_origin="(7,.8,.009)", space_units="mm cm m")
+    )
+    wanted = [[1, 0, 0, 7], [0, 2, 0, 8], [0, 5, 3, 9], [0, 0, 0, 1]]
+    np.testing.assert_allclose(volume.affine, wanted, rtol=1e-14)
+
+
+def test_units_go_with_their_coordinate_into_another_frame(load):
+    volume = load(nrrd(space="RAS", space_directions="(1,0,0) (0,.2,0) (0,0,3)", space_units='"mm" "cm" "mm"'))
+    np.testing.assert_allclose(volume.affine.diagonal(), [-1, -2, 3, 1], rtol=1e-14)
+    np.testing.assert_allclose(volume.affine[:3, 3], [-7, -80, 9], rtol=1e-14)
+
+
+@pytest.mark.parametrize(("unit", "per_mm"), UNITS[:2] + UNITS[4:])
+def test_spacings_in_their_own_units_become_mm(load, unit, per_mm):
+    spacings = f"{per_mm} 2 {3 * per_mm}"
+    options = {"space": None, "space_directions": None, "space_origin": None, "spacings": spacings}
+    near(load(nrrd(units=f'"{unit}" "mm" "{unit}"', **options), orientation="LPS"), (1, 2, 3, 0, 0, 0))
+    near(load(nrrd(space_units=f'"{unit}" "mm" "{unit}"', **options), orientation="LPS"), (1, 2, 3, 0, 0, 0))
+    four = {"dimension": "4", "sizes": "1 2 3 4", **options, "spacings": f"nan {spacings}"}
+    near(load(nrrd(units=f'"HU" "{unit}" "" "{unit}"', **four), orientation="LPS"), (1, 2, 3, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (nrrd(space_units='"mm" "mm" "parsec"'), "the field 'space units' says 'parsec', which is no unit of length"),
+        (nrrd(space_units="pixel pixel pixel"), "the field 'space units' says 'pixel', .*export the file again in mm"),
+        (nrrd(space_units='"mm" "mm"'), 'three space units are wanted; found \'"mm" "mm"\''),
+        (nrrd(units='"cm" "cm" "cm"'), "space directions and units .* cannot both be meant; say .* as 'space units'"),
+        (nrrd(units='"x" "mm" "mm"'), "the field 'units' says 'x', which is no unit of length"),
+        (
+            nrrd(space_directions=None, spacings="1 2 3", units='"mm" "mm"'),
+            'a unit for each spacing is wanted; found \'"mm" "mm"\'',
+        ),
+    ],
+)
+def test_a_unit_that_cannot_be_used_is_refused(load, content, message):
+    with pytest.raises(GeometryError, match=r"^a\.nrrd: .*" + message):
+        load(content)
+
+
+def test_pynrrd_s_units_are_obeyed(tmp_path):
+    pynrrd = pytest.importorskip("nrrd")
+    header = {"space": "LPS", "space directions": np.diag([0.1, 0.2, 0.3]), "space origin": [0.7, 0.8, 0.9]}
+    pynrrd.write(str(tmp_path / "a.nrrd"), DATA, {**header, "space units": ["cm", "cm", "cm"]})
+    near(read_volume(tmp_path / "a.nrrd"))

@@ -48,7 +48,7 @@ def plane(
     a plane should not be trusted.
     """
     from calvaria.io import read_volume
-    from calvaria.pipeline import bone_of
+    from calvaria.skull.bone import bone_of
     from calvaria.symmetry.estimate import METHODS, axes_of, estimate_plane
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
@@ -61,8 +61,10 @@ def plane(
     found: list[dict[str, Any]] = []
     for case in cases:
         try:
-            volume = bone_of(read_volume(case.path, orientation=orientation), kind, threshold_hu)
-            estimate = estimate_plane(volume, method, model=model, up=up)
+            notes: list[str] = []
+            volume = read_volume(case.path, orientation=orientation, notes=notes)
+            segmented = bone_of(volume, kind, threshold_hu, name=case.path.name)
+            estimate = estimate_plane(segmented.bone, method, model=model, up=up)
         except CalvariaError as error:
             if not source.is_dir():
                 raise
@@ -72,7 +74,7 @@ def plane(
         found.append({"case": case.name, **told(estimate)})
         for line in lines_of(estimate):
             screen.say(f"{case.name}: {line}" if source.is_dir() else line)
-        for doubt in estimate.doubts:
+        for doubt in (*notes, *segmented.notes, *estimate.doubts):
             screen.warn(f"{case.name}: {doubt}" if source.is_dir() else doubt)
     screen.json(found if source.is_dir() else found[0])
     if any("error" in one for one in found):

@@ -19,8 +19,9 @@ from calvaria.clinical.table import ClinicalRow
 from calvaria.errors import InputError
 from calvaria.io.images import read_mask, read_volume
 from calvaria.skull.canonical import SIZE, SPACING_MM, CanonicalFrame, locate
+from calvaria.skull.kinds import kind_of
 from calvaria.skull.proportions import proportions
-from calvaria.skull.segment import kind_of, segment_bone
+from calvaria.skull.segment import segment_bone
 from calvaria.types import BoolArray
 from calvaria.volume.distance import distance_to, reach_voxels
 from calvaria.volume.grid import Grid
@@ -159,7 +160,7 @@ def _read_skull(row: ClinicalRow) -> tuple[Volume, Grid]:
     name = row.skull.name
     volume = read_volume(row.skull)
     kind = kind_of(volume, name) if row.kind == "auto" else cast(Literal["mask", "ct"], row.kind)
-    bone = segment_bone(volume, name=name) if kind == "ct" else read_mask(row.skull)
+    bone = segment_bone(volume, name=name, stated=row.kind == "ct").bone if kind == "ct" else read_mask(row.skull)
     box = bounding_box(bone.mask)
     if box is None:
         raise InputError(f"{name}: no voxel is bone")

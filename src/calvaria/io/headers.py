@@ -35,7 +35,7 @@ def read_grid(path: PathLike, *, orientation: str | None = None) -> Grid:
         header, _ = nifti._header(path)
         grid = nifti._grid(path.name, header, nifti._shape(path.name, header), orientation)
     elif metaimage.looks_like(head):
-        fields, _ = metaimage._header(path)
+        fields = metaimage.without_fourth_axis(path.name, metaimage._header(path)[0])
         sizes = metaimage._numbers(path.name, fields, "DimSize")
         if len(sizes) != 3 or not all(n >= 1 and n.is_integer() for n in sizes.tolist()):
             raise FormatError(f"{path.name}: DimSize must be three positive whole numbers; found {fields['DimSize']}")

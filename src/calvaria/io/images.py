@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.errors import FormatError, InputError
+from calvaria.errors import FormatError, InputError, naming
 from calvaria.files import PathLike, atomic_path, require_file
 from calvaria.io import metaimage, nifti, nrrd
 from calvaria.io.frames import frame_to_lps
 from calvaria.io.stream import GZIP_MAGIC
+from calvaria.volume.foreground import foreground_of, has_two_values
+from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
 
 WRITTEN: dict[str, Callable[[Path, Volume], None]] = {
@@ -50,13 +52,19 @@ MOST_VALUES = 1000
 """Distinct values that are counted for an error message; more are not told apart."""
 
 
-def read_volume(path: PathLike, *, orientation: str | None = None) -> Volume:
+UNLIKELY_MM = (30.0, 3000.0)
+"""A field of view whose longest side is outside of this shows no part of a head that a person would reconstruct."""
+
+
+def read_volume(path: PathLike, *, orientation: str | None = None, notes: list[str] | None = None) -> Volume:
     """Read a 3-D image: NRRD, NIfTI or MetaImage, told apart by their content.
 
     Args:
         path: ``.nrrd``, ``.nhdr`` with its data file, ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` with its data file.
         orientation: three letters, such as ``"LPS"`` or ``"RAS"``, that say where the coordinates of the file grow to.
             Used only where the file itself does not say; for a file without directions these are its voxel axes.
+        notes: gets a line for whatever is doubtful of the place and size of the voxels: two orientations that
+            disagree, a spacing that may have been lost, a size that is no head's. Lines do not name the file.
 
     Returns:
         The voxels in their stored type (a scaled NIfTI as float), Fortran order, with their grid in LPS mm.
@@ -69,36 +77,40 @@ def read_volume(path: PathLike, *, orientation: str | None = None) -> Volume:
     if orientation is not None:
         frame_to_lps(orientation)
     path = require_file(path)
-    volume = _reader(path)(path, orientation)
+    reader = _reader(path)
+    volume = reader(path, orientation)
     _require_finite(path.name, volume.data)
+    if notes is not None:
+        notes += nifti.notes_of(path) if reader is nifti.read else []
+        notes += _notes_on_size(volume.grid)
     return volume
 
 
 def read_mask(path: PathLike, *, orientation: str | None = None) -> Volume:
-    """Read a bone mask: any image of zero and one positive value.
+    """Read a bone mask: any image of two values, see `calvaria.volume.foreground`.
 
     Args:
         path: as in `read_volume`.
         orientation: as in `read_volume`.
 
     Returns:
-        A bool volume, True where the file has its positive value; never empty.
+        A bool volume, True where bone is: where the file is positive and its other value is 0, or where it has not
+        the value of its border; never empty.
 
     Raises:
-        InputError: there are other values than zero and one positive one, or no voxel is set; also as `read_volume`.
+        InputError: there are more than two values, or two of which neither is the background, or no voxel is set; also
+            as `read_volume`.
     """
     volume = read_volume(path, orientation=orientation)
     name = Path(path).name
     data = volume.data
-    low = 0 if data.dtype.kind == "u" else data.min()
-    high = data.max()
-    if high == 0 and low == 0:
+    if not has_two_values(data):
+        raise InputError(f"{name}: a mask has two values, such as 0 and 1; found {_describe(data)}")
+    with naming(name):
+        mask = foreground_of(data)
+    if not mask.any():
         raise InputError(f"{name}: no voxel is set: the mask is empty")
-    if low < 0 or high <= 0 or not _only(data, high):
-        raise InputError(f"{name}: a mask has zero and one positive value; found {_describe(data)}")
-    if data.dtype.itemsize == 1 and high == 1:
-        return volume.with_data(data.view(np.bool_))
-    return volume.with_data(data != 0)
+    return volume.with_data(mask)
 
 
 def write_volume(path: PathLike, volume: Volume) -> None:
@@ -160,14 +172,23 @@ def _require_finite(name: str, data: NDArray[Any]) -> None:
         finite = math.isfinite(data.min()) and math.isfinite(data.max())  # both pass NaN on; no array is made
     if not finite:
         count = sum(int(np.count_nonzero(~np.isfinite(data[:, :, k]))) for k in range(data.shape[2]))
+        if count == data.size:
+            raise FormatError(f"{name}: every voxel is NaN or infinite; export the image again")
         raise FormatError(f"{name}: {count} voxels are NaN or infinite; fill them (a CT's background is -1024)")
 
 
-def _only(data: NDArray[Any], high: Any) -> bool:
-    """Whether non-negative data hold nothing but zero and their maximum, without a large temporary."""
-    if data.dtype.kind in "iu" and high == 1:
-        return True
-    return all(bool(((plane == 0) | (plane == high)).all()) for plane in _planes(data))
+def _notes_on_size(grid: Grid) -> list[str]:
+    """Lines on a voxel size that is probably not the scan's."""
+    sides = [n * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
+    if not UNLIKELY_MM[0] <= max(sides) <= UNLIKELY_MM[1]:
+        size = " x ".join(f"{side:.3g}" for side in sides)
+        return [f"the image spans {size} mm by its header, which is no head: check the spacing and its unit"]
+    if grid.spacing_mm == (1.0, 1.0, 1.0):
+        return [
+            "the voxels are 1 x 1 x 1 mm by the header, which is also what programs write when the spacing was lost: "
+            "if it is not the scan's, the patch has the wrong size"
+        ]
+    return []
 
 
 def _planes(data: NDArray[Any]) -> list[NDArray[Any]]:

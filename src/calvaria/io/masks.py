@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from calvaria.errors import InputError
+from calvaria.errors import InputError, naming
 from calvaria.files import PathLike, require_file
 from calvaria.io.images import extension_of, read_mask
 from calvaria.io.meshes import MESHES, read_mesh
@@ -19,6 +19,15 @@ from calvaria.volume.voxelise import voxelise
 
 MARGIN_VOXELS = 2
 """Empty voxels around a mesh on a grid of its own, so that its surface can be found again."""
+
+SMALLEST_MESH_MM, LARGEST_MESH_MM = 15.0, 1000.0
+"""A skull, a patch or an implant whose longest side is outside of this is not in mm."""
+
+HEAD_MM = (120.0, 300.0)
+"""The longest side of a skull, with or without face and jaw, in any pose."""
+
+UNITS = {"cm": 10.0, "inches": 25.4, "m": 1000.0, "um": 0.001}
+"""What a mesh may be in by mistake, for a message, and the mm of each."""
 
 
 def read_as_mask(
@@ -38,7 +47,7 @@ def read_as_mask(
 
     Raises:
         InputError: as `read_mask` and `read_mesh`; nothing of it lies on the grid; a grid around the mesh would be
-            absurdly large; ``spacing_mm`` is not positive.
+            absurdly large; a mesh is so small or so large that it cannot be in mm; ``spacing_mm`` is not positive.
     """
     name = require_file(path).name
     if extension_of(path) not in MESHES:
@@ -47,14 +56,25 @@ def read_as_mask(
             mask = Volume(mask.data, grid) if mask.grid.same_as(grid) else resample_mask(mask, grid)
     else:
         mesh = read_mesh(path)
+        _require_mm(name, mesh)
         wanted = grid or _grid_around(name, mesh, spacing_mm)
-        try:
+        with naming(name):
             mask = voxelise(mesh, wanted)
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
     if not mask.data.any():
         raise InputError(f"{name}: nothing of it lies on the grid; check that both are in one frame, and in mm")
     return mask
+
+
+def _require_mm(name: str, mesh: Mesh) -> None:
+    """Raise for a mesh that is no part of a head in mm, with the unit that would make it one."""
+    sides = np.ptp(mesh.vertices_mm, axis=0)
+    longest = float(sides.max())
+    if SMALLEST_MESH_MM <= longest <= LARGEST_MESH_MM:
+        return
+    size = " x ".join(f"{side:.3g}" for side in sides)
+    fitting = [unit for unit, mm in UNITS.items() if HEAD_MM[0] <= longest * mm <= HEAD_MM[1]]
+    guess = f"in {fitting[0]} it would be a head's: " if fitting else ""
+    raise InputError(f"{name}: a mesh in mm is wanted, and this one is {size} large; {guess}export it in mm")
 
 
 def _grid_around(name: str, mesh: Mesh, spacing_mm: float) -> Grid:
@@ -64,7 +84,7 @@ def _grid_around(name: str, mesh: Mesh, spacing_mm: float) -> Grid:
     counts = np.ceil((high - low) / spacing_mm) + 2 * MARGIN_VOXELS
     if np.prod(counts) > LARGEST_VOXELS:
         size = " x ".join(f"{v:.0f}" for v in high - low)
-        raise InputError(f"{name}: a mesh of {size} mm at {spacing_mm} mm has too many voxels; is it in mm?")
+        raise InputError(f"{name}: a mesh of {size} mm at {spacing_mm} mm has too many voxels; take a coarser spacing")
     i, j, k = (int(n) for n in counts)
     middle = (low + high) / 2
     return Grid.isotropic((i, j, k), spacing_mm, middle - (counts - 1) / 2 * spacing_mm)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from calvaria.errors import FormatError, GeometryError, InputError
 from calvaria.io.frames import lps_grid, no_orientation, spacing_columns
 from calvaria.io.stream import Encoding, Layout, read_array, stored_type, write_array
+from calvaria.io.units import mm_per_unit
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
 
@@ -68,6 +69,7 @@ def read(path: Path, orientation: str | None = None) -> Volume:
     """
     fields, end = _header(path)
     name = path.name
+    fields = without_fourth_axis(name, fields)
     sizes = _numbers(name, fields, "DimSize")
     channels = fields.get("ElementNumberOfChannels", "1")
     if fields.get("NDims") != "3" or len(sizes) != 3 or channels != "1":
@@ -175,6 +177,22 @@ def _numbers(name: str, fields: Fields, field: str) -> NDArray[np.float64]:
         raise FormatError(f"{name}: {field} must be numbers; found {fields[field][:60]!r}") from error
 
 
+def without_fourth_axis(name: str, fields: Fields) -> Fields:
+    """The fields of a header without a fourth axis of one sample: a sequence of one volume, as ITK writes it."""
+    if fields["NDims"] != "4" or fields["DimSize"].split()[3:] != ["1"]:
+        return fields
+    kept = dict(fields, NDims="3")
+    for field in ("DimSize", "ElementSpacing", "Offset", "CenterOfRotation"):
+        if field in fields:
+            kept[field] = " ".join(fields[field].split()[:3])
+    if "TransformMatrix" in fields:
+        matrix = _numbers(name, fields, "TransformMatrix")
+        if matrix.shape != (16,):
+            raise GeometryError(f"{name}: TransformMatrix must be 16 numbers; found {fields['TransformMatrix']!r}")
+        kept["TransformMatrix"] = _join(matrix.reshape(4, 4)[:3, :3])
+    return kept
+
+
 def _is_true(fields: Fields, field: str) -> bool:
     return fields.get(field, "False").lower() in ("true", "1", "t", "y", "yes")
 
@@ -182,8 +200,10 @@ def _is_true(fields: Fields, field: str) -> bool:
 def _grid(name: str, fields: Fields, shape: tuple[int, int, int], orientation: str | None) -> Grid:
     if "ElementSpacing" not in fields:
         raise GeometryError(f"{name}: the header has no ElementSpacing, so the size of a voxel is unknown")
-    spacing = np.diag(spacing_columns(name, _numbers(name, fields, "ElementSpacing")))
-    origin = _numbers(name, fields, "Offset") if "Offset" in fields else np.zeros(3)
+    # MetaIO knows um, mm and cm; ITK's readers pass over them, so such a file is rare, and wrong elsewhere.
+    unit = mm_per_unit(name, "DistanceUnits", fields.get("DistanceUnits", ""))
+    spacing = np.diag(spacing_columns(name, _numbers(name, fields, "ElementSpacing"))) * unit
+    origin = _numbers(name, fields, "Offset") * unit if "Offset" in fields else np.zeros(3)
     if "TransformMatrix" not in fields:
         if orientation is None:
             raise no_orientation(name, "the header has no TransformMatrix")

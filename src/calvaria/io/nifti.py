@@ -51,7 +51,8 @@ def looks_like(head: bytes) -> bool:
 def read(path: Path, orientation: str | None = None) -> Volume:
     """Read a NIfTI file; stored integers with a scale come back as float32 (float64 for 32-bit integers).
 
-    The sform is preferred, then the qform.
+    The sform is preferred, then the qform; one that is no grid (all zeros, NaN, no rotation) is passed over where the
+    other is one. `notes_of` has a line for what speaks against the choice.
 
     Args:
         path: an existing file that `looks_like` one.
@@ -161,24 +162,107 @@ def _dtype(name: str, header: Header) -> np.dtype[Any]:
     return dtype
 
 
-def _grid(name: str, header: Header, shape: tuple[int, int, int], orientation: str | None) -> Grid:
-    from nibabel.spatialimages import HeaderDataError
+def notes_of(path: Path) -> list[str]:
+    """What a reader of the file should know of its orientation: a line for each doubt, none for a sound header.
 
-    unit = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
-    zooms = np.array(header["pixdim"][1:4], dtype=np.float64) * unit
-    if header["sform_code"] > 0:
-        affine: NDArray[np.float64] = np.array(header.get_sform(), dtype=np.float64)
-    elif header["qform_code"] > 0:
-        spacing_columns(name, zooms)
-        try:
-            affine = np.array(header.get_qform(), dtype=np.float64)
-        except (HeaderDataError, ValueError) as error:
-            raise GeometryError(f"{name}: the directions (qform) are not a rotation: {error}") from error
-    elif orientation is not None:
+    Raises:
+        FormatError: the header cannot be used.
+    """
+    header, _ = _header(path)
+    forms = _forms(path.name, header, _shape(path.name, header))
+    sform, qform = forms.get("sform"), forms.get("qform")
+    if isinstance(sform, Grid) and isinstance(qform, Grid):
+        apart_mm = float(np.linalg.norm(sform.corners_mm() - qform.corners_mm(), axis=-1).max())
+        if apart_mm <= CONFLICT_MM:
+            return []
+        mirrored = np.linalg.det(sform.affine[:3, :3]) * np.linalg.det(qform.affine[:3, :3]) < 0
+        what = "even on which side is left" if mirrored else f"by up to {apart_mm:.1f} mm"
+        return [f"sform and qform of the NIfTI header disagree {what}; the sform was used"]
+    if isinstance(qform, Grid) and sform is not None:
+        return ["the sform of the NIfTI header is no grid (zeros or NaN); the qform was used"]
+    if isinstance(sform, Grid):
+        zooms = np.array(header["pixdim"][1:4], dtype=np.float64) * _unit(header)
+        if not np.allclose(np.abs(zooms), sform.spacing_mm, rtol=SPACING_RTOL):
+            stored, used = (" x ".join(f"{v:.4g}" for v in size) for size in (zooms, sform.spacing_mm))
+            return [f"the NIfTI header's pixdim says voxels of {stored} mm, its sform {used} mm; the sform was used"]
+    return []
+
+
+CONFLICT_MM = 0.5
+"""Sform and qform that place every corner within this are one: float32, a quaternion's rounding, no eye sees it."""
+
+SPACING_RTOL = 1e-2
+"""Spacings within this share are the same: what two programs round differently."""
+
+QUATERNION_EXCESS = 2e-4
+"""A quaternion's vector may be over unit length by this (squared), as when four digits were kept. It is then taken for
+half a turn, which is right within two degrees; more is no rotation that anybody meant."""
+
+
+def _unit(header: Header) -> float:
+    """Mm of the header's unit of length; codes that mean nothing are taken for mm."""
+    return _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def _grid(name: str, header: Header, shape: tuple[int, int, int], orientation: str | None) -> Grid:
+    forms = _forms(name, header, shape)
+    for form in forms.values():
+        if isinstance(form, Grid):
+            return form
+    for error in forms.values():
+        if isinstance(error, GeometryError):
+            raise error
+    if orientation is not None:
+        zooms = np.array(header["pixdim"][1:4], dtype=np.float64) * _unit(header)
         return lps_grid(name, shape, spacing_columns(name, zooms), np.zeros(3), orientation)
-    else:
-        raise no_orientation(name, "the NIfTI header has neither sform nor qform")
-    return lps_grid(name, shape, affine[:3, :3] * unit, affine[:3, 3] * unit, "RAS")
+    stored = np.array(header.get_sform(), dtype=np.float64)[:3, :3]
+    with np.errstate(all="ignore"):
+        sensible = np.isfinite(stored).all() and abs(np.linalg.det(stored)) > 0
+    hint = " (one is stored, but sform_code 0 says that it does not count)" if sensible else ""
+    raise no_orientation(name, f"the NIfTI header has neither sform nor qform{hint}")
+
+
+def _forms(name: str, header: Header, shape: tuple[int, int, int]) -> dict[str, Grid | GeometryError]:
+    """The sform and the qform, in this order, as far as their codes say that they count: a grid, or what is wrong."""
+    found: dict[str, Grid | GeometryError] = {}
+    for form, of in (("sform", _sform), ("qform", _qform)):
+        if header[f"{form}_code"] > 0:
+            try:
+                affine = of(name, header)
+                unit = _unit(header)
+                found[form] = lps_grid(name, shape, affine[:3, :3] * unit, affine[:3, 3] * unit, "RAS")
+            except GeometryError as error:
+                found[form] = error
+    return found
+
+
+def _sform(name: str, header: Header) -> NDArray[np.float64]:
+    return np.array(header.get_sform(), dtype=np.float64)
+
+
+def _qform(name: str, header: Header) -> NDArray[np.float64]:
+    """(4, 4) in the file's units, by the standard's formula.
+
+    nibabel's own refuses a quaternion 1e-6 over unit length and a pixdim[0] of 0, which the standard and every other
+    reader take.
+    """
+    from nibabel.quaternions import quat2mat
+
+    zooms = np.diag(spacing_columns(name, np.array(header["pixdim"][1:4], dtype=np.float64)))
+    vector = np.array([header[f"quatern_{axis}"] for axis in "bcd"], dtype=np.float64)
+    excess = float(vector @ vector) - 1
+    if not excess <= QUATERNION_EXCESS:
+        raise GeometryError(
+            f"{name}: the directions (qform) are not a rotation: the quaternion's vector has the squared length "
+            f"{excess + 1:.6g}, at most 1 is possible; export the file again"
+        )
+    affine = np.eye(4)
+    to_matrix = cast(Any, quat2mat)  # nibabel ships no types; it normalises what is over
+    affine[:3, :3] = to_matrix([np.sqrt(max(-excess, 0.0)), *vector]) * zooms
+    if header["pixdim"][0] < 0:  # qfac; 0 means 1
+        affine[:3, 2] *= -1
+    affine[:3, 3] = [header[f"qoffset_{axis}"] for axis in "xyz"]
+    return affine
 
 
 def _scaled(name: str, header: Header, data: NDArray[Any]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from calvaria.errors import FormatError, GeometryError, InputError
 from calvaria.io.frames import lps_grid, no_orientation, spacing_columns
 from calvaria.io.stream import Encoding, Layout, read_array, stored_type, write_array
+from calvaria.io.units import mm_per_unit, quoted_words
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
 
@@ -172,32 +173,62 @@ def _grid(name: str, fields: Fields, shape: tuple[int, int, int], axes: list[int
     every = _vectors(name, fields, "spacedirections")
     origins = _vectors(name, fields, "spaceorigin")
     directions = [every[a] for a in axes if a < len(every)]
+    _refuse_units_of_axes(name, fields, axes)
     if len(directions) != 3 or any(d is None or len(d) != 3 for d in directions):
         raise GeometryError(f"{name}: three space directions of three numbers are wanted; found {every}")
     if not origins:
         raise GeometryError(f"{name}: the NRRD header has no space origin, so the place of the head is unknown")
     if len(origins) != 1 or origins[0] is None or len(origins[0]) != 3:
         raise GeometryError(f"{name}: the space origin must be three numbers; found {fields['spaceorigin']!r}")
-    return lps_grid(name, shape, np.array(directions, dtype=np.float64).T, origins[0], frame)
+    unit = _space_units(name, fields)
+    columns = np.array(directions, dtype=np.float64).T * unit[:, None]
+    return lps_grid(name, shape, columns, np.array(origins[0]) * unit, frame)
+
+
+def _space_units(name: str, fields: Fields) -> NDArray[np.float64]:
+    """(3,) mm that one unit of each of the world's coordinates has."""
+    words = quoted_words(fields.get("spaceunits", ""))
+    if words and len(words) != 3:
+        raise GeometryError(f"{name}: three space units are wanted; found {fields['spaceunits'][:60]!r}")
+    return np.array([mm_per_unit(name, "space units", word) for word in words or ("", "", "")])
+
+
+def _refuse_units_of_axes(name: str, fields: Fields, axes: list[int]) -> None:
+    """Raise where an axis with a direction has a unit of its own that is not mm; the format forbids it."""
+    words = quoted_words(fields.get("units", ""))
+    for word in (words[a] for a in axes if a < len(words)):
+        if mm_per_unit(name, "units", word) != 1.0:
+            raise GeometryError(
+                f"{name}: the header has space directions and units {fields['units'][:60]!r}, which cannot both be "
+                "meant; say the unit of the directions as 'space units', or export the file again in mm"
+            )
 
 
 def _grid_from_spacings(
     name: str, fields: Fields, shape: tuple[int, int, int], axes: list[int], frame: str | None
 ) -> Grid:
-    if frame is None or "spacings" not in fields:
-        raise no_orientation(name, "the NRRD header has no space directions" + _hint_of_spacings(fields))
+    if "spacings" not in fields:
+        raise GeometryError(
+            f"{name}: the NRRD header has no space directions and no spacings, so left and right are unknown, and the "
+            "size of a voxel, too; export the file again with them"
+        )
+    if frame is None:
+        raise no_orientation(name, "the NRRD header has no space directions (only spacings)")
     try:
         every = [float(word) for word in fields["spacings"].split()]
     except ValueError as error:
         raise FormatError(f"{name}: NRRD spacings must be numbers; found {fields['spacings'][:60]!r}") from error
-    columns = spacing_columns(name, [every[a] for a in axes if a < len(every)])
+    words = quoted_words(fields.get("units", ""))
+    if words and len(words) != len(every):
+        raise GeometryError(f"{name}: a unit for each spacing is wanted; found {fields['units'][:60]!r}")
+    # What is said of the space stands for axes that have no unit of their own.
+    space = _space_units(name, fields)
+    own = [mm_per_unit(name, "units", words[a]) if words and words[a] else 0.0 for a in axes if a < len(every)]
+    factors = np.where(own, own, space) if len(own) == 3 else np.ones(len(own))
+    columns = spacing_columns(name, np.array([every[a] for a in axes if a < len(every)]) * factors)
     origins = _vectors(name, fields, "spaceorigin")
     origin = origins[0] if origins and origins[0] is not None and len(origins[0]) == 3 else (0.0, 0.0, 0.0)
-    return lps_grid(name, shape, columns, origin, frame)
-
-
-def _hint_of_spacings(fields: Fields) -> str:
-    return " (only spacings)" if "spacings" in fields else " and no spacings"
+    return lps_grid(name, shape, columns, np.array(origin) * space, frame)
 
 
 def _layout(path: Path, fields: Fields, shape: tuple[int, int, int], end: int) -> Layout:

@@ -85,7 +85,8 @@ def run_case(
     progress("read", 0.0)
     _require_apart(source, output)
     require_room(output, FILE_NAMES)
-    volume = _read(source, settings.orientation)
+    notes: list[str] = []
+    volume = _read(source, settings.orientation, notes)
     clock.lap("read")
     from calvaria.pipeline import reconstruct  # after reading: a bad file is told at once
 
@@ -99,6 +100,7 @@ def run_case(
         threshold_hu=settings.threshold_hu,
         min_hole_ml=settings.min_hole_ml,
         progress=lambda stage, fraction: progress(stage, start + (end - start) * fraction),
+        name=source.name,
     )
     clock.lap("reconstruct")
     progress("write", end)
@@ -113,7 +115,7 @@ def run_case(
             clock.lap("write")
         scores = None if reference is None else _score(result, reference)
         files = sorted([*(file.name for file in folder.iterdir()), RESULT])
-        record = _record(_input(source, volume), settings, result, scores=scores, clock=clock, files=files)
+        record = _record(_input(source, volume), settings, result, notes=notes, scores=scores, clock=clock, files=files)
         _write(folder / RESULT, record)
     progress("done", 1.0)
     return record
@@ -125,13 +127,13 @@ def _require_apart(source: Path, output: Path) -> None:
         raise InputError(f"{source.name}: the results would replace the input; give another folder with -o")
 
 
-def _read(source: Path, orientation: str | None) -> Volume:
-    """An image as it is; a closed mesh as a mask on a grid of its own."""
+def _read(source: Path, orientation: str | None, notes: list[str]) -> Volume:
+    """An image as it is, what is doubtful of it in ``notes``; a closed mesh as a mask on a grid of its own."""
     from calvaria.io import read_as_mask, read_volume
 
     if is_mesh(source):
         return read_as_mask(source)
-    return read_volume(source, orientation=orientation)
+    return read_volume(source, orientation=orientation, notes=notes)
 
 
 def peak_memory_mb() -> float | None:
@@ -179,6 +181,7 @@ def _record(
     settings: Settings,
     result: Reconstruction,
     *,
+    notes: list[str],
     scores: Scores | None,
     clock: _Clock,
     files: list[str],
@@ -197,7 +200,7 @@ def _record(
         confidence=result.confidence,
         model=report.model,
         pose=report.pose,
-        warnings=report.warnings,
+        warnings=(*notes, *report.warnings),
         seconds=clock.told(report.seconds),
         peak_memory_mb=peak_memory_mb(),
         files=tuple(files),

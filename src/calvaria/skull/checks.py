@@ -42,9 +42,6 @@ MAX_REACH_MM = 600.0
 MIN_REACH_MM = 90.0
 """Bone that reaches less far along every axis is less than a head; a newborn's has 110."""
 
-LOST_MM = 1.0
-"""The spacing that programs write along all three axes when they have lost it."""
-
 
 def require_head_sized(bone: Volume) -> None:
     """Refuse what cannot be a head by its extent alone, before any work that grows with it.
@@ -110,14 +107,6 @@ def size_doubts(frame: CanonicalFrame, grid: Grid) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def lost_spacing(grid: Grid) -> tuple[str, ...]:
-    """A word on a spacing of exactly 1 x 1 x 1 mm, which may be right; nothing on any other."""
-    if not np.allclose(grid.spacing_mm, LOST_MM, rtol=0, atol=1e-6):
-        return ()
-    word = "the voxel spacing is 1 x 1 x 1 mm, as in files that have lost theirs: make sure that it is right"
-    return (word,)
-
-
 def _ratios(scale: F64) -> tuple[float, float, float]:
     """Height for length and width, width for length, and size, each over the mean skull's."""
     x, y, z = (float(value) for value in scale)
@@ -132,4 +121,4 @@ def _spacing(grid: Grid) -> str:
     return " x ".join(f"{mm:.3g}" for mm in grid.spacing_mm)
 
 
-__all__ = ["lost_spacing", "require_adult", "require_head_sized", "size_doubts"]
+__all__ = ["require_adult", "require_head_sized", "size_doubts"]

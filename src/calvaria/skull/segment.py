@@ -1,4 +1,4 @@
-"""Is it a mask or a CT, and where is the bone in a CT.
+"""Where the bone is in a CT.
 
 The simple way, made sturdy: bone is what lies above a threshold, belongs to the head and hangs together. The head is
 the largest piece of tissue after thin things (a head rest's shell, a table's skins, tubes, a blanket) are opened away.
@@ -7,6 +7,7 @@ the largest piece of tissue after thin things (a head rest's shell, a table's sk
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
+from calvaria.skull.kinds import UNSIGNED_OFFSET_HU, ct_offset_hu, kind_of, require_numbers, what_else
+from calvaria.skull.metal import notes_on_metal
 from calvaria.types import BoolArray
 from calvaria.volume.blocks import coarsen, grid_of_blocks
 from calvaria.volume.grid import Box, Grid
@@ -26,18 +29,6 @@ a wall a third as thick as the slices still reaches it. Half way up to cortical 
 TISSUE_HU = -300.0
 """Head, with its fat, lies above this; air and foam below."""
 
-UNSIGNED_OFFSET_HU = 1024
-"""Scanners store HU + 1024 as unsigned numbers; files whose rescale intercept was lost hold these."""
-
-MIXED_SHARE = 0.5
-"""On the HU scale, at most this many times as many voxels lie between air and fat as at soft tissue."""
-
-SAMPLED_VOXELS = 2_000_000
-"""Values are judged by about this many voxels, evenly spread."""
-
-MOST_LABELS = 32
-"""Whole numbers of no more kinds than this are labels; an 8-bit picture has more."""
-
 COARSE_MM = 2.5
 """The head is looked for on blocks of about this size."""
 
@@ -47,7 +38,7 @@ THIN_MM = 6.0
 HEAD_REACH_MM = 30.0
 """Bone is looked for up to this far from the head's core: over the sinuses and the nose, which the opening took."""
 
-LEAST_HEAD_ML, LEAST_BONE_ML = 200.0, 10.0
+MIN_HEAD_ML, MIN_BONE_ML = 200.0, 10.0
 """Less tissue or bone than this is no head: a child's braincase alone holds more."""
 
 GAP_MM = 1.6
@@ -60,65 +51,36 @@ SMOOTHING_MM = 0.6
 """Standard deviation of that smoothing."""
 
 
-def looks_like_ct(volume: Volume) -> bool:
-    """Whether the values are a head CT's in Hounsfield units: air near -1000, soft tissue near 0, bone over 300."""
-    return ct_offset_hu(volume) == 0
+THRESHOLDS_HU = (100.0, 1500.0)
+"""A threshold outside of this is soft tissue, or leaves nothing of a vault."""
+
+DULLEST_BONE_HU = 300.0
+"""An image that stays under this on the HU scale, and is to be cut at the usual threshold, is not in HU."""
+
+HEAD_MM, MAX_HEAD_MM = 280.0, 350.0
+"""A skull with its jaw is up to 260 mm long in any direction. Bone longer than the first holds a neck, longer than the
+second a trunk, whose bones outweigh the head's."""
 
 
-def ct_offset_hu(volume: Volume) -> int | None:
-    """What has to be taken from the values to have HU.
-
-    Args:
-        volume: any image.
-
-    Returns:
-        0 for a CT in HU; 1024 for one whose file holds HU + 1024 (seen by air at 0 and soft tissue near 1064); None
-        for anything else.
-    """
-    if volume.is_mask or not _is_real(volume.data):
-        return None
-    values = _sample(volume.data)
-    if not np.isfinite(values).all():
-        return None
-    low, high = float(values.min()), float(values.max())
-    if low <= -500 and _is_hounsfield(values):
-        return 0
-    if low >= 0 and high >= UNSIGNED_OFFSET_HU + 300 and _is_hounsfield(values - UNSIGNED_OFFSET_HU):
-        return UNSIGNED_OFFSET_HU
-    return None
-
-
-def kind_of(volume: Volume, name: str = "the volume") -> Literal["mask", "ct"]:
-    """Tell a bone mask from a CT by the values.
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The bone of a head.
 
     Args:
-        volume: booleans, 0 and one other value, or a CT in HU or in HU + 1024.
-        name: of the file or case, for messages.
-
-    Raises:
-        InputError: anything else: a probability map, labels, a windowed picture, an MR, NaN. The message says what
-            it looks like and what to do.
+        bone: a mask on the grid of the input, not empty.
+        threshold_hu: bone lies above it; None for a mask that was given.
+        notes: lines on what is doubtful: metal taken for bone, a neck, values that are no head CT's. They do not name
+            the file.
     """
-    if volume.is_mask:
-        return "mask"
-    data = volume.data
-    if not _is_real(data):
-        raise InputError(f"{name}: a bone mask or a CT is wanted; the values are of type {data.dtype}")
-    low, high = data.min(), data.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError(f"{name}: the values contain NaN or infinity; export the image again without them")
-    if _has_two_values(data, low, high):
-        if 0 in (low, high) or low == high == 1:
-            return "mask"
-        raise InputError(
-            f"{name}: only the values {low:g} and {high:g} occur; a mask is 0 outside the bone: set its background to 0"
-        )
-    if ct_offset_hu(volume) is not None:
-        return "ct"
-    raise InputError(f"{name}: {_why_neither(data, float(low), float(high))}")
+
+    bone: Volume
+    threshold_hu: float | None
+    notes: tuple[str, ...] = ()
 
 
-def segment_bone(ct: Volume, threshold_hu: float = BONE_HU, name: str = "the CT") -> Volume:
+def segment_bone(
+    ct: Volume, threshold_hu: float | None = None, name: str = "the CT", *, stated: bool = False
+) -> Segmentation:
     """The bone of the head in a CT.
 
     Everything above the threshold that hangs together (over gaps of about 1.6 mm) with most of the head's bone. Head
@@ -127,82 +89,91 @@ def segment_bone(ct: Volume, threshold_hu: float = BONE_HU, name: str = "the CT"
     Args:
         ct: in HU, or HU + 1024 (recognised). Any orthogonal or sheared grid. 400 MB of voxels are worked through in
             slabs: extra memory is about three bytes a voxel.
-        threshold_hu: bone lies above it.
+        threshold_hu: bone lies above it; None for ``BONE_HU``.
         name: of the file or case, for messages.
+        stated: somebody said that it is a CT: what does not look like one is a note and no error, and where there is
+            no head of soft tissue, the largest piece of bone is taken for a dry skull or a replica.
 
     Returns:
-        A mask on the grid of ``ct``, not empty.
+        The bone, on the grid of ``ct``, and what is doubtful.
 
     Raises:
-        InputError: not a CT, a threshold outside 100 to 1500 HU, no head, or no bone in it.
+        InputError: not a CT (or stated, and without values above the threshold), a threshold outside of
+            ``THRESHOLDS_HU``, no head, no bone in it, or more than a head.
     """
-    if not 100 <= threshold_hu <= 1500:
-        raise InputError(f"{name}: a bone threshold lies from 100 to 1500 HU; got {threshold_hu:g}")
-    offset = ct_offset_hu(ct)
-    if offset is None:
-        kind_of(ct, name)  # says what else it looks like
-        raise InputError(f"{name}: a CT in Hounsfield units is wanted here; this is a mask: use it as the skull itself")
-    core = _head_core(ct, offset, name)
-    box = _box_around(core, ct.grid)
+    threshold = BONE_HU if threshold_hu is None else threshold_hu
+    if not THRESHOLDS_HU[0] <= threshold <= THRESHOLDS_HU[1]:
+        low, high = THRESHOLDS_HU
+        raise InputError(f"{name}: a bone threshold lies from {low:g} to {high:g} HU; got {threshold:g}")
+    offset, notes = _offset_hu(ct, name, stated=stated)
+    if stated:
+        _require_bone_values(ct, offset, threshold_hu, name)
+    core = _head_core(ct, offset, name, required=not stated)
+    box = _box_around(core, ct.grid) if core is not None else (slice(None), slice(None), slice(None))
     part = ct.crop(box)
-    bone = _above(part, threshold_hu + offset, _noise_hu(part, offset))
+    bone = _above(part, threshold + offset, _noise_hu(part, offset))
     _keep_main_piece(bone, part.grid, core)
-    found_ml = float(np.count_nonzero(bone)) * ct.grid.voxel_volume_mm3 / 1000
-    if found_ml < LEAST_BONE_ML:
+    found = Volume(bone, part.grid)
+    if found.volume_ml < MIN_BONE_ML:
         raise InputError(
-            f"{name}: no skull found: {found_ml:.1f} ml above {threshold_hu:g} HU hang together in the head, at least "
-            f"{LEAST_BONE_ML:g} are wanted; lower the threshold, or check that the scan shows the head"
+            f"{name}: no skull found: {found.volume_ml:.1f} ml above {threshold:g} HU hang together in the head, at "
+            f"least {MIN_BONE_ML:g} are wanted; lower the threshold, or check that the scan shows the head"
         )
+    if core is None:
+        notes.append("there is no head of soft tissue: taken for a dry skull or a replica, its largest piece is used")
+    notes += _notes_on_length(found, name) + notes_on_metal(part, found, offset)
     whole = np.zeros(ct.shape, bool, _order(ct.data))
     whole[box] = bone
-    return ct.with_data(whole)
+    return Segmentation(ct.with_data(whole), threshold, tuple(notes))
 
 
-def _is_real(data: NDArray[Any]) -> bool:
-    return bool(np.issubdtype(data.dtype, np.integer) or np.issubdtype(data.dtype, np.floating))
+def _offset_hu(ct: Volume, name: str, *, stated: bool) -> tuple[int, list[str]]:
+    """What has to be taken from the values to have HU, and what is doubtful of that."""
+    if not ct.is_mask:
+        require_numbers(ct, name)
+    offset = ct_offset_hu(ct)
+    if offset is not None:
+        return offset, []
+    if ct.is_mask or not stated:
+        kind_of(ct, name)  # says what else it looks like
+        raise InputError(f"{name}: a CT in Hounsfield units is wanted here; this is a mask: use it as the skull itself")
+    low, high = float(ct.data.min()), float(ct.data.max())
+    unsigned = low >= 0 and high >= UNSIGNED_OFFSET_HU + DULLEST_BONE_HU
+    scale = f"HU + {UNSIGNED_OFFSET_HU}" if unsigned else "HU"
+    return UNSIGNED_OFFSET_HU if unsigned else 0, [
+        f"the values ({low:g} to {high:g}) do not look like a living head's CT; as it is said to be one, they are "
+        f"taken for {scale}"
+    ]
 
 
-def _sample(data: NDArray[Any]) -> NDArray[np.float32]:
-    step = max(round((data.size / SAMPLED_VOXELS) ** (1 / 3)), 1)
-    return data[::step, ::step, ::step].astype(np.float32).ravel(order="K")
-
-
-def _is_hounsfield(hu: NDArray[np.float32]) -> bool:
-    """Air, a peak of soft tissue near water, bone, and little between air and fat."""
-    air = np.count_nonzero((hu > -1100) & (hu < -850)) + np.count_nonzero(hu <= -1100)
-    soft = np.count_nonzero((hu > -150) & (hu < 150))
-    peak = np.count_nonzero((hu > -30) & (hu < 110))
-    between = np.count_nonzero((hu > -800) & (hu < -200))
-    bone = np.count_nonzero(hu > 300)
-    least = 0.001 * hu.size
-    return bool(air > least and bone > least and soft > 10 * least and peak > soft / 2 and between < MIXED_SHARE * soft)
-
-
-def _has_two_values(data: NDArray[Any], low: Any, high: Any) -> bool:
-    middle = _sample(data)
-    if np.any((middle != np.float32(low)) & (middle != np.float32(high))):
-        return False
-    return all(bool(((slab == low) | (slab == high)).all()) for _, slab in _slabs(data))
-
-
-def _why_neither(data: NDArray[Any], low: float, high: float) -> str:
-    values = np.unique(_sample(data))
-    whole = bool(np.all(values == np.round(values)))
-    if low >= 0 and high <= 1:
-        return "this looks like a probability map (0 to 1); threshold it, for instance at 0.5, and give the mask"
-    if whole and len(values) <= MOST_LABELS and low >= 0:
-        return f"this looks like a label map ({len(values)} labels up to {high:g}); give the bone alone as a mask"
-    if whole and low >= 0 and high <= 255:
-        return "this looks like a windowed 8-bit picture (0 to 255), not HU; export the CT with its full range"
-    if low >= 0:
-        return (
-            f"values from {low:g} to {high:g} without the peaks of a CT: an MR or an unscaled image; "
-            "give a CT in Hounsfield units (air -1000, bone over 300) or a bone mask"
+def _require_bone_values(ct: Volume, offset: int, threshold_hu: float | None, name: str) -> None:
+    """Raise where no threshold in HU can find bone in what is said to be a CT."""
+    highest = float(ct.data.max()) - offset
+    wanted = DULLEST_BONE_HU if threshold_hu is None else threshold_hu
+    if highest <= wanted:
+        raise InputError(
+            f"{name}: said to be a CT, but no value is above {wanted:g} HU (the highest is {highest:g}), so no bone: "
+            f"{what_else(ct)}"
         )
-    return (
-        f"values from {low:g} to {high:g} are neither a mask nor a head CT in Hounsfield units (air -1000, soft tissue "
-        "near 0, bone over 300); export the CT with its rescale slope and intercept, or give a bone mask"
-    )
+
+
+def _notes_on_length(bone: Volume, name: str) -> list[str]:
+    """A line if a neck hangs on the skull.
+
+    Raises:
+        InputError: a trunk does.
+    """
+    box = bounding_box(bone.mask)
+    sides = [(p.stop - p.start) * s for p, s in zip(box or (), bone.grid.spacing_mm, strict=False)]
+    longest = max(sides, default=0.0)
+    if longest > MAX_HEAD_MM:
+        raise InputError(
+            f"{name}: the bone that hangs together is {longest:.0f} mm long, a skull at most {HEAD_MM:.0f}: the scan "
+            "shows more of the body than the head; crop it to the head"
+        )
+    if longest > HEAD_MM:
+        return [f"the bone is {longest:.0f} mm long, more than a skull: crop it to the head if the patch is wrong"]
+    return []
 
 
 def _order(data: NDArray[Any]) -> Literal["C", "F"]:
@@ -217,8 +188,12 @@ def _slabs(data: NDArray[Any], thickness: int = 16) -> Iterator[tuple[Box, NDArr
         yield (i, j, k), data[i, j, k]
 
 
-def _head_core(ct: Volume, offset: int, name: str) -> Volume:
-    """The head without what is thin, on blocks of about COARSE_MM; a mask."""
+def _head_core(ct: Volume, offset: int, name: str, *, required: bool) -> Volume | None:
+    """The head without what is thin, on blocks of about COARSE_MM; a mask. None where there is none and none is wanted.
+
+    Raises:
+        InputError: there is none, and one is required.
+    """
     from scipy.ndimage import distance_transform_edt, label
 
     coarse = coarsen(ct, COARSE_MM)
@@ -228,11 +203,14 @@ def _head_core(ct: Volume, offset: int, name: str) -> Volume:
     depth = distance_transform_edt(tissue, sampling=grid.spacing_mm)
     pieces, number = label(depth > THIN_MM)
     sizes = np.bincount(pieces.ravel())[1:]
-    if not number or sizes.max() * grid.voxel_volume_mm3 / 1000 < LEAST_HEAD_ML:
+    if not number or sizes.max() * grid.voxel_volume_mm3 / 1000 < MIN_HEAD_ML:
         found = sizes.max() * grid.voxel_volume_mm3 / 1000 if number else 0.0
+        if not required:
+            return None
         raise InputError(
-            f"{name}: no head found: the largest piece of tissue holds {found:.0f} ml, at least {LEAST_HEAD_ML:g} are "
-            "wanted; check that the scan shows a head and that its values are Hounsfield units"
+            f"{name}: no head found: the largest piece of tissue holds {found:.0f} ml, at least {MIN_HEAD_ML:g} are "
+            "wanted; check that the scan shows a head and that its values are Hounsfield units, or say --kind ct if it "
+            "is a dry skull"
         )
     return Volume(pieces == 1 + int(np.argmax(sizes)), grid)
 
@@ -289,8 +267,8 @@ def _above(part: Volume, threshold: float, noise_hu: float) -> BoolArray:
     return bone
 
 
-def _keep_main_piece(bone: BoolArray, grid: Grid, core: Volume) -> None:
-    """Clear, in place, all but the piece that holds most of the bone near the head's core."""
+def _keep_main_piece(bone: BoolArray, grid: Grid, core: Volume | None) -> None:
+    """Clear, in place, all but the piece that holds most of the bone (near the head's core, if there is one)."""
     from scipy.ndimage import distance_transform_edt, label
 
     i, j, k = factors = tuple(max(round(GAP_MM / s), 1) for s in grid.spacing_mm)
@@ -302,13 +280,17 @@ def _keep_main_piece(bone: BoolArray, grid: Grid, core: Volume) -> None:
     pieces, number = label(count > 0, np.ones((3, 3, 3)))
     if not number:
         return
-    near = distance_transform_edt(~core.mask, sampling=core.grid.spacing_mm) <= 2 * THIN_MM
     index = np.stack(np.nonzero(count))
-    at = np.rint(core.grid.to_index(blocks.to_world(index.T))).astype(int).T
-    at = np.clip(at, 0, np.array(core.shape)[:, None] - 1)
-    weight = count[tuple(index)] * near[tuple(at)]
+    weight = count[tuple(index)].astype(np.float64)
+    if core is not None:
+        near = distance_transform_edt(~core.mask, sampling=core.grid.spacing_mm) <= 2 * THIN_MM
+        at = np.rint(core.grid.to_index(blocks.to_world(index.T))).astype(int).T
+        weight *= near[tuple(np.clip(at, 0, np.array(core.shape)[:, None] - 1))]
     main = 1 + int(np.argmax(np.bincount(pieces[tuple(index)], weight, number + 1)[1:]))
     kept = pieces == main
     for start in product(range(i), range(j), range(k)):
         piece = bone[tuple(slice(s, None, f) for s, f in zip(start, factors, strict=True))]
         piece &= kept[tuple(slice(0, n) for n in piece.shape)]
+
+
+__all__ = ["BONE_HU", "THRESHOLDS_HU", "Segmentation", "segment_bone"]
