@@ -14,7 +14,7 @@ from tests.strategies import grids
 
 from calvaria.clinical.mesh_coordinates import (
     CLEAR,
-    LEAST_FIT,
+    MIN_FIT,
     Placement,
     Sit,
     Surroundings,
@@ -83,7 +83,7 @@ def test_what_was_cut_out_sits_and_what_is_bone_does_not():
 @pytest.mark.parametrize("shift", [(0, 20, 0), (0, -20, 0), (25, 0, 0), (0, 0, 25), (0, 0, -20)])
 def test_what_is_shifted_sits_worse_than_is_believed(shift):
     moved = world_points() + FRAME.to_world[:3, :3] @ np.array(shift)
-    assert around().sit(moved).fit < LEAST_FIT
+    assert around().sit(moved).fit < MIN_FIT
 
 
 def test_what_floats_above_bone_does_not_sit():
@@ -116,7 +116,7 @@ def test_a_mirror_image_in_the_same_hole_is_never_taken(name):
     twins = sorted([name, {"box": "box-zyx", "box-zyx": "box", "box-m": "box-zyx-m"}[name]])
     sits = {twin: around().sit(mapped(known[twin], in_file)) for twin in twins}
     assert max(sits, key=lambda twin: sits[twin].fit) == name
-    assert min(sit.fit for sit in sits.values()) > LEAST_FIT  # either could be believed alone
+    assert min(sit.fit for sit in sits.values()) > MIN_FIT  # either could be believed alone
     with pytest.raises(InputError, match="sits about as well by two conventions, " + name):
         place(in_file, known, around(), "implant.stl")
     assert place(in_file, {name: known[name]}, around(), "implant.stl").convention == name

@@ -9,7 +9,7 @@ import pytest
 
 from calvaria.errors import FormatError, GeometryError, InputError
 from calvaria.io import read_volume
-from calvaria.io.stream import LARGEST_VOXELS
+from calvaria.io.stream import MAX_VOXELS
 
 DATA = np.arange(24, dtype="<i2").reshape((2, 3, 4), order="F")
 BYTES = DATA.tobytes(order="F")
@@ -239,7 +239,7 @@ def test_a_missing_data_file_is_named(load):
 @pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2", "text"])
 def test_an_absurd_size_is_refused_before_any_memory_is_taken(load, encoding, peak_memory):
     body = {"raw": BYTES, "gzip": gzip.compress(BYTES), "bzip2": bz2.compress(BYTES), "text": b"1 " * 24}[encoding]
-    for sizes in ("1000 1000 1000", "1000000 1000000 1000000", "1024 1024 1025", f"{LARGEST_VOXELS * 2**20} 1 1"):
+    for sizes in ("1000 1000 1000", "1000000 1000000 1000000", "1024 1024 1025", f"{MAX_VOXELS * 2**20} 1 1"):
         with (
             peak_memory() as peak,
             pytest.raises(FormatError, match=r"^a\.nrrd: (truncated|the header says .* voxels)"),

@@ -18,8 +18,8 @@ from calvaria.skull.canonical import GOOD_COST, CanonicalFrame
 SHAPE = box_grid().shape
 FIELD = BoxField(np.zeros(SHAPE, np.float32), np.ones(SHAPE, bool))
 FRAME = CanonicalFrame(np.eye(4), np.ones(3), 0.05, ())
-LARGEST_CM2, WORST_MISFIT_MM = 72.5, 0.35
-USED = Calibration(1.022, -0.065, -0.0179, -0.113, 0.03, WORST_MISFIT_MM, LARGEST_CM2)
+MAX_CM2, MAX_MISFIT_MM = 72.5, 0.35
+USED = Calibration(1.022, -0.065, -0.0179, -0.113, 0.03, MAX_MISFIT_MM, MAX_CM2)
 HOLES = (Hole(40.0, 50.0, (0.0, 0.0, 0.0)), Hole(5.0, 9.0, (0.0, 0.0, 0.0)))
 
 
@@ -82,11 +82,11 @@ def test_without_a_hole_there_is_nothing_to_expect():
 
 def test_beyond_what_was_tested_nothing_is_promised():
     unlike = replace(FRAME, cost=GOOD_COST + 0.01)
-    huge = (Hole(200.0, LARGEST_CM2 + 1, (0.0, 0.0, 0.0)),)
+    huge = (Hole(200.0, MAX_CM2 + 1, (0.0, 0.0, 0.0)),)
     cut = BoxField(FIELD.distance_mm, FIELD.known & (np.indices(SHAPE)[2] > 85))
     for found, words in (
         (judge(soft(), FIELD, unlike, HOLES), "the head is unlike those known"),
-        (judge(soft(WORST_MISFIT_MM + 0.01), FIELD, FRAME, HOLES), "the bone around the hole is unlike"),
+        (judge(soft(MAX_MISFIT_MM + 0.01), FIELD, FRAME, HOLES), "the bone around the hole is unlike"),
         (judge(soft(), FIELD, FRAME, huge), "larger than any that was tested"),
         (judge(soft(), cut, FRAME, HOLES), "the hole reaches the end of the scan"),
     ):
@@ -94,7 +94,7 @@ def test_beyond_what_was_tested_nothing_is_promised():
         assert words in found.reason
 
 
-@pytest.mark.parametrize("misfit", [0.0, WORST_MISFIT_MM])
+@pytest.mark.parametrize("misfit", [0.0, MAX_MISFIT_MM])
 def test_the_expectation_is_a_figure_of_a_report(misfit):
     value = judge(soft(misfit), FIELD, FRAME, HOLES).expected_dsc
     assert value == round(value, 3)

@@ -23,7 +23,7 @@ SMALL_PX = 120
 @pytest.fixture(autouse=True)
 def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errors, "CELL_PX", SMALL_PX)
-    monkeypatch.setattr(errors, "LEAST_RANGE_VOXELS", 0.0)  # the voxels of these heads are as large as their errors
+    monkeypatch.setattr(errors, "MIN_RANGE_VOXELS", 0.0)  # the voxels of these heads are as large as their errors
 
 
 def cells(image: object) -> NDArray[np.int64]:

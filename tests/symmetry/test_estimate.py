@@ -15,7 +15,7 @@ from calvaria.skull.edges import CutPlane
 from calvaria.symmetry import estimate as module
 from calvaria.symmetry.estimate import (
     DISAGREEMENT_DEG,
-    MOST_LOOKS,
+    MAX_LOOKS,
     ask,
     axes_of,
     estimate_from,
@@ -156,7 +156,7 @@ def test_a_network_that_never_settles_is_asked_four_times() -> None:
         return network(8.0)(cube)
 
     ask(numbers, bone(), UPRIGHT)
-    assert len(asked) == MOST_LOOKS
+    assert len(asked) == MAX_LOOKS
 
 
 def test_network_and_optimiser_together_are_as_good_as_the_optimiser(monkeypatch: pytest.MonkeyPatch) -> None:

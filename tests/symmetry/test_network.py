@@ -29,7 +29,7 @@ SMALL_VIT = ViTSettings(width=48, depth=2, heads=3, stem=8)
 SMALL_RESNET = ResNetSettings(widths=(8, 16), blocks=1, groups=4)
 SMALL = {"vit": SMALL_VIT, "resnet": SMALL_RESNET}
 
-LARGEST_MB = 12
+MAX_MB = 12
 """A file of weights that is shipped inside the package."""
 
 
@@ -55,7 +55,7 @@ def test_both_encoders_have_settings():
 def test_the_weights_are_few_enough_for_a_file_in_the_package(encoder):
     weights = {name: value.half() for name, value in SymmetryNetwork(encoder).state_dict().items()}
     size = len(save(weights))
-    assert size < LARGEST_MB * 1e6
+    assert size < MAX_MB * 1e6
     assert size == pytest.approx(2 * sum(value.numel() for value in weights.values()), rel=0.02)
 
 

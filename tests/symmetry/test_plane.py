@@ -17,7 +17,7 @@ from calvaria.volume.volume import Volume
 
 points = hnp.arrays(np.float64, (5, 3), elements=st.floats(-300, 300))
 
-SMALLEST_ANGLE_DEG = 1e-6
+MIN_ANGLE_DEG = 1e-6
 """An angle that the cosine cannot tell from 0 in 64 bits: 1 - cos = 1.5e-16."""
 
 
@@ -153,7 +153,7 @@ def test_a_map_that_cannot_be_undone_is_refused(matrix):
 
 @given(rotations(), st.floats(0.5, 2.0))
 def test_the_smallest_angle_is_told(turn, share):
-    degrees = share * SMALLEST_ANGLE_DEG
+    degrees = share * MIN_ANGLE_DEG
     other = np.cos(np.radians(degrees)) * turn[:, 1] + np.sin(np.radians(degrees)) * turn[:, 2]
     found = Plane(turn[:, 1], 3.0).angle_deg(Plane(-other, 5.0))
     assert found == pytest.approx(degrees, rel=1e-5)

@@ -215,7 +215,7 @@ def test_steps_passed_over_are_counted_on_when_a_training_goes_on(recipe, monkey
 
 
 def test_slopes_that_stay_no_numbers_end_it_with_good_weights(recipe, monkeypatch):
-    monkeypatch.setattr("calvaria.training.learner.MOST_SKIPPED", 2)
+    monkeypatch.setattr("calvaria.training.learner.MAX_SKIPPED", 2)
     without_slopes_at(monkeypatch, {1, 2, 3})
     with pytest.raises(InputError, match=r"slopes were no numbers 2 times in a row; try a lower --rate.*stopped\.ckpt"):
         build(recipe, silent)

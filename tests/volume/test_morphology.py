@@ -31,7 +31,7 @@ def test_dilation_is_what_brute_force_says_by_lines_and_by_distances(
     most_lines: int, volume: Volume, radius_mm: float
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(morphology, "MOST_LINES", most_lines)
+        patch.setattr(morphology, "MAX_LINES", most_lines)
         found = dilate_mm(volume, radius_mm)
         eroded = erode_mm(volume, radius_mm)
     np.testing.assert_array_equal(found.data, dilated_by_brute_force(volume, radius_mm))

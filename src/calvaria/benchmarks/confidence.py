@@ -26,7 +26,7 @@ from calvaria.errors import InputError
 from calvaria.models import Calibration, find
 from calvaria.models.registry import CALIBRATION, SHAPE_PRIOR
 
-FEWEST_ROWS = 10
+MIN_ROWS = 10
 """Fewer rows are no regression."""
 
 DIGITS = 4
@@ -58,7 +58,7 @@ def fit_regression(rows: Sequence[Row], origin: str = "") -> Regression:
     """
     used = [row for row in rows if not row.error and row.misfit_mm > 0 and row.area_cm2 > 0]
     persons = np.array([row.person for row in used])
-    if len(used) < FEWEST_ROWS or len(set(persons)) < 2:
+    if len(used) < MIN_ROWS or len(set(persons)) < 2:
         raise InputError(f"{len(used)} rows with a hole, {len(set(persons))} persons: too few for a regression")
     features = np.array([[1.0, row.misfit_mm, np.log(max(row.area_cm2, 1.0)), row.frontal_share] for row in used])
     truth = np.array([row.dsc for row in used])

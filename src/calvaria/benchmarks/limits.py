@@ -50,7 +50,7 @@ ROUGH_MM = 3.3
 NEAREST_MM, FARTHEST_MM, STEP_MM = 35.0, 125.0, 0.25
 """Rays are read from the first to the second distance from the head's centre, where they start."""
 
-MOST_RAYS = 4000
+MAX_RAYS = 4000
 
 
 def limits_of(task: Task, model: str) -> tuple[list[float], F64]:
@@ -100,7 +100,7 @@ def plate_errors(soft: SoftField, seen: BoxField, complete: BoxField, truth: Box
     merged = np.where(soft.region, np.minimum(soft.distance_mm, seen.distance_mm), seen.distance_mm)
     missing = truth.distance_mm < 0
     points = box_grid().to_world(np.argwhere(missing)) - HEAD_CENTRE_MM
-    points = points[:: max(1, len(points) // MOST_RAYS)]
+    points = points[:: max(1, len(points) // MAX_RAYS)]
     directions = points / np.linalg.norm(points, axis=1, keepdims=True)
     true_outer, true_thick = _plate(complete.distance_mm, directions)
     outer, thick = _plate(merged, directions)

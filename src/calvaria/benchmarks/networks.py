@@ -27,7 +27,7 @@ from calvaria.benchmarks.rows import Tell, read_table, write_table
 from calvaria.errors import CalvariaError, one_line
 from calvaria.jobs import Countdown, in_processes
 from calvaria.metrics import measure
-from calvaria.metrics.statistics import FEWEST_PAIRS, compare_pairs
+from calvaria.metrics.statistics import MIN_PAIRS, compare_pairs
 from calvaria.reconstruction.engines import load_engine, load_prior
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.repose import settle
@@ -283,7 +283,7 @@ def _test_lines(rows: Sequence[Row], what: str, pairs: Sequence[tuple[str, str]]
         for holes in ("official", "other kinds"):
             without, with_it = (_by_person(_of(rows, name, holes)) for name in pair)
             persons = sorted(without.keys() & with_it.keys())
-            if len(persons) < FEWEST_PAIRS:
+            if len(persons) < MIN_PAIRS:
                 continue
             test = compare_pairs([without[p] for p in persons], [with_it[p] for p in persons], higher_is_better=True)
             lines.append(

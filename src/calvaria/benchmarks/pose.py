@@ -29,7 +29,7 @@ from calvaria.volume.grid import Grid
 from calvaria.volume.rotation import rotation_matrix
 from calvaria.volume.volume import Volume, bounding_box
 
-MOST_DEG, MOST_MM = 45.0, 200.0
+MAX_DEG, MAX_MM = 45.0, 200.0
 """Limits of the random rotation and shift."""
 
 VAULT_MM = np.array([[0.0, -88.0, 0.0], [0.0, 0.0, 80.0], [0.0, 88.0, 10.0], [68.0, 0.0, 20.0], [-68.0, 0.0, 20.0]])
@@ -64,8 +64,8 @@ def placed(volume: Volume, rng: np.random.Generator) -> tuple[Volume, NDArray[np
     """
     axis = rng.standard_normal(3)
     move = np.eye(4)
-    move[:3, :3] = rotation_matrix(np.radians(rng.uniform(0, MOST_DEG)) * axis / np.linalg.norm(axis))
-    move[:3, 3] = rng.uniform(-MOST_MM, MOST_MM, 3)
+    move[:3, :3] = rotation_matrix(np.radians(rng.uniform(0, MAX_DEG)) * axis / np.linalg.norm(axis))
+    move[:3, 3] = rng.uniform(-MAX_MM, MAX_MM, 3)
     data, affine = volume.data, move @ volume.affine
     for n in range(3):
         if rng.random() < 0.5:

@@ -29,18 +29,18 @@ from calvaria.volume.resample import resample_mask
 from calvaria.volume.rotation import rotation_vector
 from calvaria.volume.volume import Volume, bounding_box
 
-LEAST_VAULT = 0.4
+MIN_VAULT = 0.4
 """A skull with less of its vault than this, over all directions above the brow, is none that a patch can be fitted to;
 one half of the head without bone leaves 0.5."""
 
-MOST_OVERLAP, MOST_OVERLAP_ML = 0.05, 3.0
+MAX_OVERLAP, MAX_OVERLAP_ML = 0.05, 3.0
 """An implant or patch of which more than this share, or more than this, lies in bone is refused; less is cut off, and
 said. A rim of 35 cm that reaches 0.5 mm into bone 7 mm thick is 1.2 ml: what thresholds of bone differ by."""
 
 SAID_ML = 0.1
 """Less than this that was cut off stands in the record, but is no warning: rounding to voxels along the rim."""
 
-LEAST_TOGETHER = 0.5
+MIN_TOGETHER = 0.5
 """At least this part of the smaller of implant and patch lies in the larger one, both made thicker by ``NEAR_MM``."""
 
 NEAR_MM = 8.0
@@ -67,8 +67,8 @@ class ImportSettings:
     """
 
     spacing_mm: float = 0.8
-    most_overlap: float = MOST_OVERLAP
-    most_overlap_ml: float = MOST_OVERLAP_ML
+    most_overlap: float = MAX_OVERLAP
+    most_overlap_ml: float = MAX_OVERLAP_ML
 
     def __post_init__(self) -> None:
         if not 0.3 <= self.spacing_mm <= 3.0:
@@ -201,9 +201,9 @@ def _placed(row: ClinicalRow, skull: Volume, grid: Grid, frame: CanonicalFrame) 
     """How much of the vault is there, and implant and patch where they belong."""
     around = Surroundings.of(skull, frame)
     vault = around.vault_share()
-    if vault < LEAST_VAULT:
+    if vault < MIN_VAULT:
         raise InputError(
-            f"{row.skull.name}: only {vault:.0%} of the vault is there, at least {LEAST_VAULT:.0%} is wanted; "
+            f"{row.skull.name}: only {vault:.0%} of the vault is there, at least {MIN_VAULT:.0%} is wanted; "
             "give a scan that shows the calvaria"
         )
     files = {"implant": row.implant, "patch": row.patch}
@@ -249,7 +249,7 @@ def _require_together(masks: dict[str, Volume], parts: dict[str, Part]) -> None:
     small, large = sorted(masks.values(), key=lambda mask: mask.volume_ml)
     near = distance_to(large, limit_mm=NEAR_MM + 1.0) <= NEAR_MM
     together = float(near[small.mask].mean())
-    if together < LEAST_TOGETHER:
+    if together < MIN_TOGETHER:
         names = " and ".join(part.name for part in parts.values())
         raise InputError(f"{names}: only {together:.0%} of one lies at the other; they do not fill the same hole")
 

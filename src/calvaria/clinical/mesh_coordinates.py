@@ -43,10 +43,10 @@ RAY_MM = 10.0
 SECTORS = 24
 """Directions about the middle in which the rim is looked at."""
 
-MOST_POINTS = 4000
+MAX_POINTS = 4000
 """Points of a mesh that are looked at."""
 
-LEAST_FIT = 0.5
+MIN_FIT = 0.5
 """A mesh that sits worse does not belong there. Implants and patches simulated in three real skulls sit at 0.88 to 1;
 shifted by 6 mm at 0.44 to 0.53, by 10 mm at 0.18 to 0.20, by 30 mm below 0.18, and on the other side at 0."""
 
@@ -294,7 +294,7 @@ def place(points: F64, conventions: Mapping[str, F64], surroundings: Surrounding
     Raises:
         InputError: it sits nowhere, or two places are about as good. The figures are in the message.
     """
-    points = points[:: max(1, len(points) // MOST_POINTS)]
+    points = points[:: max(1, len(points) // MAX_POINTS)]
     placed = {key: points @ to[:3, :3].T + to[:3, 3] for key, to in conventions.items()}
     placed = {key: at for key, at in placed.items() if LENGTH_MM[0] <= np.ptp(at, axis=0).max() <= LENGTH_MM[1]}
     if not placed:
@@ -307,10 +307,10 @@ def place(points: F64, conventions: Mapping[str, F64], surroundings: Surrounding
     best = max(sits, key=lambda key: sits[key].fit)  # the first of equals
 
     apart = {key: float(np.linalg.norm(at - placed[best], axis=1).mean()) for key, at in placed.items()}
-    if sits[best].fit < LEAST_FIT:
+    if sits[best].fit < MIN_FIT:
         raise InputError(
             f"{name}: does not sit in the hole by any of {len(sits)} conventions; best is {best} ({sits[best]}), "
-            f"{LEAST_FIT} is wanted; check that it belongs to this skull"
+            f"{MIN_FIT} is wanted; check that it belongs to this skull"
         )
     others = [key for key in sits if apart[key] > SAME_PLACE_MM and sits[key].fit > 0]
     rival = max(others, key=lambda key: sits[key].fit, default=None)

@@ -39,7 +39,7 @@ was smoothed, or an unusual likeness."""
 TRY_MIRRORED = 0.82
 """Overlap from which a pair is also laid with left and right exchanged: a skull and its mirror image have about 0.9."""
 
-LEAST_COMPARED = 0.5
+MIN_COMPARED = 0.5
 """Share of the bone that must enter for an overlap to say "same person"; below, the pair is to be looked at."""
 
 NEIGHBOURS = 6
@@ -89,7 +89,7 @@ class Pair:
     @property
     def verdict(self) -> str:
         """One of "same", "look" (at these) and "other"."""
-        if self.overlap >= SAME and self.compared >= LEAST_COMPARED:
+        if self.overlap >= SAME and self.compared >= MIN_COMPARED:
             return "same"
         return "look" if self.overlap >= LOOK else "other"
 

@@ -181,7 +181,7 @@ ROBUST = (0.10, 0.12)
 STEPS = (12, 8)
 """Most Gauss-Newton steps a level."""
 
-LARGEST_STEP, SETTLED_STEP = (0.15,) * 3 + (8.0,) * 3, (2e-4,) * 3 + (0.02,) * 3
+MAX_STEP, SETTLED_STEP = (0.15,) * 3 + (8.0,) * 3, (2e-4,) * 3 + (0.02,) * 3
 """Turn (radians) and shift (mm) of one step: the most that is taken, the least that is followed."""
 
 SHARP_MM = 1.5
@@ -257,7 +257,7 @@ def _descend(a: Fingerprint, b: Fingerprint, level: int, rotation: F64, shift: F
         move,
         iterations=STEPS[level],
         robust=ROBUST[level],
-        largest=LARGEST_STEP,
+        largest=MAX_STEP,
         settled=SETTLED_STEP,
     )
 

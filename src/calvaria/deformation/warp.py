@@ -37,8 +37,8 @@ a half: what is left after so many is rounding."""
 WHOLE_VOXELS = 1e-9
 """A map that takes voxels to voxels within this many voxels copies them."""
 
-FULLEST_SHEAR = 0.9
-LARGEST_SCALE = 4.0
+MAX_SHEAR = 0.9
+MAX_SCALE = 4.0
 """Beyond these a map has nothing to do with a head; they keep it invertible."""
 
 
@@ -69,12 +69,10 @@ class Warp:
     shift_mm: Triple = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
-        if not all(1 / LARGEST_SCALE <= factor <= LARGEST_SCALE for factor in self.scale):
-            raise InputError(
-                f"a head's scales lie between {1 / LARGEST_SCALE:g} and {LARGEST_SCALE:g}; got {self.scale}"
-            )
-        if not all(abs(tangent) <= FULLEST_SHEAR for tangent in self.shear):
-            raise InputError(f"a head's shears lie between +-{FULLEST_SHEAR:g}; got {self.shear}")
+        if not all(1 / MAX_SCALE <= factor <= MAX_SCALE for factor in self.scale):
+            raise InputError(f"a head's scales lie between {1 / MAX_SCALE:g} and {MAX_SCALE:g}; got {self.scale}")
+        if not all(abs(tangent) <= MAX_SHEAR for tangent in self.shear):
+            raise InputError(f"a head's shears lie between +-{MAX_SHEAR:g}; got {self.shear}")
         if not np.isfinite([*self.rotation_deg, *self.shift_mm]).all():
             raise InputError(f"rotation and shift are finite; got {self.rotation_deg} and {self.shift_mm}")
 

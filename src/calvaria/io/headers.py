@@ -5,7 +5,7 @@ from __future__ import annotations
 from calvaria.errors import FormatError
 from calvaria.files import PathLike, require_file
 from calvaria.io import metaimage, nifti, nrrd
-from calvaria.io.stream import LARGEST_VOXELS
+from calvaria.io.stream import MAX_VOXELS
 from calvaria.volume.grid import Grid
 
 # The readers' own parts, which are private to this package, put together without the voxels.
@@ -42,9 +42,9 @@ def read_grid(path: PathLike, *, orientation: str | None = None) -> Grid:
         grid = metaimage._grid(path.name, fields, (int(sizes[0]), int(sizes[1]), int(sizes[2])), orientation)
     else:
         raise FormatError(f"{path.name}: not an image that is read (NRRD, NIfTI, MetaImage); first bytes {head[:8]!r}")
-    if grid.size > LARGEST_VOXELS:
+    if grid.size > MAX_VOXELS:
         size = " x ".join(map(str, grid.shape))
-        raise FormatError(f"{path.name}: the header says {size} voxels, more than the {LARGEST_VOXELS} that are read")
+        raise FormatError(f"{path.name}: the header says {size} voxels, more than the {MAX_VOXELS} that are read")
     return grid
 
 

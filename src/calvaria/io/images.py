@@ -48,7 +48,7 @@ _OTHERS = (
 )
 
 _HEAD = 4096
-MOST_VALUES = 1000
+MAX_VALUES = 1000
 """Distinct values that are counted for an error message; more are not told apart."""
 
 
@@ -200,16 +200,16 @@ def _describe(data: NDArray[Any]) -> str:
     seen: set[float] = set()
     for plane in _planes(data):
         seen.update(np.unique(plane).tolist())
-        if len(seen) > MOST_VALUES:
+        if len(seen) > MAX_VALUES:
             break
-    count = f"more than {MOST_VALUES}" if len(seen) > MOST_VALUES else str(len(seen))
+    count = f"more than {MAX_VALUES}" if len(seen) > MAX_VALUES else str(len(seen))
     found = f"{count} values from {low} to {high}"
-    if low >= 0 and 2 < len(seen) <= MOST_LABELS:
+    if low >= 0 and 2 < len(seen) <= MAX_LABELS:
         return found + ": it looks like a map of labels; export the bone alone"
-    if low < 0 or len(seen) > MOST_LABELS:
+    if low < 0 or len(seen) > MAX_LABELS:
         return found + ": it looks like a CT; read_volume reads it and `calvaria reconstruct` takes it as it is"
     return found
 
 
-MOST_LABELS = 40
+MAX_LABELS = 40
 """Up to this many values are taken for labels rather than grey values, in a message only."""

@@ -10,7 +10,7 @@ from calvaria.errors import InputError, naming
 from calvaria.files import PathLike, require_file
 from calvaria.io.images import extension_of, read_mask
 from calvaria.io.meshes import MESHES, read_mesh
-from calvaria.io.stream import LARGEST_VOXELS
+from calvaria.io.stream import MAX_VOXELS
 from calvaria.volume.grid import Grid
 from calvaria.volume.mesh import Mesh
 from calvaria.volume.resample import resample_mask
@@ -20,7 +20,7 @@ from calvaria.volume.voxelise import voxelise
 MARGIN_VOXELS = 2
 """Empty voxels around a mesh on a grid of its own, so that its surface can be found again."""
 
-SMALLEST_MESH_MM, LARGEST_MESH_MM = 15.0, 1000.0
+MIN_MESH_MM, MAX_MESH_MM = 15.0, 1000.0
 """A skull, a patch or an implant whose longest side is outside of this is not in mm."""
 
 HEAD_MM = (120.0, 300.0)
@@ -69,7 +69,7 @@ def _require_mm(name: str, mesh: Mesh) -> None:
     """Raise for a mesh that is no part of a head in mm, with the unit that would make it one."""
     sides = np.ptp(mesh.vertices_mm, axis=0)
     longest = float(sides.max())
-    if SMALLEST_MESH_MM <= longest <= LARGEST_MESH_MM:
+    if MIN_MESH_MM <= longest <= MAX_MESH_MM:
         return
     size = " x ".join(f"{side:.3g}" for side in sides)
     fitting = [unit for unit, mm in UNITS.items() if HEAD_MM[0] <= longest * mm <= HEAD_MM[1]]
@@ -82,7 +82,7 @@ def _grid_around(name: str, mesh: Mesh, spacing_mm: float) -> Grid:
         raise InputError(f"{name}: the spacing must be a positive number of mm; got {spacing_mm}")
     low, high = mesh.vertices_mm.min(axis=0), mesh.vertices_mm.max(axis=0)
     counts = np.ceil((high - low) / spacing_mm) + 2 * MARGIN_VOXELS
-    if np.prod(counts) > LARGEST_VOXELS:
+    if np.prod(counts) > MAX_VOXELS:
         size = " x ".join(f"{v:.0f}" for v in high - low)
         raise InputError(f"{name}: a mesh of {size} mm at {spacing_mm} mm has too many voxels; take a coarser spacing")
     i, j, k = (int(n) for n in counts)

@@ -18,7 +18,7 @@ from calvaria.io.units import mm_per_unit
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
 
-LARGEST_HEADER = 1 << 16
+MAX_HEADER = 1 << 16
 """Bytes that are searched for the last field of a header."""
 
 LAST_FIELD = "ElementDataFile"
@@ -150,8 +150,8 @@ def _join(values: NDArray[np.float64]) -> str:
 def _header(path: Path) -> tuple[Fields, int]:
     fields: Fields = {}
     with path.open("rb") as file:
-        while file.tell() < LARGEST_HEADER:
-            line = file.readline(LARGEST_HEADER).decode("latin-1").strip()
+        while file.tell() < MAX_HEADER:
+            line = file.readline(MAX_HEADER).decode("latin-1").strip()
             if not line and file.tell() == path.stat().st_size:
                 break
             name, equals, value = line.partition("=")

@@ -23,7 +23,7 @@ from calvaria.volume.volume import Volume
 HEADER_BYTES = (348, 540)
 """Length of the two kinds of header, which is also the number they begin with."""
 
-LARGEST_OFFSET = 1 << 26
+MAX_OFFSET = 1 << 26
 """Bytes of extensions (64 MB) that may lie between header and voxels."""
 
 Header = Any
@@ -67,7 +67,7 @@ def read(path: Path, orientation: str | None = None) -> Volume:
     grid = _grid(path.name, header, shape, orientation)
     dtype = _dtype(path.name, header)
     offset = float(header["vox_offset"])
-    if not header.sizeof_hdr <= offset <= LARGEST_OFFSET:
+    if not header.sizeof_hdr <= offset <= MAX_OFFSET:
         raise FormatError(f"{path.name}: the NIfTI header puts the voxels at byte {offset:g}, which cannot be")
     before, skip = (int(offset), 0) if encoding == "raw" else (0, int(offset))
     data = read_array(Layout(path.name, path, dtype, shape, encoding, before, skip))

@@ -22,7 +22,7 @@ from calvaria.volume.volume import Volume
 
 MAGIC = b"NRRD000"
 
-LARGEST_HEADER = 1 << 20
+MAX_HEADER = 1 << 20
 """Bytes that are searched for the end of a text header."""
 
 _TYPES = {
@@ -102,9 +102,9 @@ def _vector(values: NDArray[np.float64]) -> str:
 def _header(path: Path) -> tuple[Fields, int]:
     """The fields, names in lower case without spaces, and where the header ends."""
     with path.open("rb") as file:
-        block = file.read(LARGEST_HEADER)
+        block = file.read(MAX_HEADER)
     blank = re.search(rb"\r?\n\r?\n", block)
-    if blank is None and len(block) == LARGEST_HEADER:
+    if blank is None and len(block) == MAX_HEADER:
         raise FormatError(f"{path.name}: the NRRD header does not end; there is no blank line in its first megabyte")
     end = blank.end() if blank else len(block)
     fields: Fields = {}
@@ -271,6 +271,6 @@ def _after_lines(name: str, path: Path, offset: int, count: int) -> int:
     with path.open("rb") as file:
         file.seek(offset)
         for _ in range(count):
-            if not file.readline(LARGEST_HEADER):
+            if not file.readline(MAX_HEADER):
                 raise FormatError(f"{name}: truncated: the data end within the {count} lines to be skipped")
         return file.tell()

@@ -21,10 +21,10 @@ from calvaria.errors import FormatError, InputError, one_line
 
 Encoding = Literal["raw", "text", "gzip", "zlib", "bzip2"]
 
-LARGEST_VOXELS = 2**30
+MAX_VOXELS = 2**30
 """Volumes above this (1024 x 1024 x 1024) are refused: ten times a large head CT, and 8 GB as float64."""
 
-MOST_PER_BYTE = {"raw": 1.0, "text": 1.0, "gzip": 1032.0, "zlib": 1032.0, "bzip2": math.inf}
+MAX_PER_BYTE = {"raw": 1.0, "text": 1.0, "gzip": 1032.0, "zlib": 1032.0, "bzip2": math.inf}
 """How many bytes one stored byte can become: deflate cannot expand more; bzip2 has no useful bound."""
 
 CHUNK = 1 << 20
@@ -144,9 +144,9 @@ def read_array(layout: Layout) -> NDArray[Any]:
 
 
 def _check_size(layout: Layout) -> None:
-    if layout.voxels > LARGEST_VOXELS:
+    if layout.voxels > MAX_VOXELS:
         size = " x ".join(map(str, layout.shape))
-        raise FormatError(f"{layout.name}: the header says {size} voxels, more than the {LARGEST_VOXELS} that are read")
+        raise FormatError(f"{layout.name}: the header says {size} voxels, more than the {MAX_VOXELS} that are read")
     stored = layout.path.stat().st_size - layout.offset
     wanted = layout.nbytes + layout.skip
     if layout.encoding == "text":
@@ -154,7 +154,7 @@ def _check_size(layout: Layout) -> None:
     if layout.encoding == "raw" and not layout.at_end and stored > wanted:
         extra = stored - wanted
         raise FormatError(f"{layout.name}: the data are {extra} bytes longer than the header says ({wanted} bytes)")
-    if stored <= 0 or wanted > stored * MOST_PER_BYTE[layout.encoding]:
+    if stored <= 0 or wanted > stored * MAX_PER_BYTE[layout.encoding]:
         raise FormatError(
             f"{layout.name}: truncated, or its header is wrong: it promises {wanted} bytes of voxels, "
             f"which {max(stored, 0)} bytes of {layout.encoding} data cannot hold; copy or export the file again"

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
 
-FEWEST_CASES = 5
+MIN_CASES = 5
 """With fewer cases an interval of a correlation says nothing."""
 
 WIDTH = 1.959963984540054
@@ -64,8 +64,8 @@ def correlate(values: ArrayLike, scores: ArrayLike) -> Correlation:
         raise InputError("a score is not a finite number; leave that case out")
     there = ~np.isnan(x)
     x, y = x[there], y[there]
-    if len(x) < FEWEST_CASES:
-        raise InputError(f"{len(x)} cases: at least {FEWEST_CASES} are needed for a correlation")
+    if len(x) < MIN_CASES:
+        raise InputError(f"{len(x)} cases: at least {MIN_CASES} are needed for a correlation")
     pearson, p_pearson = _pearson(x, y)
     spearman, p_spearman = _spearman(x, y)
     # Bonett & Wright 2000: ranks have a variance larger by half the square of their correlation.

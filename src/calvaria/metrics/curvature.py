@@ -27,7 +27,7 @@ TRUNCATE = 4.0
 WALL_SLOPE = 1.0 / (SIGMA_MM * math.sqrt(2.0 * math.pi))
 """Slope of the blurred mask, per mm, on the surface of a thick plane wall."""
 
-LEAST_SLOPE = 0.1 * WALL_SLOPE
+MIN_SLOPE = 0.1 * WALL_SLOPE
 """Slopes are not taken to be less: where the field is flat there is no surface, and the formula has no bound."""
 
 
@@ -133,7 +133,7 @@ def gaussian_curvature(field: Volume, voxels: NDArray[np.integer]) -> F64:
     inverse = field.grid.inverse[:3, :3]
     hessian = inverse.T @ hessian @ inverse
     slope = gradient_at(field, voxels)
-    square = np.maximum((slope**2).sum(axis=1), LEAST_SLOPE**2)
+    square = np.maximum((slope**2).sum(axis=1), MIN_SLOPE**2)
     return np.asarray(np.einsum("ni,nij,nj->n", slope, _adjugate(hessian), slope) / square**2)
 
 

@@ -22,7 +22,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 9999
 """Draws of a bootstrap: the third digit of an interval's end stays when the seed changes."""
 
-FEWEST_PAIRS = 3
+MIN_PAIRS = 3
 """Fewer pairs than this say nothing."""
 
 
@@ -91,8 +91,8 @@ def compare_pairs(first: ArrayLike, second: ArrayLike, *, higher_is_better: bool
         raise InputError(f"pairs are wanted, two lists of one length; got {a.shape} and {b.shape}")
     if np.isnan(a).any() or np.isnan(b).any():
         raise InputError("a figure is not a number; leave that case out of both methods")
-    if len(a) < FEWEST_PAIRS:
-        raise InputError(f"{len(a)} pairs: at least {FEWEST_PAIRS} are needed for a comparison")
+    if len(a) < MIN_PAIRS:
+        raise InputError(f"{len(a)} pairs: at least {MIN_PAIRS} are needed for a comparison")
     gain = _gains(a, b) if higher_is_better else _gains(b, a)
     ranked = _finite_ranks(gain)
     finite = bool(np.isfinite(a).all() and np.isfinite(b).all())

@@ -44,7 +44,7 @@ SHOWN_SHARE, SHOWN_SHARE_CURVATURE = 95.0, 80.0
 """The colours reach to this percentile of the errors' sizes, rounded up; what lies beyond has the last colour.
 Curvature goes over decades at edges, which would leave all else without colour."""
 
-LEAST_RANGE_MM, LEAST_RANGE_VOXELS, LEAST_RANGE_MM2 = 0.5, 2.0, 1e-3
+MIN_RANGE_MM, MIN_RANGE_VOXELS, MIN_RANGE_MM2 = 0.5, 2.0, 1e-3
 """Ranges of colours are not less, so that small errors, and the voxels' steps, do not look like large ones."""
 
 CELL_PX, GAP_PX, HEADER_PX, NOTE_PX, BAR_PX = 340, 6, 40, 30, 120
@@ -54,7 +54,7 @@ VIEWS_SHOWN = 2
 SMOOTH_MM = 0.5
 """Sigma of the Gaussian that takes the voxels' steps off an error mesh."""
 
-LEAST_SHARE = 0.01
+MIN_SHARE = 0.01
 """Points of which the patch has less than this share are bone."""
 
 KEPT = 0.2
@@ -155,7 +155,7 @@ def error_colours(values: Sequence[float] | NDArray[np.float64], reach: float) -
     return np.stack([np.interp(values, place, channel) for channel in anchors.T], axis=-1).astype(np.float32)
 
 
-def colour_range(values: NDArray[np.float64], least: float = LEAST_RANGE_MM, share: float = SHOWN_SHARE) -> float:
+def colour_range(values: NDArray[np.float64], least: float = MIN_RANGE_MM, share: float = SHOWN_SHARE) -> float:
     """1, 2 or 5 times a power of ten that holds so many percent of the values' sizes.
 
     >>> colour_range(np.array([0.1, -1.3, 1.7]), 0.5)
@@ -193,14 +193,14 @@ def _decimated(mesh: Mesh) -> Mesh:
 
 def _rows(prediction: Volume, truth: Volume, maps: ErrorMaps) -> list[_Row]:
     both = np.concatenate([maps.prediction_mm.values, maps.truth_mm.values])
-    reach = colour_range(both, max(LEAST_RANGE_MM, LEAST_RANGE_VOXELS * max(truth.grid.spacing_mm)))
+    reach = colour_range(both, max(MIN_RANGE_MM, MIN_RANGE_VOXELS * max(truth.grid.spacing_mm)))
     rows = [
         _Row("prediction", _note(maps.prediction_mm, "mm", ".2f"), maps.prediction_mm, prediction, reach, "mm"),
         _Row("truth", _note(maps.truth_mm, "mm", ".2f"), maps.truth_mm, truth, reach, "mm"),
     ]
     curvature = maps.curvature_mm2
     if len(curvature.values):
-        bend = colour_range(curvature.values, LEAST_RANGE_MM2, SHOWN_SHARE_CURVATURE)
+        bend = colour_range(curvature.values, MIN_RANGE_MM2, SHOWN_SHARE_CURVATURE)
         note = _note(curvature, "1/mm^2", ".1e")
         rows.append(_Row("curvature", note, curvature, prediction, bend, "1/mm^2"))
     return [row for row in rows if row.patch.mask.any()]
@@ -237,7 +237,7 @@ def _painted(shot: _Shot, row: _Row) -> NDArray[np.uint8]:
     scene, hits = shot.scene, shot.hits
     share = layer_shares(scene, hits, shot.camera)[:, -1:]
     colours = np.broadcast_to(np.array(BONE, np.float32), (hits.flat.size, 3)).copy()
-    on = np.flatnonzero(share[:, 0] > LEAST_SHARE)
+    on = np.flatnonzero(share[:, 0] > MIN_SHARE)
     errors = error_colours(row.values.at(scene.grid.to_world(hits.index.T[on])), row.reach)
     colours[on] += share[on] * (errors - colours[on])
     return shade(scene, hits, shot.camera, CELL_PX, colours=colours)

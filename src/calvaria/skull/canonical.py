@@ -52,7 +52,7 @@ PLANE_SPACING_MM = 5.0
 GOOD_COST = 0.22
 """Mean robust mismatch below which a pose is believed; wrong poses of real skulls lie above 0.3."""
 
-LEAST_LIKENESS = 0.5
+MIN_LIKENESS = 0.5
 """Correlation with the mean skull below which something is no skull. Skulls with holes have 0.9, the top quarter
 of one 0.8; a solid cube, a ball and noise 0.1."""
 
@@ -70,7 +70,7 @@ the head until it fits."""
 ROTATION_PRIOR = np.array([0.002, 0.02, 0.02])
 """Pull towards the start's orientation while the pose is still rough: pitch is free, roll and yaw are held."""
 
-LARGEST_STEP = np.array([0.15] * 3 + [8.0] * 3 + [np.inf] * 3)
+MAX_STEP = np.array([0.15] * 3 + [8.0] * 3 + [np.inf] * 3)
 SETTLED_STEP = np.array([3e-4] * 3 + [0.03] * 3 + [np.inf] * 3)
 """Turn (radians), shift (mm) and scale of one step of a descent: the most that is taken, the least that is followed."""
 
@@ -79,7 +79,7 @@ LANDMARK_MM = 38.0
 """The landmark plane on the mean skull, auditory meatus (y = +5, z = -42) to supraorbital notch (y = -80, z = -12):
 ``normal . x = offset``, the normal pointing down. SkullBreak's skulls end there; the vault lies above."""
 
-MOST_FACES = 3
+MAX_FACES = 3
 """So many flat faces of a skull are tried as the end of its scan; nearly all skulls have one."""
 
 DOUBTFUL_COST = 0.1
@@ -162,10 +162,10 @@ def locate(mask: Volume, template: Template | None = None) -> CanonicalFrame:
     bone = coarse_bone(mask)
     faces = cut_planes(bone)
     pose = _at_measured_size(_best_over(faces, bone, template), bone, template)
-    if pose.likeness < LEAST_LIKENESS:
+    if pose.likeness < MIN_LIKENESS:
         raise InputError(
             f"the bone does not resemble a skull in any pose (likeness {pose.likeness:.2f}, skulls have more than "
-            f"{LEAST_LIKENESS:.1f}): give a head with its calvaria, as a bone mask or a CT"
+            f"{MIN_LIKENESS:.1f}): give a head with its calvaria, as a bone mask or a CT"
         )
     return finish(bone, faces, pose)
 
@@ -176,7 +176,7 @@ def _best_over(faces: tuple[CutPlane, ...], bone: Volume, template: Template) ->
     Over the hole of a hemicraniectomy the hull is as flat as at the end of a scan, and larger: taken for the end, it
     turned heads by 50 to 180 degrees. Such poses mismatch by a third more than the right one.
     """
-    ends: list[tuple[CutPlane, ...]] = [(face,) for face in faces[:MOST_FACES]] or [()]
+    ends: list[tuple[CutPlane, ...]] = [(face,) for face in faces[:MAX_FACES]] or [()]
     best = min((register(bone, end, template) for end in ends), key=lambda pose: pose.total)
     if faces and best.cost > DOUBTFUL_COST:
         best = min(best, register(bone, (), template), key=lambda pose: pose.total)
@@ -189,7 +189,7 @@ def _at_measured_size(first: Pose, bone: Volume, template: Template) -> Pose:
     The scales then tell the true size, which `calvaria.skull.checks` judges.
     """
     size = across_mm(bone, first.rotation) / MEAN_ACROSS_MM
-    fits = first.cost <= DOUBTFUL_COST and first.likeness >= LEAST_LIKENESS
+    fits = first.cost <= DOUBTFUL_COST and first.likeness >= MIN_LIKENESS
     if fits or size == 0 or USUAL_ACROSS[0] < size < USUAL_ACROSS[1]:
         return first
     usual = Volume(bone.data, bone.grid.moved(np.diag([1 / size, 1 / size, 1 / size, 1.0])))
@@ -403,7 +403,7 @@ class Level:
             move,
             iterations=iterations,
             robust=robust,
-            largest=LARGEST_STEP,
+            largest=MAX_STEP,
             settled=SETTLED_STEP,
             prior=prior,
         )

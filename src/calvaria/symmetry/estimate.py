@@ -27,7 +27,7 @@ METHODS = ("network", "optimise", "network+optimise")
 SYMMETRY_NETWORK = "symmetry-vit"
 """Name of the network that is asked unless another is named."""
 
-MOST_LOOKS = 4
+MAX_LOOKS = 4
 """The network looks at the head as it lies, and again with its answer as the middle of the cube, at most so often."""
 
 SETTLED = (3.0, 2.0)
@@ -162,7 +162,7 @@ def axes_of(up: Sequence[float]) -> F64:
 
 
 def ask(
-    numbers: Numbers, bone: Volume, axes: F64, looks: int = MOST_LOOKS, settled: tuple[float, float] = SETTLED
+    numbers: Numbers, bone: Volume, axes: F64, looks: int = MAX_LOOKS, settled: tuple[float, float] = SETTLED
 ) -> Plane:
     """What a network itself says of a skull, without the step behind it.
 

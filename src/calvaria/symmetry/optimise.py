@@ -20,7 +20,7 @@ from calvaria.volume.rotation import rotation_matrix
 from calvaria.volume.sampler import HalfSpace, Region, Sampler, lattice
 from calvaria.volume.volume import Volume
 
-LARGEST_STEP, SETTLED_STEP = (0.1, 0.1, 6.0), (1e-5, 1e-5, 1e-3)
+MAX_STEP, SETTLED_STEP = (0.1, 0.1, 6.0), (1e-5, 1e-5, 1e-3)
 """Yaw, roll (radians) and offset (mm) of one step: the most that is taken, the least that is followed."""
 
 ROBUST = 0.15
@@ -142,7 +142,7 @@ class Comparison:
             turned,
             iterations=iterations,
             robust=robust,
-            largest=LARGEST_STEP,
+            largest=MAX_STEP,
             settled=SETTLED_STEP,
         )
 

@@ -30,7 +30,7 @@ from calvaria.models.registry import LICENCE
 
 FORMAT = "calvaria-deformations-1"
 
-MOST_PEOPLE = 3
+MAX_PEOPLE = 3
 """People besides the source whose forms are blended."""
 
 
@@ -63,7 +63,7 @@ def sample_blend(rng: np.random.Generator, source: int, rows: Sequence[int], own
     Returns:
         The source's own form with a weight of ``own`` on average, and those of one to three others.
     """
-    count = int(rng.integers(1, MOST_PEOPLE + 1))
+    count = int(rng.integers(1, MAX_PEOPLE + 1))
     others = tuple(int(row) for row in rng.choice(np.asarray(rows), size=count))
     share = float(rng.beta(2.0 * own, 2.0 * (1 - own)))
     parts = (1 - share) * rng.dirichlet(np.ones(count))

@@ -18,7 +18,7 @@ from calvaria.datasets.cache import FILLING, SkullCache
 from calvaria.datasets.split import load_split
 from calvaria.errors import InputError
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
-from calvaria.reconstruction.shape_prior.model import MODEL_SPACING_MM, MOST_MODES, ShapeModel, bone_depth
+from calvaria.reconstruction.shape_prior.model import MAX_MODES, MODEL_SPACING_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.shape_prior.modes import fit_modes
 from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
@@ -98,7 +98,7 @@ def _prior(priors: FoldPriors, fold: int) -> ShapePrior:
     examples, depths = (np.stack([file[name].astype(np.float32) / 100 for file in files]) for name in FIELDS)
     depth = np.median(depths, axis=0)
     half = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
-    modes = fit_modes(examples, MODEL_SPACING_MM, MOST_MODES)
+    modes = fit_modes(examples, MODEL_SPACING_MM, MAX_MODES)
     return ShapePrior(ShapeModel.of(modes, half), load_template())
 
 

@@ -31,7 +31,7 @@ DRAWN = 3
 """So many validation cases are kept to be drawn."""
 
 
-MOST_SKIPPED = 10
+MAX_SKIPPED = 10
 """A training whose slopes were no numbers for so many steps in a row has failed."""
 
 
@@ -145,8 +145,8 @@ class Learner(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
         self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
-        if self._in_a_row == MOST_SKIPPED:
-            raise NotFiniteError(f"step {self.global_step}: the slopes were no numbers {MOST_SKIPPED} times in a row")
+        if self._in_a_row == MAX_SKIPPED:
+            raise NotFiniteError(f"step {self.global_step}: the slopes were no numbers {MAX_SKIPPED} times in a row")
         self.zero_grad(set_to_none=True)  # the optimiser passes over weights without slopes
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -29,9 +29,9 @@ from calvaria.models.registry import LICENCE
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.shape_prior.engine import ShapePrior, distance_mm
 from calvaria.reconstruction.shape_prior.model import (
+    MAX_MODES,
     MODEL_SPACING_MM,
     MODEL_TRUNCATION_MM,
-    MOST_MODES,
     ShapeModel,
     bone_depth,
 )
@@ -299,7 +299,7 @@ def _model(cases: Sequence[SkullCase], work: Path, unlabelled: str = "none") -> 
     examples, known = np.stack([example(field) for field in fields]), np.stack([_known(field) for field in fields])
     depth = np.median([coarse_field(bone_depth(field.distance_mm, FINE_MM)) for field in fields], axis=0)
     depth = ((depth + depth[::-1]) / 2)[depth.shape[0] // 2 :].astype(np.float32)
-    return ShapeModel.of(fit_modes(impute(examples, known), MODEL_SPACING_MM, MOST_MODES), depth)
+    return ShapeModel.of(fit_modes(impute(examples, known), MODEL_SPACING_MM, MAX_MODES), depth)
 
 
 def _known(field: BoxField) -> NDArray[np.bool_]:

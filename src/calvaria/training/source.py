@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PARTS: Mapping[str, str] = {"seen": "shown", "truth": "patch", "weight": "weight"}
 """What a network is told of a case, and what the case calls it; all are 0 or 1 at each voxel of the cache."""
 
-MOST_VOXELS = 255
+MAX_VOXELS = 255
 """Cache voxels in a training voxel, up to which kept cases count them in a byte."""
 
 
@@ -104,8 +104,8 @@ class KeptCases:
     """
 
     def __init__(self, maker: CaseMaker, coarsen: int, folder: Path) -> None:
-        if coarsen**3 > MOST_VOXELS:
-            raise InputError(f"kept cases are made for coarsen up to {int(MOST_VOXELS ** (1 / 3))}; got {coarsen}")
+        if coarsen**3 > MAX_VOXELS:
+            raise InputError(f"kept cases are made for coarsen up to {int(MAX_VOXELS ** (1 / 3))}; got {coarsen}")
         self.maker, self.coarsen, self.folder = maker, coarsen, folder
         folder.mkdir(parents=True, exist_ok=True)
 

@@ -20,7 +20,7 @@ Box = tuple[slice, slice, slice]
 SAME_GRID_ATOL_MM = 1e-3
 """Two grids are the same when no corner voxel of one lies further than this from its twin: files keep 5-7 digits."""
 
-SMALLEST_SINE = 0.05
+MIN_SINE = 0.05
 """Axes closer than about 3 degrees to one plane span no usable volume; gantry tilts reach 30 degrees, not 87."""
 
 
@@ -59,7 +59,7 @@ class Grid:
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         if not (lengths > 0).all():
             raise GeometryError(f"voxel spacing must be positive; got {tuple(float(v) for v in lengths)} mm")
-        if abs(np.linalg.det(affine[:3, :3] / lengths)) < SMALLEST_SINE:
+        if abs(np.linalg.det(affine[:3, :3] / lengths)) < MIN_SINE:
             raise GeometryError("the directions are singular: the three axes do not span space")
         affine.setflags(write=False)
         object.__setattr__(self, "shape", shape)

@@ -21,7 +21,7 @@ from calvaria.volume.volume import Volume, bounding_box
 RADIUS_ATOL_MM = 1e-4
 """A voxel this much further away than the radius still belongs to the ball: spacings in files keep 5-7 digits."""
 
-MOST_LINES = 300
+MAX_LINES = 300
 """Balls of more lines of voxels than this are slower to apply than a distance transform."""
 
 
@@ -104,7 +104,7 @@ def _eroded(part: Volume, radius_mm: float) -> Volume:
 
 def _dilated(part: Volume, radius_mm: float) -> Volume:
     lines = _lines(part.grid, radius_mm)
-    if len(lines) > MOST_LINES:
+    if len(lines) > MAX_LINES:
         near = distance_to(part, limit_mm=radius_mm + 2 * RADIUS_ATOL_MM) <= radius_mm + RADIUS_ATOL_MM
         return part.with_data(near)
     out = np.zeros(part.shape, np.bool_)

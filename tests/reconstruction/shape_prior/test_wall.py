@@ -8,7 +8,7 @@ from tests.heads import MODEL_MM, SIDE, Head, boxed, examples, family_engine, fa
 
 from calvaria.errors import InputError
 from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.shape_prior.engine import LEAST_BELIEF, MOST_BELIEF, distance_mm
+from calvaria.reconstruction.shape_prior.engine import MAX_BELIEF, MIN_BELIEF, distance_mm
 from calvaria.reconstruction.shape_prior.wall import MISFIT_REACH_MM, Wall, wall_misfit
 
 
@@ -61,9 +61,9 @@ def test_the_vault_is_told_by_its_sides_and_the_base_is_not():
     grid = box_grid()
     z = grid.centres_mm()[..., 2]
     bone = np.abs(boxed(Head(20)).distance_mm) < 3
-    assert engine._belief.max() <= MOST_BELIEF
-    assert engine._belief[bone & (z > 30)].mean() > 0.8 * MOST_BELIEF
-    assert engine._belief[bone & (z < -30)].mean() < 0.5 * MOST_BELIEF
+    assert engine._belief.max() <= MAX_BELIEF
+    assert engine._belief[bone & (z > 30)].mean() > 0.8 * MAX_BELIEF
+    assert engine._belief[bone & (z < -30)].mean() < 0.5 * MAX_BELIEF
 
 
 def test_a_completion_is_drawn_to_the_sides_where_they_are_believed_and_stays_elsewhere():
@@ -73,7 +73,7 @@ def test_a_completion_is_drawn_to_the_sides_where_they_are_believed_and_stays_el
     np.testing.assert_array_equal(one.region, other.region)
     moved = np.abs(one.distance_mm - other.distance_mm)
     assert moved[one.region].max() > 0.02
-    assert not moved[both._belief <= LEAST_BELIEF].any()
+    assert not moved[both._belief <= MIN_BELIEF].any()
     truth = np.clip(boxed(Head(20)).distance_mm, -9, 9)
     near = one.region & (np.abs(truth) < 3)
     errors = [np.abs(found.distance_mm - truth)[near].mean() for found in (one, other)]

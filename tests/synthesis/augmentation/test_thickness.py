@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 from calvaria.errors import GeometryError, InputError
 from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL
 from calvaria.skull.head import HEAD_CENTRE_MM
-from calvaria.synthesis.augmentation.thickness import FADE_MM, MOST_VARIED, Thickness, axes_mm, change_thickness
+from calvaria.synthesis.augmentation.thickness import FADE_MM, MAX_VARIED, Thickness, axes_mm, change_thickness
 from calvaria.volume.grid import Grid
 
 GRID = Grid.isotropic((93, 93, 52), 1.6, (-73.6, -73.6, 4.0))
@@ -20,7 +20,7 @@ GRID = Grid.isotropic((93, 93, 52), 1.6, (-73.6, -73.6, 4.0))
 
 UNEVEN = Grid((93, 75, 40), np.array([[1.6, 0, 0, -73.6], [0, 2.0, 0, -74.0], [0, 0, 2.0, 5.0], [0, 0, 0, 1]]))
 OUTER_MM, INNER_MM = 68.0, 61.0
-LEAST_COSINE = 0.6
+MIN_COSINE = 0.6
 """Shells are measured in this cone about +z, where the change is whole."""
 
 
@@ -30,7 +30,7 @@ def radius_mm(grid: Grid) -> np.ndarray:
 
 def cone(grid: Grid) -> np.ndarray:
     up = grid.centres_mm()[..., 2] - HEAD_CENTRE_MM[2]
-    return np.asarray(up > LEAST_COSINE * np.maximum(radius_mm(grid), 1.0))
+    return np.asarray(up > MIN_COSINE * np.maximum(radius_mm(grid), 1.0))
 
 
 def shell(grid: Grid, inner_mm: float = INNER_MM, outer_mm: float = OUTER_MM) -> torch.Tensor:
@@ -43,7 +43,7 @@ def shell(grid: Grid, inner_mm: float = INNER_MM, outer_mm: float = OUTER_MM) ->
 def inner_radius_mm(bone: torch.Tensor, grid: Grid) -> float:
     """Of a shell that ends at `OUTER_MM`, by its volume in the cone."""
     mm3 = float((bone[0].numpy() * cone(grid)).sum()) * grid.voxel_volume_mm3
-    return float(np.cbrt(OUTER_MM**3 - 3 * mm3 / (2 * np.pi * (1 - LEAST_COSINE))))
+    return float(np.cbrt(OUTER_MM**3 - 3 * mm3 / (2 * np.pi * (1 - MIN_COSINE))))
 
 
 @given(st.floats(-2.0, 2.5), st.sampled_from([GRID, UNEVEN]))
@@ -126,7 +126,7 @@ def test_the_variation_is_as_large_as_asked_and_never_turns_round() -> None:
     assert np.mean(shares) == pytest.approx(1.0, abs=0.1)
     assert np.std(shares) == pytest.approx(0.3, abs=0.08)
     assert np.min(shares) >= 0
-    assert np.max(shares) <= MOST_VARIED
+    assert np.max(shares) <= MAX_VARIED
     assert not np.allclose(shares[0], shares[1])
 
 

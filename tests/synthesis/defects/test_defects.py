@@ -29,7 +29,7 @@ from calvaria.synthesis.defects import (
     soundness,
 )
 from calvaria.synthesis.defects.prisms import PrismSpec
-from calvaria.synthesis.defects.sampling import HEMI_CM2, KERF_MM, LEAST_LENGTH_MM, SINUS_MM, sample_specs
+from calvaria.synthesis.defects.sampling import HEMI_CM2, KERF_MM, MIN_LENGTH_MM, SINUS_MM, sample_specs
 from calvaria.synthesis.defects.specs import MultipleSpec, spec_from_json
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
@@ -221,7 +221,7 @@ def test_islands_of_the_complete_skull_are_left_alone() -> None:
 def test_sampled_radii_keep_to_their_limits(spec: DefectSpec) -> None:
     radii = [ball[3] for ball in spec.balls_mm]
     assert sampling.PRIMARY_RADIUS_MM[2] <= radii[0] <= sampling.PRIMARY_RADIUS_MM[3]
-    assert len(radii) <= 1 + 2 + sampling.MOST_SECONDARY_BALLS
+    assert len(radii) <= 1 + 2 + sampling.MAX_SECONDARY_BALLS
     assert (spec.ragged_mm == 0) == (spec.kind == "ball")
 
 
@@ -280,7 +280,7 @@ def test_a_hemicraniectomy_is_large_spares_the_sinus_and_reaches_the_temporal_fl
     assert isinstance(spec, PrismSpec)
     assert HEMI_CM2[0] <= spec.outline_area_cm2() <= HEMI_CM2[1]
     length = np.ptp(np.array(spec.outline_mm)[:, 0])
-    assert length >= LEAST_LENGTH_MM - 0.01
+    assert length >= MIN_LENGTH_MM - 0.01
     _, patch = apply_defect(HEAD, spec, HERE)
     x, _, z = patch.grid.to_world(np.argwhere(patch.mask)).T
     assert (np.abs(x) >= SINUS_MM[0]).all()

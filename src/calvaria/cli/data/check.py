@@ -22,7 +22,7 @@ Examples:
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
-MOST_NAMED = 12
+MAX_NAMED = 12
 """Names that are listed in a line of text; --json has them all."""
 
 
@@ -84,8 +84,8 @@ def _say(result: SetCheck, screen: Screen) -> None:
 
 
 def _named(names: tuple[str, ...] | list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _record(result: SetCheck) -> dict[str, Any]:

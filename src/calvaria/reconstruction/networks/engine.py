@@ -36,7 +36,7 @@ KIND = "reconstruction-network"
 REGION = 0.2
 """Bone may be missing from this probability on: its surface, at a half, then has a voxel of field on either side."""
 
-SMALLEST_ML = 1.0
+MIN_ML = 1.0
 """Less missing bone than this is a natural opening, or none."""
 
 CACHE_MM = 1.6
@@ -185,7 +185,7 @@ def without_crumbs(missing: F32, grid: Grid) -> F32:
         return np.zeros_like(missing)
     voxel_ml = float(np.prod(grid.spacing_mm)) / 1000
     sizes_ml = np.bincount(pieces.reshape(-1), weights=missing.reshape(-1)) * voxel_ml
-    large = sizes_ml >= SMALLEST_ML
+    large = sizes_ml >= MIN_ML
     large[0] = False
     return np.where(large[pieces], missing, np.float32(0))
 

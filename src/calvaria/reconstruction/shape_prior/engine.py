@@ -72,10 +72,10 @@ SLIVER_MM = 4.0
 ROUGH_MOVES = 3
 """Jitters of a quick fit."""
 
-MOST_BELIEF, BELIEVED_MM = 0.5, 0.5
+MAX_BELIEF, BELIEVED_MM = 0.5, 0.5
 """A completion goes half of the way to what the wall's two sides say, less by 1/e where they misfit bone by so much."""
 
-LEAST_BELIEF = 0.005
+MIN_BELIEF = 0.005
 """Where they are believed less, the two sides are not asked."""
 
 ASYMMETRY_MM = 3.0
@@ -204,7 +204,7 @@ class ShapePrior:
         if self.wall is None:
             return np.zeros(box_grid().shape, np.float32)
         misfit_mm = on_box(self.wall.misfit, self.wall.outer.spacing_mm)
-        share: F32 = np.float32(MOST_BELIEF) * np.exp(-((misfit_mm / np.float32(BELIEVED_MM)) ** 2))
+        share: F32 = np.float32(MAX_BELIEF) * np.exp(-((misfit_mm / np.float32(BELIEVED_MM)) ** 2))
         return share
 
     @cached_property
@@ -322,7 +322,7 @@ class ShapePrior:
         near = self._around(gap_mm, self.settings.side_dense_mm)
         seen_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm, 0.0)
         sides = sides_at(whole, near.mm, MODEL_TRUNCATION_MM)
-        asked = (gap_mm <= read_mm) & (self._belief > LEAST_BELIEF)
+        asked = (gap_mm <= read_mm) & (self._belief > MIN_BELIEF)
         points = box_grid().to_world(np.argwhere(asked)).astype(np.float32)
 
         def completed(side: tuple[Modes, F32]) -> F32:

@@ -18,7 +18,7 @@ bone of brow and temple."""
 MODEL_TRUNCATION_MM = 10.0
 """Distances of the examples are cut off here before the modes are taken."""
 
-MOST_MODES = 140
+MAX_MODES = 140
 """Modes kept; 60 or 200 change nothing that validation shows."""
 
 ONE_PLATE_MM = 5.0

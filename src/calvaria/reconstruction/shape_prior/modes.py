@@ -23,7 +23,7 @@ from calvaria.volume.grid import Grid
 
 Arrays = dict[str, NDArray[Any]]
 
-SMALLEST_STEP_MM = 0.02
+MIN_STEP_MM = 0.02
 """Steps of the stored modes are not smaller than this: finer ones would store noise."""
 
 CHUNK = 65536
@@ -192,6 +192,6 @@ def fit_modes(examples: F32, spacing_mm: float, most: int) -> Modes:
     order = np.argsort(-np.concatenate(variances), kind="stable")[:most]
     parity = np.repeat(np.array([1, -1], np.int8), [len(v) for v in variances])[order]
     modes = np.concatenate(bases)[order]
-    step = np.maximum(np.abs(modes).max(axis=1) / 127.0, SMALLEST_STEP_MM).astype(np.float32)
+    step = np.maximum(np.abs(modes).max(axis=1) / 127.0, MIN_STEP_MM).astype(np.float32)
     codes = np.ascontiguousarray(np.round(modes / step[:, None]).astype(np.int8).T)
     return Modes(mean, codes, step, parity, spacing_mm, count)

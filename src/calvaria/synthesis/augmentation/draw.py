@@ -13,7 +13,7 @@ from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.synthesis.augmentation.artefacts import LEVELS, Artefacts, Noise, ScanEnd, Streaks, Threshold
 from calvaria.synthesis.augmentation.augment import Augmentation
 from calvaria.synthesis.augmentation.slices import Slices
-from calvaria.synthesis.augmentation.thickness import MOST_MM, Thickness
+from calvaria.synthesis.augmentation.thickness import MAX_MM, Thickness
 
 Range = tuple[float, float]
 
@@ -155,7 +155,7 @@ def _warp(rng: np.random.Generator, settings: AugmentationSettings) -> Warp:
 
 def _thickness(rng: np.random.Generator, settings: AugmentationSettings) -> Thickness | None:
     happens, seed = _happens(rng, settings.thickness_chance), _seed(rng)
-    change = float(np.clip(settings.thickness_sd_mm * _normal(rng), -MOST_MM, MOST_MM))
+    change = float(np.clip(settings.thickness_sd_mm * _normal(rng), -MAX_MM, MAX_MM))
     return Thickness(change, seed=seed) if happens else None
 
 

@@ -26,10 +26,10 @@ from calvaria.volume.grid import Box, Grid
 KNOT_MM = 50.0
 """Distance of the knots of the variation: thickness changes from bone to bone, not from place to place."""
 
-MOST_VARIED = 1.5
+MAX_VARIED = 1.5
 """The variation makes a change at most so many times its mean, and at least nothing of it."""
 
-MOST_MM = 3.0
+MAX_MM = 3.0
 """Largest mean change. The vaults of eight people of AutoImplant 2020 were 7.2 mm thick on average, with a standard
 deviation of 1.1 mm."""
 
@@ -37,11 +37,11 @@ FADE_MM = 20.0
 """The change is whole so far above the landmark plane, and fades to nothing towards it: base and face keep theirs,
 where orbits and air cells have walls of a voxel."""
 
-LEAST_PLATE_MM = 3.0
+MIN_PLATE_MM = 3.0
 """Plates are thinned down to about this and not further: thinner ones come and go between voxels, and a hole that opens
 in the truth would be a defect that no network should learn to leave."""
 
-LEAST_SHARE = 1e-6
+MIN_SHARE = 1e-6
 """Keeps shares of nothing from being divided by nothing."""
 
 
@@ -55,7 +55,7 @@ class Thickness:
         seed: which variation.
 
     Raises:
-        InputError: a change beyond `MOST_MM`, or a negative variation.
+        InputError: a change beyond `MAX_MM`, or a negative variation.
     """
 
     change_mm: float
@@ -63,8 +63,8 @@ class Thickness:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not abs(self.change_mm) <= MOST_MM:
-            raise InputError(f"a vault's thickness is changed by {MOST_MM:g} mm at most; got {self.change_mm}")
+        if not abs(self.change_mm) <= MAX_MM:
+            raise InputError(f"a vault's thickness is changed by {MAX_MM:g} mm at most; got {self.change_mm}")
         if not 0 <= self.variation < np.inf:
             raise InputError(f"a thickness's variation is a share of at least 0; got {self.variation}")
 
@@ -83,7 +83,7 @@ class Thickness:
             for at, middle in zip(axes_mm(grid), HEAD_CENTRE_MM, strict=True)
         )
         values = by @ (torch.from_numpy(control).float().to(device) @ bz.T)  # (N, Y, Z)
-        share: Tensor = (bx @ values.flatten(1)).reshape(grid.shape).mul_(self.variation).add_(1).clamp_(0, MOST_VARIED)
+        share: Tensor = (bx @ values.flatten(1)).reshape(grid.shape).mul_(self.variation).add_(1).clamp_(0, MAX_VARIED)
         return share.mul_(fade).mul_(abs(self.change_mm))
 
 
@@ -101,7 +101,7 @@ def change_thickness(
 ) -> tuple[Tensor, Tensor | None]:
     """Make vaults thicker or thinner.
 
-    New bone belongs to the patch where the bone it grew from does. Plates are not thinned below `LEAST_PLATE_MM`,
+    New bone belongs to the patch where the bone it grew from does. Plates are not thinned below `MIN_PLATE_MM`,
     so that no hole opens.
 
     Args:
@@ -148,7 +148,7 @@ def _changed(
     bone: Tensor, patch: Tensor | None, grid: Grid, change: Thickness, outward: list[Tensor]
 ) -> tuple[Tensor, Tensor | None]:
     """One head, (X, Y, Z), in steps short enough to be stable (Courant, Friedrichs and Lewy 1928)."""
-    steps = int(np.ceil(MOST_VARIED * abs(change.change_mm) * np.sqrt(3) / min(grid.spacing_mm)))
+    steps = int(np.ceil(MAX_VARIED * abs(change.change_mm) * np.sqrt(3) / min(grid.spacing_mm)))
     amount = change.change_on(grid, bone.device).div_(steps)
     soft, part = bone.float(), None if patch is None else patch.float()
     floor = _least(soft, outward, grid) if change.change_mm < 0 else soft
@@ -176,7 +176,7 @@ def _thickened(
         for here, outer, part, step in _pairs(grid, outward, outwards=True):
             source[here].addcmul_(soft[outer], part[here], value=1 / step)
             source_patch[here].addcmul_(patch[outer], part[here], value=1 / step)
-        patch = torch.addcmul(patch, growth, source_patch.div_(source.clamp_(min=LEAST_SHARE)))
+        patch = torch.addcmul(patch, growth, source_patch.div_(source.clamp_(min=MIN_SHARE)))
     return growth.add_(soft), patch
 
 
@@ -190,15 +190,15 @@ def _thinned(
         left[here].addcmul_(fall[here], part[here], value=1 / step)
     left = torch.maximum(left.clamp_(max=0).mul_(amount).add_(soft), floor)
     if patch is not None:
-        patch = patch * (left / soft.clamp(min=LEAST_SHARE))
+        patch = patch * (left / soft.clamp(min=MIN_SHARE))
     return left, patch
 
 
 def _least(soft: Tensor, outward: list[Tensor], grid: Grid) -> Tensor:
-    """(X, Y, Z) what has to stay in each voxel, so that with those further out a plate keeps `LEAST_PLATE_MM`."""
+    """(X, Y, Z) what has to stay in each voxel, so that with those further out a plate keeps `MIN_PLATE_MM`."""
     voxel = min(grid.spacing_mm)
     step_mm = voxel / np.sqrt(3)  # the longest that is stable in every direction
-    count = max(1, round(LEAST_PLATE_MM / step_mm))
+    count = max(1, round(MIN_PLATE_MM / step_mm))
     lacking, beyond, rise = torch.full_like(soft, count), soft, torch.zeros_like(soft)
     for _ in range(count):
         further = beyond.clone()
@@ -232,4 +232,4 @@ def _along(axis: int, start: int, stop: int) -> Box:
     return i, j, k
 
 
-__all__ = ["FADE_MM", "MOST_MM", "Thickness", "axes_mm", "change_thickness"]
+__all__ = ["FADE_MM", "MAX_MM", "Thickness", "axes_mm", "change_thickness"]

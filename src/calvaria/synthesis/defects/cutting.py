@@ -25,7 +25,7 @@ from calvaria.volume.volume import Volume, bounding_box
 ATTEMPTS = 200
 """So many specs are drawn before a skull is given up."""
 
-SMALLEST_DETERMINANT = 1e-3
+MIN_DETERMINANT = 1e-3
 """Frames are rigid or nearly so, determinant about 1."""
 
 THINNED_MM = 2.0
@@ -286,7 +286,7 @@ def to_canonical_of(grid: Grid, frame_to_world: ArrayLike) -> FloatArray:
         GeometryError: the frame is no invertible 4 x 4 matrix.
     """
     frame = np.asarray(frame_to_world, dtype=np.float64)
-    if frame.shape != (4, 4) or not np.isfinite(frame).all() or abs(np.linalg.det(frame)) < SMALLEST_DETERMINANT:
+    if frame.shape != (4, 4) or not np.isfinite(frame).all() or abs(np.linalg.det(frame)) < MIN_DETERMINANT:
         raise GeometryError(f"a frame is an invertible 4 x 4 matrix, canonical mm -> world mm; got {frame.tolist()}")
     matrix: FloatArray = np.linalg.inv(frame) @ grid.affine
     return matrix

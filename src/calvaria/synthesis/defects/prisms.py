@@ -32,7 +32,7 @@ MIDDLE_MM, HALF_SHELL_MM = (OUTWARD_MM - INWARD_MM) / 2, (OUTWARD_MM + INWARD_MM
 UNIT_ATOL = 1e-3
 """Directions are kept with 5 digits: unit length and right angles hold to this."""
 
-LARGEST_ANGLE = 2.0
+MAX_ANGLE = 2.0
 """Largest angle (radians) from the outline's middle to its edge as seen from the sphere's centre; no hole is wider."""
 
 
@@ -57,7 +57,7 @@ class PrismSpec:
 
     Raises:
         InputError: an unknown kind, fewer than three vertices, directions that are not at right angles, a length that
-            is negative or not finite, an outline that goes further round the head than ``LARGEST_ANGLE``.
+            is negative or not finite, an outline that goes further round the head than ``MAX_ANGLE``.
     """
 
     kind: str
@@ -89,7 +89,7 @@ class PrismSpec:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0) or (value == 0 and name in {"bend_mm", "depth_mm"}):
                 raise InputError(f"a prism's {name} is a length of at least 0 (bend, depth: above 0); got {value}")
-        if self.reach_mm() / self.bend_mm > LARGEST_ANGLE:
+        if self.reach_mm() / self.bend_mm > MAX_ANGLE:
             raise InputError(f"a prism's outline goes {self.reach_mm():.0f} mm from its middle: too far round the head")
 
     @property

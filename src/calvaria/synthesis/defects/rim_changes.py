@@ -26,7 +26,7 @@ from calvaria.volume.namespace import Array, namespace_of
 LOOSE_MM = 2.0
 """A fragment keeps at least this from the rim, so that it is loose at usual voxels."""
 
-LEAST_FRAGMENT_MM = 1.5
+MIN_FRAGMENT_MM = 1.5
 """A fragment's radius, at least: smaller ones vanish at 1.6 mm."""
 
 FRAGMENT_ROUGH = 0.35
@@ -35,7 +35,7 @@ FRAGMENT_ROUGH = 0.35
 GROW_MM, ROUND_MM = (0.5, 2.5), (1.0, 3.0)
 TAPER_MM, WIDTH_MM = (0.8, 2.5), (4.0, 15.0)
 ROUGH_MM = (0.5, 1.2)
-FRAGMENT_MM, MOST_FRAGMENTS = (3.0, 8.0), 4
+FRAGMENT_MM, MAX_FRAGMENTS = (3.0, 8.0), 4
 """Ranges that are drawn from. Skulls heal little after a craniectomy, children's more: see the class of each."""
 
 PLACES = 400
@@ -263,10 +263,10 @@ def _columns(spec: Spec, rng: np.random.Generator) -> tuple[tuple[float, float, 
     stretched = away / HEAD_HALF_AXES_MM
     points = HEAD_CENTRE_MM + away / np.linalg.norm(stretched, axis=1, keepdims=True)
     room = -spec.field_mm(points) - LOOSE_MM
-    count, radii = int(rng.integers(1, MOST_FRAGMENTS + 1)), rng.uniform(*FRAGMENT_MM, MOST_FRAGMENTS)
-    where = np.flatnonzero(room >= LEAST_FRAGMENT_MM)[:count]
+    count, radii = int(rng.integers(1, MAX_FRAGMENTS + 1)), rng.uniform(*FRAGMENT_MM, MAX_FRAGMENTS)
+    where = np.flatnonzero(room >= MIN_FRAGMENT_MM)[:count]
     if not len(where):
-        raise InputError(f"this {spec.kind} hole has no room for a fragment of {LEAST_FRAGMENT_MM} mm and its gap")
+        raise InputError(f"this {spec.kind} hole has no room for a fragment of {MIN_FRAGMENT_MM} mm and its gap")
     columns = []
     for at, radius in zip(where, radii, strict=False):
         x, y, z = (round(float(v), 3) for v in points[at])

@@ -27,7 +27,7 @@ PRIMARY_RADIUS_MM = (28.0, 8.0, 20.0, 44.0)
 SECONDARY_RADIUS_MM = (16.0, 4.0, 8.0, 24.0)
 """Mean, standard deviation, smallest and largest radius; the published generator does not cut the tails."""
 
-MOST_SECONDARY_BALLS = 7
+MAX_SECONDARY_BALLS = 7
 
 BILATERAL_WIDTH = 0.75
 """A bilateral defect has two more balls, left and right, of this many times the primary radius."""
@@ -74,7 +74,7 @@ SAWN_RAGGED_MM = 0.25
 SINUS_MM = (15.0, 25.0)
 """A hemicraniectomy's distance from the midline: it spares the superior sagittal sinus."""
 
-LEAST_LENGTH_MM, LARGEST_LENGTH_MM = 120.0, 155.0
+MIN_LENGTH_MM, MAX_LENGTH_MM = 120.0, 155.0
 """A hemicraniectomy's length from front to back; 12 x 15 cm is advised after trauma."""
 
 HEMI_CM2 = (100.0, 150.0)
@@ -174,7 +174,7 @@ def _balls(kind: str, rng: np.random.Generator) -> DefectSpec:
     small = _radius(SECONDARY_RADIUS_MM, rng)
     if kind == "bilateral":  # wide across the midline
         balls += [_ball(centre + side * np.array([radius, 0.0, 0.0]), BILATERAL_WIDTH * radius) for side in (-1.0, 1.0)]
-    for _ in range(int(rng.integers(0, MOST_SECONDARY_BALLS + 1))):
+    for _ in range(int(rng.integers(0, MAX_SECONDARY_BALLS + 1))):
         away = rng.normal(size=3)
         balls.append(_ball(centre + radius * away / np.linalg.norm(away), small))
     return DefectSpec(kind, tuple(balls), RAGGED_MM, int(rng.integers(2**31)))
@@ -285,7 +285,7 @@ def _hemicraniectomy(rng: np.random.Generator) -> PrismSpec:
         middle = on_head(side * rng.uniform(*HEMI_AZIMUTH_DEG), rng.uniform(*HEMI_ELEVATION_DEG))
         frame = _laid_on(middle, 0.0)
         midline = rng.uniform(*SINUS_MM)
-        length = rng.uniform(LEAST_LENGTH_MM, LARGEST_LENGTH_MM)
+        length = rng.uniform(MIN_LENGTH_MM, MAX_LENGTH_MM)
         bare = PrismSpec("hemicraniectomy", **frame, outline_mm=((-1.0, 0.0), (1.0, 0.0), (0.0, 1.0)))
         up = 1.0 if float(np.cross(frame["normal"], frame["across"])[2]) > 0 else -1.0
         ends = np.stack([_near_midline(side * midline, middle[1]), _at_floor(side, rng.uniform(*FLOOR_GAP_MM))])
