@@ -70,7 +70,7 @@ def step_of(width: int, device: str) -> Callable[[Cases], None]:
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    """Wall time until the device is done."""
+    """TableModel time until the device is done."""
     start = time.perf_counter()
     work()
     if device == "cuda":

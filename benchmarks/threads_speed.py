@@ -27,7 +27,7 @@ from calvaria.volume import Volume
 
 
 def timed(skull: Volume, *, limited: bool) -> tuple[float, float]:
-    """Wall time and processor time of a reconstruction, s."""
+    """TableModel time and processor time of a reconstruction, s."""
     start, worked = time.perf_counter(), time.process_time()
     if limited:
         pipeline.reconstruct(skull)

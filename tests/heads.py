@@ -20,8 +20,8 @@ from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.shape_prior.model import MODEL_TRUNCATION_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.shape_prior.modes import fit_modes
-from calvaria.reconstruction.shape_prior.sides import sides_at
-from calvaria.reconstruction.shape_prior.wall import Wall, wall_misfit
+from calvaria.reconstruction.shape_prior.table_distances import table_distances_at
+from calvaria.reconstruction.shape_prior.tables import TableModel, table_misfit
 from calvaria.reconstruction.surface import BoneSurface, to_box
 from calvaria.skull.canonical import CanonicalFrame, Pose
 from calvaria.skull.edges import CutPlane
@@ -235,26 +235,26 @@ def family_engine() -> ShapePrior:
 
 
 @lru_cache(maxsize=1)
-def family_wall() -> Wall:
+def family_wall() -> TableModel:
     """The two sides of the family's walls."""
     points = box_grid(MODEL_MM).centres_mm().reshape(-1, 3)
     sides, limit = [], MODEL_TRUNCATION_MM
     for head in map(Head, range(PEOPLE)):
         distance = head.field_on(box_grid().moved(np.diag([*head.scale, 1.0]))).clip(-limit, limit)
         x, y, z = head.scale
-        sides.append(sides_at(BoxField(distance, np.ones(distance.shape, bool), (x, y, z)), points, limit))
+        sides.append(table_distances_at(BoxField(distance, np.ones(distance.shape, bool), (x, y, z)), points, limit))
     outer, inner = (
         np.stack([getattr(one, name).reshape(box_grid(MODEL_MM).shape) for one in sides])
         for name in ("outer_mm", "inner_mm")
     )
-    misfit = wall_misfit(examples(), outer, inner, MODEL_MM)
-    return Wall(fit_modes(outer, MODEL_MM, ALL), fit_modes(inner, MODEL_MM, ALL), misfit)
+    misfit = table_misfit(examples(), outer, inner, MODEL_MM)
+    return TableModel(fit_modes(outer, MODEL_MM, ALL), fit_modes(inner, MODEL_MM, ALL), misfit)
 
 
 @lru_cache(maxsize=1)
 def walled_engine() -> ShapePrior:
     """The shape prior that also knows the wall's two sides, as the one that ships."""
-    return ShapePrior(family_model(), family_template(), wall=family_wall())
+    return ShapePrior(family_model(), family_template(), tables=family_wall())
 
 
 class SerialExecutor(Executor):

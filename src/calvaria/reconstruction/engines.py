@@ -12,7 +12,7 @@ from calvaria.reconstruction.networks.engine import KIND, NetworkEngine, Network
 from calvaria.reconstruction.protocol import Engine
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.shape_prior.model import ShapeModel
-from calvaria.reconstruction.shape_prior.wall import Wall
+from calvaria.reconstruction.shape_prior.tables import TableModel
 from calvaria.skull.template import load_template, template_from
 
 Loader = Callable[[ModelInfo, str], Engine]
@@ -23,8 +23,8 @@ def _shape_prior(info: ModelInfo, device: str) -> ShapePrior:
     if device == "cuda":
         raise InputError("--device cuda: the shape prior runs on the CPU only; use --device auto or cpu")
     arrays = load_arrays(info)
-    model, wall = ShapeModel.from_arrays(arrays), Wall.from_arrays(arrays)
-    return ShapePrior(model, template_from(arrays), wall=wall, calibration=info.calibration)
+    model, tables = ShapeModel.from_arrays(arrays), TableModel.from_arrays(arrays)
+    return ShapePrior(model, template_from(arrays), tables=tables, calibration=info.calibration)
 
 
 def _network(info: ModelInfo, device: str) -> NetworkEngine:

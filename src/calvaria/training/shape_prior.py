@@ -36,8 +36,8 @@ from calvaria.reconstruction.shape_prior.model import (
     bone_depth,
 )
 from calvaria.reconstruction.shape_prior.modes import fit_modes
-from calvaria.reconstruction.shape_prior.sides import known_within, sides_at
-from calvaria.reconstruction.shape_prior.wall import SIDE_MODES, Wall, wall_misfit
+from calvaria.reconstruction.shape_prior.table_distances import known_within, table_distances_at
+from calvaria.reconstruction.shape_prior.tables import TABLE_MODES, TableModel, table_misfit
 from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import coarse_bone, locate
@@ -274,7 +274,7 @@ def _sides_file(work: Path, case: SkullCase) -> Path:
 def _sides_one(job: tuple[str, Path, Path]) -> str:
     name, field, path = job
     points = box_grid(MODEL_SPACING_MM).centres_mm().reshape(-1, 3)
-    sides = sides_at(load_field(field), points, MODEL_TRUNCATION_MM)
+    sides = table_distances_at(load_field(field), points, MODEL_TRUNCATION_MM)
     found = zip(SIDES, (sides.outer_mm, sides.inner_mm), strict=True)
     _save(path, **{side: np.round(part * 100).astype(np.int16) for side, part in found})
     return name
@@ -307,7 +307,7 @@ def _known(field: BoxField) -> NDArray[np.bool_]:
     return coarse_field(field.known.astype(np.float32)) > 0.99
 
 
-def _wall(cases: Sequence[SkullCase], work: Path, unlabelled: str) -> Wall:
+def _wall(cases: Sequence[SkullCase], work: Path, unlabelled: str) -> TableModel:
     """The two sides of the same cases' walls."""
     shells, sides, seen = [], [], []
     for case in cases:
@@ -322,8 +322,10 @@ def _wall(cases: Sequence[SkullCase], work: Path, unlabelled: str) -> Wall:
     outer, inner = (
         impute(np.stack([both[n] for both in sides]), np.stack([both[n] for both in seen])) for n in range(len(SIDES))
     )
-    misfit = wall_misfit(np.stack(shells), outer, inner, MODEL_SPACING_MM)
-    return Wall(fit_modes(outer, MODEL_SPACING_MM, SIDE_MODES), fit_modes(inner, MODEL_SPACING_MM, SIDE_MODES), misfit)
+    misfit = table_misfit(np.stack(shells), outer, inner, MODEL_SPACING_MM)
+    return TableModel(
+        fit_modes(outer, MODEL_SPACING_MM, TABLE_MODES), fit_modes(inner, MODEL_SPACING_MM, TABLE_MODES), misfit
+    )
 
 
 def _example_field(work: Path, case: SkullCase, unlabelled: str) -> BoxField | None:
@@ -408,7 +410,7 @@ def _report(done: Iterable[str], total: int, what: str, note: Note) -> None:
             note(f"{what}: {number} of {total} ({name})")
 
 
-def _write(recipe: Recipe, model: ShapeModel, wall: Wall, template: Template) -> ModelInfo:
+def _write(recipe: Recipe, model: ShapeModel, wall: TableModel, template: Template) -> ModelInfo:
     about = {"licence": LICENCE, "made_from": json.dumps({"set": "AutoImplant 2020", "people": recipe.people})}
     arrays = {**model.to_arrays(), **wall.to_arrays(), **template_arrays(template)}
     write_arrays(recipe.output, arrays, about)

@@ -1,8 +1,8 @@
 """The shape prior: a skull completed by what other skulls look like. No training on a GPU, no network.
 
 A global fit of the shape model predicts the whole skull; what it predicts and the scan lacks is the hole. Around the
-hole the model is fitted again, only where the skull's own surface is known (`reconstruction.trusted`). In the vault the
-two sides of the wall are fitted too, each alone (`reconstruction.sides`), and the completion is the mean of both.
+hole the model is fitted again, only where the skull's own surface is known (`observations`). In the vault the outer and
+the inner table are fitted too, each alone (`table_distances`), and the completion is the mean of both descriptions.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from calvaria.reconstruction.shape_prior.model import (
     plate_lack,
 )
 from calvaria.reconstruction.shape_prior.modes import Modes
+from calvaria.reconstruction.shape_prior.observations import Around, Falloff, around, lattice
 from calvaria.reconstruction.shape_prior.regression import Fit, Jitter, by_two, fit, jitters
-from calvaria.reconstruction.shape_prior.sides import known_within, looks, sides_at
-from calvaria.reconstruction.shape_prior.trusted import Around, Falloff, around, lattice
-from calvaria.reconstruction.shape_prior.wall import Wall
+from calvaria.reconstruction.shape_prior.table_distances import known_within, ray_voxels, table_distances_at
+from calvaria.reconstruction.shape_prior.tables import TableModel
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
 from calvaria.skull.template import Template
@@ -72,10 +72,10 @@ SLIVER_MM = 4.0
 ROUGH_MOVES = 3
 """Jitters of a quick fit."""
 
-MAX_BELIEF, BELIEVED_MM = 0.5, 0.5
+MAX_BLEND_WEIGHT, BLEND_MISFIT_MM = 0.5, 0.5
 """A completion goes half of the way to what the wall's two sides say, less by 1/e where they misfit bone by so much."""
 
-MIN_BELIEF = 0.005
+MIN_BLEND_WEIGHT = 0.005
 """Where they are believed less, the two sides are not asked."""
 
 ASYMMETRY_MM = 3.0
@@ -108,7 +108,7 @@ class Settings:
         dense_mm: nearer to the hole than the first every point of the lattice is used, nearer than the second every
             fourth, farther every 32nd.
         rough_dense_mm: the same in quick fits.
-        side_dense_mm: ... and in the fits of the wall's two sides.
+        table_dense_mm: ... and in the fits of the wall's two sides.
         noise_mm: standard deviation of what the model need not explain at the hole's rim.
         fade_mm: a point counts less by 1/e for so much distance to the hole.
         mirror_mm: a point by the hole's mirror image counts as if so far from the hole.
@@ -125,7 +125,7 @@ class Settings:
     plate: float = 0.5
     dense_mm: tuple[float, float] = (6.0, 12.0)
     rough_dense_mm: tuple[float, float] = (2.0, 8.0)
-    side_dense_mm: tuple[float, float] = (3.0, 10.0)
+    table_dense_mm: tuple[float, float] = (3.0, 10.0)
     noise_mm: float = 0.25
     fade_mm: float = 3.0
     mirror_mm: float = 10.0
@@ -146,7 +146,7 @@ class ShapePrior:
         template: Template,
         settings: Settings | None = None,
         *,
-        wall: Wall | None = None,
+        tables: TableModel | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         """Prepare the engine.
@@ -155,10 +155,10 @@ class ShapePrior:
             model: mean and modes.
             template: the mean skull that the model's examples were registered to.
             settings: by default those that the published figures were made with.
-            wall: the two sides of people's walls; without them a completion is what the shape model alone says.
+            tables: the outer and the inner table; without them a completion is what the shape model alone says.
             calibration: what its patches are worth, if that was measured.
         """
-        self.wall = wall
+        self.tables = tables
         self.calibration = calibration
         self.model = model
         self.template = template
@@ -167,8 +167,8 @@ class ShapePrior:
     def prepare(self) -> None:
         """Make what needs no skull, in about two seconds; otherwise the first skull waits for it."""
         _ = self.finder, self._depth, self._outside, lattice(self.model.spacing_mm), vault(), frontal_floor()
-        if self.wall is not None:
-            _ = self._belief, looks()
+        if self.tables is not None:
+            _ = self._blend_weight, ray_voxels()
 
     def with_min_hole_ml(self, min_ml: float) -> ShapePrior:
         """The same engine that fills other holes; what is prepared is shared.
@@ -199,12 +199,12 @@ class ShapePrior:
         return on_box(self.model.depth, self.model.spacing_mm)
 
     @cached_property
-    def _belief(self) -> F32:
+    def _blend_weight(self) -> F32:
         """How far a completion is drawn to what the wall's two sides say, on the box grid."""
-        if self.wall is None:
+        if self.tables is None:
             return np.zeros(box_grid().shape, np.float32)
-        misfit_mm = on_box(self.wall.misfit, self.wall.outer.spacing_mm)
-        share: F32 = np.float32(MAX_BELIEF) * np.exp(-((misfit_mm / np.float32(BELIEVED_MM)) ** 2))
+        misfit_mm = on_box(self.tables.misfit, self.tables.outer.spacing_mm)
+        share: F32 = np.float32(MAX_BLEND_WEIGHT) * np.exp(-((misfit_mm / np.float32(BLEND_MISFIT_MM)) ** 2))
         return share
 
     @cached_property
@@ -315,26 +315,26 @@ class ShapePrior:
 
         Half of the way where the sides tell bone well, less by their usual misfit.
         """
-        if self.wall is None:
+        if self.tables is None:
             return values
         filled = np.where((gap_mm <= REGION_MM) & vault(), np.minimum(field.distance_mm, values), field.distance_mm)
         whole = BoxField(filled, field.known, field.scale)
-        near = self._around(gap_mm, self.settings.side_dense_mm)
+        near = self._around(gap_mm, self.settings.table_dense_mm)
         seen_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm, 0.0)
-        sides = sides_at(whole, near.mm, MODEL_TRUNCATION_MM)
-        asked = (gap_mm <= read_mm) & (self._belief > MIN_BELIEF)
+        sides = table_distances_at(whole, near.mm, MODEL_TRUNCATION_MM)
+        asked = (gap_mm <= read_mm) & (self._blend_weight > MIN_BLEND_WEIGHT)
         points = box_grid().to_world(np.argwhere(asked)).astype(np.float32)
 
         def completed(side: tuple[Modes, F32]) -> F32:
             modes, distance_mm = side
-            told = near.trusted(distance_mm, np.abs(distance_mm) <= seen_mm)
-            return fit(modes, self.moves, told.mm, told.distance_mm, told.noise_mm, modes=modes.count).at(
+            observed = near.observations(distance_mm, np.abs(distance_mm) <= seen_mm)
+            return fit(modes, self.moves, observed.mm, observed.distance_mm, observed.noise_mm, modes=modes.count).at(
                 points, EXACT_MM
             )
 
-        outer, inner = by_two(completed, ((self.wall.outer, sides.outer_mm), (self.wall.inner, sides.inner_mm)))
+        outer, inner = by_two(completed, ((self.tables.outer, sides.outer_mm), (self.tables.inner, sides.inner_mm)))
         out = values.copy()
-        out[asked] += self._belief[asked] * (np.maximum(outer, inner) - values[asked])
+        out[asked] += self._blend_weight[asked] * (np.maximum(outer, inner) - values[asked])
         return out
 
     def _outer(self, field: BoxField, gap_mm: F32, values: F32) -> BoolArray:
@@ -355,8 +355,8 @@ class ShapePrior:
     def _fit(self, field: BoxField, gap_mm: F32, dense_mm: tuple[float, float], moves: list[Jitter], modes: int) -> Fit:
         """The shape model fitted around the hole."""
         near = self._around(gap_mm, dense_mm)
-        told = near.trusted(read_box(field.distance_mm, near.mm, 0.0), _known_at(field, near.mm))
-        return fit(self.model, moves, told.mm, told.distance_mm, told.noise_mm, modes=modes)
+        observed = near.observations(read_box(field.distance_mm, near.mm, 0.0), _known_at(field, near.mm))
+        return fit(self.model, moves, observed.mm, observed.distance_mm, observed.noise_mm, modes=modes)
 
     def _read(self, final: Fit, gap_mm: F32, read_mm: float, exact_mm: float = 0.0) -> F32:
         """The completed surface on the box grid, around the hole; air elsewhere. ``exact_mm`` as for `Fit.at`."""

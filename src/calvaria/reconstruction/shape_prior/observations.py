@@ -22,7 +22,7 @@ LEVELS = (1.0, 4.0, 32.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Trusted:
+class Observations:
     """Points near a hole whose distance is known and says nothing of the hole.
 
     Args:
@@ -60,14 +60,14 @@ class Around:
     Args:
         mm: (N, 3) where, in the box.
         gap_mm: (N,) distance to the hole.
-        noise_mm: (N,) as for `Trusted`.
+        noise_mm: (N,) as for `Observations`.
     """
 
     mm: F32
     gap_mm: F32
     noise_mm: F32
 
-    def trusted(self, distance_mm: F32, known: BoolArray) -> Trusted:
+    def observations(self, distance_mm: F32, known: BoolArray) -> Observations:
         """Those whose nearest surface is nearer than the hole.
 
         Args:
@@ -76,7 +76,7 @@ class Around:
         """
         clipped = np.clip(distance_mm, -MODEL_TRUNCATION_MM, MODEL_TRUNCATION_MM)
         own = (np.abs(clipped) <= self.gap_mm) & known
-        return Trusted(self.mm[own], clipped[own], self.noise_mm[own])
+        return Observations(self.mm[own], clipped[own], self.noise_mm[own])
 
 
 def around(gap_mm: F32, spacing_mm: float, dense_mm: tuple[float, float], falloff: Falloff) -> Around:

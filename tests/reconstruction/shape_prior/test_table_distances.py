@@ -7,7 +7,7 @@ import pytest
 from tests.heads import SIDE, Head, boxed
 
 from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.shape_prior.sides import known_within, sides_at
+from calvaria.reconstruction.shape_prior.table_distances import known_within, table_distances_at
 from calvaria.skull.head import HEAD_CENTRE_MM
 
 LIMIT_MM = 10.0
@@ -36,7 +36,7 @@ def places(
 )
 def test_distances_to_a_ball_are_those_to_its_two_sides(scale):
     points = places((50.0, 84.0), scale)
-    sides = sides_at(ball_shell(scale=scale), points, LIMIT_MM)
+    sides = table_distances_at(ball_shell(scale=scale), points, LIMIT_MM)
     away = np.linalg.norm((points - HEAD_CENTRE_MM) * scale, axis=1)
     for found, true in ((sides.outer_mm, away - 70.0), (sides.inner_mm, 64.0 - away)):
         near = np.abs(true) < 0.9 * LIMIT_MM
@@ -54,7 +54,7 @@ def test_bone_is_where_both_are_negative():
     field = boxed(Head(20))
     grid = box_grid()
     vault = grid.centres_mm()[..., 2] > 20.0
-    sides = sides_at(field, grid.centres_mm()[vault], LIMIT_MM)
+    sides = table_distances_at(field, grid.centres_mm()[vault], LIMIT_MM)
     told, true = np.maximum(sides.outer_mm, sides.inner_mm), field.distance_mm[vault]
     # Either side of the middle of the wall the nearer surface is the side's own.
     near = np.abs(true) < 5.0
@@ -65,7 +65,7 @@ def test_bone_is_where_both_are_negative():
 def test_both_run_straight_through_the_wall():
     """The crest of the distance to bone is gone: the sum of the two is minus the thickness, everywhere across it."""
     points = places((61.0, 73.0))
-    sides = sides_at(ball_shell(), points, LIMIT_MM)
+    sides = table_distances_at(ball_shell(), points, LIMIT_MM)
     np.testing.assert_allclose(sides.outer_mm + sides.inner_mm, -6.0, atol=0.3)
 
 
@@ -73,13 +73,13 @@ def test_a_mirrored_skull_has_the_mirrored_distances():
     field = boxed(Head(21, (SIDE,)))
     mirrored = BoxField(np.ascontiguousarray(field.distance_mm[::-1]), field.known[::-1], field.scale)
     points = box_grid(4.8).centres_mm().reshape(-1, 3)
-    one = sides_at(field, points, LIMIT_MM)
-    other = sides_at(mirrored, points * [-1.0, 1.0, 1.0], LIMIT_MM)
+    one = table_distances_at(field, points, LIMIT_MM)
+    other = table_distances_at(mirrored, points * [-1.0, 1.0, 1.0], LIMIT_MM)
     for name in ("outer_mm", "inner_mm"):
         apart = np.abs(getattr(one, name) - getattr(other, name))
         # Two places equally near, or a look that just misses an edge, may be told apart by rounding alone.
         assert (apart > 0.01).mean() < 2e-3
-    assert np.abs(one.outer_mm - sides_at(field, points * [-1.0, 1.0, 1.0], LIMIT_MM).outer_mm).mean() > 0.1
+    assert np.abs(one.outer_mm - table_distances_at(field, points * [-1.0, 1.0, 1.0], LIMIT_MM).outer_mm).mean() > 0.1
 
 
 def test_what_lies_between_two_walls_belongs_to_neither_side():
@@ -94,7 +94,7 @@ def test_what_lies_between_two_walls_belongs_to_neither_side():
     far = np.linalg.norm(points, axis=1)
     middle = points[:, 1] < -0.92 * far
     assert middle.sum() > 50
-    sides = sides_at(double, points[middle] + HEAD_CENTRE_MM, LIMIT_MM)
+    sides = table_distances_at(double, points[middle] + HEAD_CENTRE_MM, LIMIT_MM)
     far = far[middle]
     np.testing.assert_allclose(sides.outer_mm, np.clip(far - 74.0, -LIMIT_MM, LIMIT_MM), atol=0.3)
     np.testing.assert_allclose(sides.inner_mm, np.clip(52.0 - far, -LIMIT_MM, LIMIT_MM), atol=0.3)
@@ -103,7 +103,9 @@ def test_what_lies_between_two_walls_belongs_to_neither_side():
 @pytest.mark.parametrize(("value", "outer", "inner"), [(9.0, LIMIT_MM, LIMIT_MM), (-9.0, -LIMIT_MM, -LIMIT_MM)])
 def test_a_box_of_air_or_of_bone_alone_has_no_sides(value, outer, inner):
     shape = box_grid().shape
-    sides = sides_at(BoxField(np.full(shape, value, np.float32), np.ones(shape, bool)), places((30.0, 60.0)), LIMIT_MM)
+    sides = table_distances_at(
+        BoxField(np.full(shape, value, np.float32), np.ones(shape, bool)), places((30.0, 60.0)), LIMIT_MM
+    )
     np.testing.assert_array_equal(sides.outer_mm, outer)
     np.testing.assert_array_equal(sides.inner_mm, inner)
 

@@ -8,8 +8,8 @@ from tests.heads import MODEL_MM, SIDE, Head, boxed, examples, family_engine, fa
 
 from calvaria.errors import InputError
 from calvaria.reconstruction.box import BoxField, box_grid
-from calvaria.reconstruction.shape_prior.engine import MAX_BELIEF, MIN_BELIEF, distance_mm
-from calvaria.reconstruction.shape_prior.wall import MISFIT_REACH_MM, Wall, wall_misfit
+from calvaria.reconstruction.shape_prior.engine import MAX_BLEND_WEIGHT, MIN_BLEND_WEIGHT, distance_mm
+from calvaria.reconstruction.shape_prior.tables import MISFIT_REACH_MM, TableModel, table_misfit
 
 
 def side_hole(field: BoxField) -> np.ndarray:
@@ -20,7 +20,7 @@ def side_hole(field: BoxField) -> np.ndarray:
 
 def test_written_and_read_again_it_is_the_same_wall():
     wall = family_wall()
-    back = Wall.from_arrays(wall.to_arrays())
+    back = TableModel.from_arrays(wall.to_arrays())
     for name in ("outer", "inner"):
         one, other = getattr(wall, name), getattr(back, name)
         np.testing.assert_array_equal(other.codes, one.codes)
@@ -34,23 +34,23 @@ def test_weights_without_a_wall_are_refused(lost):
     arrays = family_wall().to_arrays()
     del arrays[lost]
     with pytest.raises(InputError, match=r"these weights (lack the two sides of the wall|are no shape model)"):
-        Wall.from_arrays(arrays)
+        TableModel.from_arrays(arrays)
 
 
 def test_a_misfit_on_another_grid_is_refused():
     arrays = family_wall().to_arrays()
     arrays["wall_misfit"] = arrays["wall_misfit"][1:]
     with pytest.raises(InputError, match=r"shape model's grid .* is not that of this version"):
-        Wall.from_arrays(arrays)
+        TableModel.from_arrays(arrays)
 
 
 def test_the_misfit_is_the_mean_difference_near_bone():
     bone = examples()[:3]
     true, high = bone + 0.0, np.full_like(bone, -9.0)
     right = bone.shape[1] // 2
-    assert wall_misfit(bone, true, high, MODEL_MM).max() < 1e-5
+    assert table_misfit(bone, true, high, MODEL_MM).max() < 1e-5
     off = np.where(np.arange(bone.shape[0])[:, None, None, None] == 0, 0.9, 0.0).astype(np.float32)
-    found = wall_misfit(bone, true + off, high, MODEL_MM)
+    found = table_misfit(bone, true + off, high, MODEL_MM)
     near = (np.abs(bone) < MISFIT_REACH_MM).all(axis=0)[right:]
     assert found.shape == bone[0, right:].shape
     np.testing.assert_allclose(found[near].mean(), 0.3, atol=0.02)
@@ -61,9 +61,9 @@ def test_the_vault_is_told_by_its_sides_and_the_base_is_not():
     grid = box_grid()
     z = grid.centres_mm()[..., 2]
     bone = np.abs(boxed(Head(20)).distance_mm) < 3
-    assert engine._belief.max() <= MAX_BELIEF
-    assert engine._belief[bone & (z > 30)].mean() > 0.8 * MAX_BELIEF
-    assert engine._belief[bone & (z < -30)].mean() < 0.5 * MAX_BELIEF
+    assert engine._blend_weight.max() <= MAX_BLEND_WEIGHT
+    assert engine._blend_weight[bone & (z > 30)].mean() > 0.8 * MAX_BLEND_WEIGHT
+    assert engine._blend_weight[bone & (z < -30)].mean() < 0.5 * MAX_BLEND_WEIGHT
 
 
 def test_a_completion_is_drawn_to_the_sides_where_they_are_believed_and_stays_elsewhere():
@@ -73,7 +73,7 @@ def test_a_completion_is_drawn_to_the_sides_where_they_are_believed_and_stays_el
     np.testing.assert_array_equal(one.region, other.region)
     moved = np.abs(one.distance_mm - other.distance_mm)
     assert moved[one.region].max() > 0.02
-    assert not moved[both._belief <= MIN_BELIEF].any()
+    assert not moved[both._blend_weight <= MIN_BLEND_WEIGHT].any()
     truth = np.clip(boxed(Head(20)).distance_mm, -9, 9)
     near = one.region & (np.abs(truth) < 3)
     errors = [np.abs(found.distance_mm - truth)[near].mean() for found in (one, other)]

@@ -27,10 +27,10 @@ from calvaria.volume.gather import trilinear_at
 Points = NDArray[np.floating]
 Scale = tuple[float, float, float]
 
-LOOK_DEG = 1.0
+RAY_DEG = 1.0
 """Between two directions in which one looks from the head's middle: 1.3 mm at the skull."""
 
-LOOK_MM = 0.8
+RAY_STEP_MM = 0.8
 """Between two places along a direction."""
 
 NEAREST_MM, FARTHEST_MM = 20.0, 132.0
@@ -50,7 +50,7 @@ SMOOTH = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Sides:
+class TableDistances:
     """Where points lie to the two sides of the wall, in the skull's own mm.
 
     Args:
@@ -93,11 +93,11 @@ class _View:
         far = np.linalg.norm(away, axis=1)
         turn = np.degrees(np.arctan2(away[:, 1], away[:, 0])) + 180
         rise = np.degrees(np.arcsin(np.clip(away[:, 2] / (far + 1e-9), -1, 1))) + 90
-        columns = np.rint(turn / LOOK_DEG).astype(int) % self.bone_mm.shape[0]
-        return np.asarray(self.way * (far - self.bone_mm[columns, np.rint(rise / LOOK_DEG).astype(int)]))
+        columns = np.rint(turn / RAY_DEG).astype(int) % self.bone_mm.shape[0]
+        return np.asarray(self.way * (far - self.bone_mm[columns, np.rint(rise / RAY_DEG).astype(int)]))
 
 
-def sides_at(field: BoxField, points_mm: Points, limit_mm: float) -> Sides:
+def table_distances_at(field: BoxField, points_mm: Points, limit_mm: float) -> TableDistances:
     """The distances of points of the box to the two sides of a skull's wall.
 
     Args:
@@ -110,7 +110,7 @@ def sides_at(field: BoxField, points_mm: Points, limit_mm: float) -> Sides:
     with ThreadPoolExecutor(1) as beside:
         outer = beside.submit(_distance, surface, outside, points_mm, field.scale, limit_mm)
         inner = _distance(surface, cavity, points_mm, field.scale, limit_mm)
-        return Sides(outer.result(), inner)
+        return TableDistances(outer.result(), inner)
 
 
 def known_within(known: BoolArray, scale: Scale, spacing_mm: float) -> F32:
@@ -140,7 +140,7 @@ def _distance(surface: _Surface, view: _View, points_mm: Points, box_scale: Scal
         view: of the side.
         points_mm: (N, 3) where.
         box_scale: the scale of the skull's `BoxField`.
-        limit_mm: as for `sides_at`.
+        limit_mm: as for `table_distances_at`.
 
     Returns:
         (N,) float32, mm, positive where the view is free.
@@ -178,30 +178,30 @@ def _surface(field: BoxField) -> _Surface:
 
 def _seen(distance_mm: F32) -> tuple[_View, _View]:
     """The views of the outside and of the cavity."""
-    voxels = looks()
+    voxels = ray_voxels()
     # Beyond the box there is air.
     bone = np.append(distance_mm.reshape(-1) < 0, False)[voxels]
-    far = NEAREST_MM + LOOK_MM * np.arange(len(voxels))
+    far = NEAREST_MM + RAY_STEP_MM * np.arange(len(voxels))
     none = ~bone.any(axis=0)
     first = np.where(none, np.inf, far[bone.argmax(axis=0)])
     last = np.where(none, 0.0, far[::-1][bone[::-1].argmax(axis=0)])
-    shape = (round(360 / LOOK_DEG), round(180 / LOOK_DEG) + 1)
+    shape = (round(360 / RAY_DEG), round(180 / RAY_DEG) + 1)
     return _View(last.reshape(shape), 1), _View(first.reshape(shape), -1)
 
 
 @lru_cache(maxsize=1)
-def looks() -> NDArray[np.int32]:
+def ray_voxels() -> NDArray[np.int32]:
     """(R, D) flat indices of the box's voxels at R distances from the head's middle in D directions.
 
     Beyond the box the index is the number of its voxels. 37 MB, and half a second to make.
     """
     grid = box_grid()
-    turn = np.radians(np.arange(-180, 180, LOOK_DEG))[:, None]
-    rise = np.radians(np.arange(-90, 90 + LOOK_DEG / 2, LOOK_DEG))[None, :]
+    turn = np.radians(np.arange(-180, 180, RAY_DEG))[:, None]
+    rise = np.radians(np.arange(-90, 90 + RAY_DEG / 2, RAY_DEG))[None, :]
     ways = np.stack([np.cos(turn) * np.cos(rise), np.sin(turn) * np.cos(rise), np.sin(rise) + 0 * turn])
     steps = ways.reshape(3, -1) / grid.spacing_mm[0]
     start = grid.to_index(HEAD_CENTRE_MM)[:, None]
-    far = np.arange(NEAREST_MM, FARTHEST_MM, LOOK_MM)
+    far = np.arange(NEAREST_MM, FARTHEST_MM, RAY_STEP_MM)
     out = np.empty((len(far), steps.shape[1]), np.int32)
     _, ny, nz = grid.shape
     for row, distance in zip(out, far, strict=True):

@@ -1,4 +1,4 @@
-"""The shape model's two sides of the wall, and where they can be believed (see `reconstruction.sides`)."""
+"""The shape model's two sides of the wall, and where they can be believed (see `shape_prior.table_distances`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from calvaria.errors import InputError
 from calvaria.reconstruction.shape_prior.modes import Arrays, Modes, check_half, packed, unpacked, whole
 from calvaria.types import F32
 
-SIDE_MODES = 60
+TABLE_MODES = 60
 """Modes kept of each side; 120 change nothing."""
 
 MISFIT_REACH_MM = 6.0
@@ -25,7 +25,7 @@ MISFIT_STEPS = 50
 
 
 @dataclass(frozen=True, eq=False)
-class Wall:
+class TableModel:
     """What is known of the two sides of people's walls.
 
     Args:
@@ -49,7 +49,7 @@ class Wall:
         return {**packed(self.outer, "outer_"), **packed(self.inner, "inner_"), "wall_misfit": misfit}
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Wall:
+    def from_arrays(cls, arrays: Arrays) -> TableModel:
         """The wall that `to_arrays` wrote.
 
         Raises:
@@ -65,7 +65,7 @@ class Wall:
         return cls(outer, inner, misfit)
 
 
-def wall_misfit(bone_mm: F32, outer_mm: F32, inner_mm: F32, spacing_mm: float) -> F32:
+def table_misfit(bone_mm: F32, outer_mm: F32, inner_mm: F32, spacing_mm: float) -> F32:
     """How far bone as the two sides tell it is off, near its surface.
 
     Args:
@@ -75,7 +75,7 @@ def wall_misfit(bone_mm: F32, outer_mm: F32, inner_mm: F32, spacing_mm: float) -
         spacing_mm: voxel edge.
 
     Returns:
-        (I // 2 + 1, J, K) float32, mm: `Wall.misfit_half`; 0 far from everybody's bone.
+        (I // 2 + 1, J, K) float32, mm: `TableModel.misfit_half`; 0 far from everybody's bone.
     """
     from scipy import ndimage
 
