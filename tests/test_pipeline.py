@@ -75,7 +75,7 @@ class TestMadeUpHeads:
         assert not result.patch.mask.any()
         assert result.holes == ()
         assert result.confidence.expected_dsc is None
-        assert result.report.warnings == ("no defect was found: the patch is empty",)
+        assert result.report.warnings == ("no defect of 5 ml or more was found: the patch is empty",)
 
     def test_a_head_that_lies_upside_down_is_filled_with_a_warning(self):
         pose = rigid((180, 0, 0))

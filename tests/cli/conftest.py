@@ -54,11 +54,19 @@ class Engine:
         kind: str = "auto",
         device: str = "auto",
         threshold_hu: float | None = None,
+        min_hole_ml: float = 5.0,
         progress: Callable[[str, float], None] | None = None,
         name: str = "the volume",
     ) -> SimpleNamespace:
         self.calls.append(
-            {"engine": engine, "kind": kind, "device": device, "threshold_hu": threshold_hu, "grid": volume.grid}
+            {
+                "engine": engine,
+                "kind": kind,
+                "device": device,
+                "threshold_hu": threshold_hu,
+                "min_hole_ml": min_hole_ml,
+                "grid": volume.grid,
+            }
         )
         if self.error is not None:
             raise self.error
