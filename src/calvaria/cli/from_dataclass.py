@@ -98,8 +98,8 @@ def help_of(owner: type) -> dict[str, str]:
     """What the docstrings of a class and of the classes that it extends say of each field."""
     said: dict[str, str] = {}
     for base in reversed(owner.__mro__):
-        entries = ENTRY.findall(inspect.cleandoc(base.__doc__ or "").partition("Args:\n")[2])
-        said.update((name, " ".join(text.split())) for name, text in entries)
+        args = inspect.cleandoc(base.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0]
+        said.update((name, " ".join(text.split())) for name, text in ENTRY.findall(args))
     return said
 
 
