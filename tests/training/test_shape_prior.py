@@ -105,6 +105,20 @@ def test_the_sides_of_all_examples_make_the_wall(tmp_path):
     assert apart[:, : ny // 6].max() < 0.01
 
 
+def test_several_processes_leave_the_same_files(tmp_path):
+    cases = [SkullCase(str(n), str(n), tmp_path / f"{n}.nrrd") for n in (20, 21)]
+    for jobs in (1, 2):
+        work = tmp_path / str(jobs)
+        work.mkdir()
+        for case in cases:
+            _save_field(work / f"{case.id}.npz", boxed(Head(int(case.id))))
+        _sides(cases, work, jobs, lambda line, fraction: None)
+    for case in cases:
+        one, other = (dict(np.load(tmp_path / str(jobs) / f"{case.id}.sides.npz")) for jobs in (1, 2))
+        assert one.keys() == other.keys() == {"outer", "inner"}
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
 def test_a_field_comes_back_from_the_work_folder(tmp_path):
     field = boxed(Head(20, (SIDE,)))
     _save_field(tmp_path / "one.npz", field)

@@ -54,6 +54,13 @@ def test_what_a_scan_does_not_show_counts_as_unseen_not_as_air():
     np.testing.assert_allclose(mixed.weight.data[high], 1.0)
 
 
+def test_several_processes_make_the_same_mean():
+    subjects = [soft(number, np.eye(4)) for number in range(2)]
+    one, other = (mean_of(subjects, 3.0, jobs) for jobs in (1, 2))
+    np.testing.assert_array_equal(one.mean.data, other.mean.data)
+    np.testing.assert_array_equal(one.weight.data, other.weight.data)
+
+
 def test_no_skulls_give_no_mean():
     with pytest.raises(InputError, match="a mean skull needs skulls; none were given"):
         build_template([], 1)

@@ -164,7 +164,7 @@ class Learner(pl.LightningModule):
         return DataLoader(stream, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The validation batches; of several processes each looks at its share."""
+        """The validation batches; of several processes each takes its share."""
         return DataLoader(self.watched[self.trainer.global_rank :: self.trainer.world_size], batch_size=None)  # type: ignore[arg-type]
 
     def configure_optimizers(self) -> Any:

@@ -180,7 +180,7 @@ def losses_of(planes: Tensor, samples: Samples, grids: Sequence[Grid], points_mm
 
 
 def misses(planes: Tensor, to_cube: Tensor) -> tuple[Tensor, Tensor]:
-    """How far planes in cubes lie from the canonical x = 0: to be looked at, never learned from.
+    """How far planes in cubes lie from the canonical x = 0: to validate by, never to learn from.
 
     Returns:
         (B,) degrees, and (B,) mm in the middle of the vault.

@@ -27,7 +27,7 @@ BEST = "best.ckpt"
 """The state of the best validation."""
 
 STOPPED = "stopped.ckpt"
-"""The state when a training failed, to be looked at."""
+"""The state when a training failed, to be examined."""
 
 
 class TimeOver(Exception):  # noqa: N818  # it ends a training, and is no error
