@@ -45,7 +45,7 @@ def main() -> None:
     say("| network | parameters | training step, 2 cases | memory in training | completion, OpenVINO | torch |")
     say("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name in ZOO:
-        told = rehearsed(name, options)
+        told = dry_run(name, options)
         ov, plain = completions_s(name, options.size, shape)
         size, memory = f"{told['parameters'] / 1e6:.1f} M", f"{told['memory_mb'] / 1e3:.1f} GB"
         say(f"| `{name}` | {size} | {told['step_s']:.2f} s | {memory} | {ov:.2f} s | {plain:.2f} s |")
@@ -57,7 +57,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def rehearsed(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def dry_run(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """The dry run of a network, in a process of its own."""
     command = [
         sys.executable,

@@ -7,10 +7,8 @@ once a process and in seconds; heads with other numbers are unseen ones.
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +24,7 @@ from calvaria.reconstruction.surface import BoneSurface, to_box
 from calvaria.skull.canonical import CanonicalFrame, Pose
 from calvaria.skull.edges import CutPlane
 from calvaria.skull.template import SIGMA_MM, Template
-from calvaria.training.template import Person, mean_of
+from calvaria.training.template import Subject, mean_of
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
 
@@ -202,10 +200,10 @@ def boxed(head: Head) -> BoxField:
 def family_template() -> Template:
     """The mean of the family, every head by its true pose."""
     people = [
-        Person(head.soft(grid_around(None, (3.0, 3.0, 3.0))), (), Pose(np.eye(3), np.zeros(3), np.log(head.scale)))
+        Subject(head.soft(grid_around(None, (3.0, 3.0, 3.0))), (), Pose(np.eye(3), np.zeros(3), np.log(head.scale)))
         for head in map(Head, range(PEOPLE))
     ]
-    return mean_of(people, SIGMA_MM, SerialExecutor())
+    return mean_of(people, SIGMA_MM, 1)
 
 
 @lru_cache(maxsize=1)
@@ -255,19 +253,6 @@ def family_wall() -> TableModel:
 def walled_engine() -> ShapePrior:
     """The shape prior that also knows the wall's two sides, as the one that ships."""
     return ShapePrior(family_model(), family_template(), tables=family_wall())
-
-
-class SerialExecutor(Executor):
-    """Runs each job where it is submitted."""
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """The result, at once."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def truth_of(head: Head, defective: Volume, to_world: F64 | None = None) -> Volume:

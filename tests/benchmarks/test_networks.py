@@ -26,6 +26,8 @@ from calvaria.benchmarks.cases import tasks_of
 from calvaria.reconstruction.networks.engine import KIND
 from calvaria.reconstruction.networks.zoo import make_network
 from calvaria.training import reconstruction
+from calvaria.training.recipes.fields import changed, made
+from calvaria.training.recipes.reconstruction import ReconstructionRecipe
 
 TASKS = [SimpleNamespace(case=SimpleNamespace(id=f"train-{n}", person=f"p{n}"), kind="official") for n in range(3)]
 MODELS = [Model("runet", "aaa", "runet.safetensors"), Model("runet-sym", "bbb", "runet-sym.safetensors")]
@@ -155,21 +157,22 @@ def test_the_table_says_means_spread_worst_and_empty_patches():
 def test_every_network_is_trained_with_and_without(tmp_path, monkeypatch):
     trained = []
 
-    def build(recipe, note, *, device):
+    def build(recipe, progress, *, device):
         trained.append(recipe)
-        note("step 1")
+        progress("step 1", 0.5)
         return SimpleNamespace(name=recipe.name, sha256="0123456789abcdef", path=recipe.output)
 
     monkeypatch.setattr(reconstruction, "build", build)
-    base = reconstruction.Recipe(tmp_path, tmp_path, tmp_path / "weights" / "x.safetensors", steps=200)
+    output = tmp_path / "weights" / "x.safetensors"
+    base = made(ReconstructionRecipe, cache=tmp_path, work=tmp_path, output=output, steps=200)
     lines = []
     models = train_all(base, ["runet", "unetr"], (0.0, 1.0), lines.append)
     assert [recipe.name for recipe in trained] == ["runet", "runet-sym", "unetr", "unetr-sym"]
-    assert {(r.steps, r.batch, r.seed) for r in trained} == {(200, base.batch, 0)}
+    assert {(r.optimisation.steps, r.optimisation.batch, r.data.seed) for r in trained} == {(200, 2, 0)}
     assert models[1] == Model("runet-sym", "0123456789ab", str(tmp_path / "weights" / "runet-sym.safetensors"))
     assert lines[0] == "runet: step 1"
     trained.clear()
-    train_all(replace(base, prior=tmp_path / "sketches"), ["runet"], (0.0, 1.0), silent)
+    train_all(changed(base, prior=tmp_path / "sketches"), ["runet"], (0.0, 1.0), silent)
     assert [recipe.name for recipe in trained] == ["runet", "runet-sym", "runet-prior", "runet-prior-sym"]
 
 

@@ -10,7 +10,8 @@ from tests.synthesis.shells import head
 from calvaria.datasets.cache import training_grid
 from calvaria.errors import InputError
 from calvaria.symmetry.frame import HEIGHT_MM, network_grid
-from calvaria.training.poses import Pose, PoseSettings, place, sample_pose
+from calvaria.training.poses import Pose, place, sample_pose
+from calvaria.training.recipes.symmetry import PoseSettings
 from calvaria.volume.resample import resample
 from calvaria.volume.volume import Volume
 

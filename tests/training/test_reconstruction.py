@@ -1,4 +1,4 @@
-"""Training of reconstruction networks: the same curve after a kill, the best look kept, a word when it fails."""
+"""Training of reconstruction networks: the same curve after a kill, the best state kept, a word when it fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,11 +24,13 @@ from calvaria.training import reconstruction as module
 
 pytest.importorskip("lightning", reason="Lightning is not installed: the training of networks was not tried")
 
-from calvaria.training.learner import Learner, Stream
-from calvaria.training.reconstruction import Recipe, build, make_learner
-from calvaria.training.rehearsal import rehearse
+from calvaria.training.dry_run import dry_run
+from calvaria.training.learner import Stream
+from calvaria.training.recipes.fields import changed, made
+from calvaria.training.recipes.reconstruction import ReconstructionRecipe
+from calvaria.training.reconstruction import ReconstructionLearner, build, make_learner
 from calvaria.training.source import batch_of
-from calvaria.training.watching import STOPPED, Watch, out_of_memory
+from calvaria.training.watching import STOPPED, out_of_memory
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -47,68 +49,75 @@ def sides(monkeypatch):
 
 @pytest.fixture
 def recipe(cache, tmp_path):
-    return Recipe(
-        cache,
-        tmp_path / "work",
-        tmp_path / "weights" / "runet.safetensors",
+    return made(
+        ReconstructionRecipe,
+        cache=cache,
+        work=tmp_path / "work",
+        output=tmp_path / "weights" / "runet.safetensors",
         coarsen=4,
         steps=4,
         batch=1,
         warmup=1,
-        look_steps=2,
-        look_cases=1,
+        interval_steps=2,
+        validation_cases=1,
     )
 
 
-def silent(line):
-    del line
+class Lines(list):
+    """Lines of progress, and how much is done at each."""
+
+    def __call__(self, line, fraction):
+        assert 0 <= fraction <= 1
+        self.append(line)
 
 
 def killed_at(monkeypatch, step, error):
     """Trainings end with ``error`` when they come to a step; returns how to let them be."""
-    real = Learner.training_step
+    real = ReconstructionLearner.training_step
 
     def ends(self, batch, number):
         if self.global_step == step:
             raise error
         return real(self, batch, number)
 
-    monkeypatch.setattr(Learner, "training_step", ends)
-    return lambda: monkeypatch.setattr(Learner, "training_step", real)
+    monkeypatch.setattr(ReconstructionLearner, "training_step", ends)
+    return lambda: monkeypatch.setattr(ReconstructionLearner, "training_step", real)
 
 
 def test_a_killed_training_goes_on_to_the_same_bytes(recipe, tmp_path, monkeypatch):
-    whole = build(recipe, silent)
-    other = replace(recipe, work=tmp_path / "other", output=tmp_path / "other" / "runet.safetensors")
+    whole = build(recipe)
+    other = changed(recipe, work=tmp_path / "other", output=tmp_path / "other" / "runet.safetensors")
     revive = killed_at(monkeypatch, 3, RuntimeError("power cut"))
     with pytest.raises(RuntimeError, match="power cut"):
-        build(other, silent)
+        build(other)
     revive()
-    lines = []
-    again = build(other, lines.append)
+    lines = Lines()
+    again = build(other, lines)
     assert lines[0] == "going on from step 2 of 4"
     assert again.sha256 == whole.sha256
 
 
 def test_pieces_of_minutes_lead_to_the_same_bytes(recipe, tmp_path):
-    whole = build(recipe, silent)
-    pieces = replace(recipe, work=tmp_path / "pieces", output=tmp_path / "pieces" / "runet.safetensors")
-    lines, found, calls = [], None, 0
+    whole = build(recipe)
+    pieces = changed(recipe, work=tmp_path / "pieces", output=tmp_path / "pieces" / "runet.safetensors")
+    lines, found, calls = Lines(), None, 0
     while found is None:
-        found, calls = build(pieces, lines.append, minutes=0.0), calls + 1
-        assert calls <= recipe.steps
-    assert calls == recipe.steps // recipe.look_steps + 1  # it always gets on, and stops after a look's next step
+        found, calls = build(pieces, lines, minutes=0.0), calls + 1
+        assert calls <= recipe.optimisation.steps
+    assert (
+        calls == recipe.optimisation.steps // recipe.validation.interval_steps + 1
+    )  # it always gets on, and stops after a validation's next step
     assert sum("the same command goes on from here" in line for line in lines) == calls - 1
     assert found.sha256 == whole.sha256
 
 
 def test_a_finished_training_is_not_done_again_and_its_network_is_converted(recipe, monkeypatch):
-    first = build(recipe, silent)
+    first = build(recipe)
     assert not first.others
     monkeypatch.setattr(module, "has_openvino", lambda: True)
     recipe.output.unlink()
-    lines = []
-    again = build(recipe, lines.append)
+    lines = Lines()
+    again = build(recipe, lines)
     assert again.sha256 == first.sha256
     assert not lines
     spec, x = NetworkSpec.of(again), np.random.default_rng(0).random((1, 1, 28, 36, 24)).astype(np.float32)
@@ -116,28 +125,33 @@ def test_a_finished_training_is_not_done_again_and_its_network_is_converted(reci
 
 
 def test_another_recipe_does_not_go_on_from_the_state(recipe):
-    build(recipe, silent, minutes=0.0)
-    with pytest.raises(InputError, match="trained by another recipe; delete it to begin anew, or name another --work"):
-        build(replace(recipe, rate=1e-4), silent)
+    build(recipe, minutes=0.0)
+    with pytest.raises(
+        InputError,
+        match=r"trained by another recipe, or by an earlier version; delete it to begin anew, or name another --work",
+    ):
+        build(changed(recipe, rate=1e-4))
 
 
-def test_the_weights_on_disk_are_the_average_of_the_best_look(recipe, monkeypatch):
+def test_the_weights_on_disk_are_the_average_of_the_best_validation(recipe, monkeypatch):
     seen = {}
-    real = Learner.validation_step
+    real = ReconstructionLearner.validation_step
 
-    def look(self, batch, number):
+    def validation_step(self, batch, number):
         real(self, batch, number)
         seen[self.global_step] = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.log("validation/dsc", torch.tensor({2: 0.9, 4: 0.3}[self.global_step]), batch_size=1)
 
-    monkeypatch.setattr(Learner, "validation_step", look)
+    monkeypatch.setattr(ReconstructionLearner, "validation_step", validation_step)
     # Lightning logs a name once a step: the real line is left out here.
     monkeypatch.setattr(
-        Learner,
+        ReconstructionLearner,
         "log",
-        lambda self, name, *a, _log=Learner.log, **k: None if "sync_dist" in k else _log(self, name, *a, **k),
+        lambda self, name, *a, _log=ReconstructionLearner.log, **k: (
+            None if "sync_dist" in k else _log(self, name, *a, **k)
+        ),
     )
-    info = build(recipe, silent)
+    info = build(recipe)
     assert info.kind == KIND
     about = json.loads(load_about(info)["calvaria"])
     assert about["step"] == 2
@@ -154,23 +168,23 @@ def test_the_weights_on_disk_are_the_average_of_the_best_look(recipe, monkeypatc
 
 
 def test_a_training_that_gets_no_better_ends(recipe):
-    # An average that never moves: every look is the same.
-    lines = []
-    info = build(replace(recipe, steps=40, patience=2, average=0.0, rate=1e-30), lines.append)
+    # An average that never moves: every validation is the same.
+    lines = Lines()
+    info = build(changed(recipe, steps=40, patience=2, average=0.0, rate=1e-30), lines)
     assert info is not None
-    assert lines[-1] == "no better look in 2 looks: done at step 6"
+    assert lines[-1] == "no better validation in 2: done at step 6"
 
 
 def test_a_loss_that_is_no_number_is_said_and_the_state_kept(recipe, monkeypatch):
-    real = Learner.losses
+    real = ReconstructionLearner.losses
 
     def broken(self, batch, logits):
         terms = real(self, batch, logits)
         return {**terms, "loss": terms["loss"] * math.nan} if self.global_step == 3 else terms
 
-    monkeypatch.setattr(Learner, "losses", broken)
+    monkeypatch.setattr(ReconstructionLearner, "losses", broken)
     with pytest.raises(InputError, match=r"runet: step 3: the loss is nan; try a lower --rate.*stopped\.ckpt") as error:
-        build(recipe, silent)
+        build(recipe)
     assert "\n" not in str(error.value)
     kept = torch.load(recipe.work / "runet" / STOPPED, weights_only=True)
     assert kept["global_step"] == 3
@@ -178,9 +192,9 @@ def test_a_loss_that_is_no_number_is_said_and_the_state_kept(recipe, monkeypatch
     assert torch.load(recipe.work / "runet" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
-def without_slopes_at(monkeypatch, steps):
-    """Losses that are numbers, and whose slopes are none, at some steps."""
-    real = Learner.losses
+def without_gradients_at(monkeypatch, steps):
+    """Losses that are numbers, and whose gradients are not finite, at some steps."""
+    real = ReconstructionLearner.losses
 
     def broken(self, batch, logits):
         terms = real(self, batch, logits)
@@ -188,37 +202,39 @@ def without_slopes_at(monkeypatch, steps):
             terms["loss"] = terms["loss"] + (logits.sum() * 0).sqrt()
         return terms
 
-    monkeypatch.setattr(Learner, "losses", broken)
+    monkeypatch.setattr(ReconstructionLearner, "losses", broken)
 
 
-def test_slopes_that_are_no_numbers_change_nothing(recipe, monkeypatch):
-    lines = []
+def test_gradients_that_are_not_finite_change_nothing(recipe, monkeypatch):
+    lines = Lines()
     monkeypatch.setattr("calvaria.training.watching.NOTE_STEPS", 1)
-    without_slopes_at(monkeypatch, {1})
-    info = build(recipe, lines.append)
+    without_gradients_at(monkeypatch, {1})
+    info = build(recipe, lines)
     assert all(np.isfinite(value).all() for value in load_arrays(info).values())
     assert "passed over" not in lines[0]
-    assert any(line.endswith("1 steps passed over: their slopes were no numbers") for line in lines)
+    assert any(line.endswith("1 steps passed over: their gradients were not finite") for line in lines)
     state = torch.load(recipe.work / "runet" / "last.ckpt", weights_only=True)["optimizer_states"][0]["state"]
-    assert {int(weight["step"]) for weight in state.values()} == {recipe.steps - 1}
+    assert {int(weight["step"]) for weight in state.values()} == {recipe.optimisation.steps - 1}
 
 
 def test_steps_passed_over_are_counted_on_when_a_training_goes_on(recipe, monkeypatch):
-    lines = []
+    lines = Lines()
     monkeypatch.setattr("calvaria.training.watching.NOTE_STEPS", 1)
-    without_slopes_at(monkeypatch, {0})
-    assert build(recipe, lines.append, minutes=0.0) is None
-    while build(recipe, lines.append, minutes=0.0) is None:
+    without_gradients_at(monkeypatch, {0})
+    assert build(recipe, lines, minutes=0.0) is None
+    while build(recipe, lines, minutes=0.0) is None:
         pass
     later = next(line for line in lines if line.startswith("step 3 of 4"))
-    assert later.endswith("1 steps passed over: their slopes were no numbers")
+    assert later.endswith("1 steps passed over: their gradients were not finite")
 
 
-def test_slopes_that_stay_no_numbers_end_it_with_good_weights(recipe, monkeypatch):
+def test_gradients_that_stay_not_finite_end_it_with_good_weights(recipe, monkeypatch):
     monkeypatch.setattr("calvaria.training.learner.MAX_SKIPPED", 2)
-    without_slopes_at(monkeypatch, {1, 2, 3})
-    with pytest.raises(InputError, match=r"slopes were no numbers 2 times in a row; try a lower --rate.*stopped\.ckpt"):
-        build(recipe, silent)
+    without_gradients_at(monkeypatch, {1, 2, 3})
+    with pytest.raises(
+        InputError, match=r"gradients were not finite 2 times in a row; try a lower --rate.*stopped\.ckpt"
+    ):
+        build(recipe)
     kept = torch.load(recipe.work / "runet" / STOPPED, weights_only=True)
     assert all(torch.isfinite(value).all() for value in kept["state_dict"].values())
 
@@ -233,33 +249,33 @@ def test_slopes_that_stay_no_numbers_end_it_with_good_weights(recipe, monkeypatc
 def test_too_little_memory_is_said_and_the_state_kept(recipe, monkeypatch, error):
     revive = killed_at(monkeypatch, 3, error)
     with pytest.raises(InputError, match=r"does not suffice for 1 cases a step; try a smaller --batch, --size small"):
-        build(recipe, silent)
+        build(recipe)
     assert torch.load(recipe.work / "runet" / STOPPED, weights_only=True)["global_step"] == 3
     revive()
-    assert build(recipe, silent) is not None
+    assert build(recipe) is not None
     assert not out_of_memory(RuntimeError("another trouble"))
 
 
 def test_ctrl_c_is_ctrl_c(recipe, monkeypatch):
     revive = killed_at(monkeypatch, 3, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        build(recipe, silent)
+        build(recipe)
     revive()
-    assert build(recipe, silent) is not None
+    assert build(recipe) is not None
 
 
 def test_nobody_is_learned_from_who_is_watched(recipe):
-    learner, grid = make_learner(replace(recipe, look_cases=3))
+    learner = make_learner(changed(recipe, validation_cases=3))
     ids = [learner.source.maker.cache.entries[row].id for row in learner.source.maker.rows]
     assert sorted(ids) == ["train-0", "train-1"]
-    assert grid.shape == (28, 36, 24)
+    assert learner.grid.shape == (28, 36, 24)
     watched = [one["truth"] for one in learner.watched]
-    again = [one["truth"] for one in make_learner(replace(recipe, look_cases=3, seed=5))[0].watched]
+    again = [one["truth"] for one in make_learner(changed(recipe, validation_cases=3, seed=5)).watched]
     assert all((a == b).all() for a, b in zip(watched, again, strict=True))
 
 
 def test_a_batch_says_how_much_of_each_voxel_is_what(recipe):
-    learner, _ = make_learner(recipe)
+    learner = make_learner(recipe)
     cases = learner.source.maker.make([0, 1])
     batch = batch_of(cases, 4)
     assert batch["seen"].shape == (2, 1, 28, 36, 24)
@@ -270,8 +286,8 @@ def test_a_batch_says_how_much_of_each_voxel_is_what(recipe):
 
 
 def test_processes_share_the_cases(recipe):
-    learner, _ = make_learner(recipe)
-    parts = [list(Stream(learner.source, recipe, 2, process=n, processes=2)) for n in range(2)]
+    learner = make_learner(recipe)
+    parts = [list(Stream(learner.source, recipe.optimisation, 2, process=n, processes=2)) for n in range(2)]
     assert [len(part) for part in parts] == [2, 2]
     for turn in range(2):
         for process in range(2):
@@ -280,14 +296,14 @@ def test_processes_share_the_cases(recipe):
 
 
 def test_alpha_rises(recipe):
-    learner, _ = make_learner(recipe)
+    learner = make_learner(recipe)
     found = []
     for step in (0, 5, 10, 20):
-        learner.recipe = replace(recipe, alpha=2.0, alpha_rise=10)
+        learner.loss = changed(recipe, alpha=2.0, alpha_rise=10).loss
         learner.trainer = SimpleNamespace(global_step=step)
         found.append(learner.alpha)
     assert found == [0.0, 1.0, 2.0, 2.0]
-    learner.recipe = replace(recipe, alpha=2.0)
+    learner.loss = changed(recipe, alpha=2.0).loss
     assert learner.alpha == 2.0
 
 
@@ -300,22 +316,22 @@ class Still(torch.nn.Module):
 
 def test_the_symmetry_term_is_learned_from_and_no_part_of_the_state(recipe, monkeypatch):
     monkeypatch.setattr("calvaria.symmetry.runner.load_module", lambda name: Still())
-    with_term = replace(recipe, alpha=1.0, steps=2)
+    with_term = changed(recipe, alpha=1.0, steps=2)
     assert with_term.name == "runet-sym"
-    learner, _ = make_learner(with_term)
+    learner = make_learner(with_term)
     batch = batch_of(learner.source.maker.make([0]), 4)
     learner.trainer = SimpleNamespace(global_step=0)
     with torch.no_grad():
         terms = learner.losses(batch, learner.network(batch["seen"]))
     assert float(terms["loss"]) == pytest.approx(float(terms["overlap"] + terms["symmetry"]), rel=1e-5)
     assert all(name.startswith("network.") for name in learner.state_dict())
-    info = build(with_term, silent)
+    info = build(with_term)
     assert info.name == "runet-sym"
     assert "symmetry term alpha 1 in the window 'calvaria'" in info.card
 
 
 def test_cross_entropy_is_added_where_it_is_wanted(recipe):
-    learner, _ = make_learner(replace(recipe, cross_entropy=0.5))
+    learner = make_learner(changed(recipe, cross_entropy=0.5))
     learner.trainer = SimpleNamespace(global_step=0)
     batch = batch_of(learner.source.maker.make([0]), 4)
     with torch.no_grad():
@@ -324,7 +340,7 @@ def test_cross_entropy_is_added_where_it_is_wanted(recipe):
 
 
 def test_a_network_learns(recipe):
-    learner, _ = make_learner(recipe)
+    learner = make_learner(recipe)
     learner.trainer = SimpleNamespace(global_step=0)
     optimiser = torch.optim.AdamW(learner.network.parameters(), lr=3e-3)
     batch = batch_of(learner.source.maker.make([0]), 4)
@@ -338,8 +354,8 @@ def test_a_network_learns(recipe):
     assert found[-1] < 0.5 * found[0]
 
 
-def test_a_rehearsal_says_what_the_whole_costs_and_leaves_nothing(recipe):
-    found = rehearse(recipe)
+def test_a_dry_run_says_what_the_whole_costs_and_leaves_nothing(recipe):
+    found = dry_run(recipe, partial(make_learner, recipe))
     assert found.parameters == sum(p.numel() for p in make_network("runet", found.shape).parameters())
     assert found.steps == 4
     assert found.step_s > 0
@@ -355,26 +371,25 @@ def test_a_rehearsal_says_what_the_whole_costs_and_leaves_nothing(recipe):
     ("change", "message"),
     [
         ({"steps": 0}, "steps is 1 or more; got 0"),
-        ({"steps": 5}, "5 steps are no whole number of looks of 2 steps; take 4 or 6"),
+        ({"steps": 5}, "5 steps are no whole number of validation intervals of 2 steps; take 4 or 6"),
         ({"batch": 0}, "batch is 1 or more; got 0"),
-        ({"alpha": -1.0}, "alpha, its rise, cross_entropy, warmup and patience are 0 or more"),
-        ({"rate": 0.0}, "rate and clip are above 0"),
-        ({"average": 1.0}, "average from 0 to below 1"),
+        ({"alpha": -1.0}, "alpha, alpha_rise and cross_entropy are 0 or more; got -1.0, 0 and 0.0"),
+        ({"rate": 0.0}, "rate and clip are above 0; got 0.0 and 1.0"),
+        ({"warmup": -1}, "warmup and decay are 0 or more; got -1 and 0.01"),
+        ({"patience": -1}, "patience is 0 or more; got -1"),
+        ({"keep": "first"}, "keep is one of best, last; got 'first'"),
+        ({"average": 1.0}, "average lies from 0 to below 1"),
         ({"window": "nose"}, "the window is one of skull, calvaria, patch; got 'nose'"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(recipe, change, message):
     with pytest.raises(InputError, match=message):
-        replace(recipe, **change)
+        changed(recipe, **change)
 
 
 def test_a_grid_that_does_not_divide_is_refused(recipe):
     with pytest.raises(InputError, match="do not divide by 5"):
-        make_learner(replace(recipe, coarsen=5))
-
-
-def test_the_watch_knows_no_best_before_the_first_look(recipe, tmp_path):
-    assert math.isnan(Watch(recipe, tmp_path, silent).best_dsc)
+        make_learner(changed(recipe, coarsen=5))
 
 
 def test_two_processes_learn_together(tmp_path):

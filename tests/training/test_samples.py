@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +10,12 @@ import torch
 from tests.synthesis.shells import cache_of
 
 from calvaria.datasets.cache import SkullCache
-from calvaria.errors import InputError
 from calvaria.symmetry.reflection import unit_planes
-from calvaria.synthesis.augmentation.draw import AugmentationSettings
-from calvaria.training.poses import PoseSettings
-from calvaria.training.samples import SCALES, SampleMaker, Samples, SampleSettings, losses_of, misses, windows
+from calvaria.training.recipes.fields import changed, made
+from calvaria.training.recipes.symmetry import PoseSettings, SymmetryRecipe
+from calvaria.training.samples import SCALES, SampleMaker, Samples, losses_of, misses, windows
 
-SMALL = SampleSettings(batch=3, reuse=1, block=3, growing=0)
+SMALL = made(SymmetryRecipe, cache=Path(), output=Path(), batch=3, reuse=1, block=3, growing=0)
 STEP, NEXT = range(3), range(3, 6)
 """Numbers of the samples of two steps."""
 IDS = ["train-0", "train-1", "train-2"]
@@ -57,7 +56,7 @@ def test_samples_have_the_networks_shape_and_every_scale(maker: SampleMaker) -> 
 
 
 def test_without_defects_the_network_sees_the_complete_skull(cache: SkullCache) -> None:
-    whole = SampleMaker(replace(SMALL, defects=False), cache, IDS)
+    whole = SampleMaker(changed(SMALL, complete_only=True), cache, IDS)
     holed = SampleMaker(SMALL, cache, IDS)
     more, less = (float(m.make(STEP).cubes.sum()) for m in (whole, holed))
     assert more > 1.05 * less
@@ -74,7 +73,7 @@ def test_the_true_plane_has_no_loss_however_the_head_lies(maker: SampleMaker) ->
 
 
 def test_misses_are_measured_in_the_canonical_frame(cache: SkullCache) -> None:
-    settings = replace(SMALL, poses=PoseSettings(scale_sd=0.0, size_sd=0.0))
+    settings = changed(SMALL, poses=PoseSettings(scale_sd=0.0, size_sd=0.0))
     samples = SampleMaker(settings, cache, IDS).make(STEP)
     degrees, mm = misses(canonical_plane_in(samples, [1.0, 0.0, 0.0, 0.0]), samples.to_cube)
     assert float(degrees.max()) < 1e-2
@@ -95,9 +94,3 @@ def test_the_loss_pulls_a_plane_that_lies_far_off_towards_the_head(maker: Sample
     wanted = (middle[:, 3:] - off[:, 3:]).sign()
     assert shift.grad is not None
     assert torch.equal(-shift.grad.sign(), wanted)
-
-
-@pytest.mark.parametrize("wrong", [{"batch": 0}, {"reuse": 0}, {"growing": -1}, {"heads": AugmentationSettings()}])
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(InputError):
-        SampleSettings(**wrong)  # type: ignore[arg-type]

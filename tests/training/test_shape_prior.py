@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.heads import SIDE, Head, SerialExecutor, boxed, family_engine
+from tests.heads import SIDE, Head, boxed, family_engine
 
 from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
 from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.shape_prior.model import MODEL_SPACING_MM, MODEL_TRUNCATION_MM
 from calvaria.training import shape_prior
+from calvaria.training.recipes.shape_prior import ShapePriorRecipe
 from calvaria.training.shape_prior import (
-    Recipe,
     _example_field,
     _save_field,
     _sides,
@@ -28,19 +28,19 @@ from calvaria.training.shape_prior import (
 )
 
 
-def test_an_unknown_choice_of_people_is_refused(tmp_path):
-    with pytest.raises(InputError, match="people is 'train' or 'all'; got 'some'"):
-        Recipe(tmp_path, tmp_path, tmp_path / "x.safetensors", people="some")
+def test_an_unknown_choice_of_subjects_is_refused(tmp_path):
+    with pytest.raises(InputError, match="subjects is one of train, all; got 'some'"):
+        ShapePriorRecipe(root=tmp_path, output=tmp_path / "x.safetensors", subjects="some")
 
 
 def test_an_unknown_way_of_joining_is_refused(tmp_path):
     with pytest.raises(InputError, match="unlabelled is one of filled, left-out, none; got 'guessed'"):
-        Recipe(tmp_path, tmp_path, tmp_path / "x.safetensors", unlabelled="guessed")
+        ShapePriorRecipe(root=tmp_path, output=tmp_path / "x.safetensors", unlabelled="guessed")
 
 
 def test_too_few_examples_are_refused(tmp_path):
     with pytest.raises(InputError, match="needs 5 complete skulls or more; got 2"):
-        Recipe(tmp_path, tmp_path, tmp_path / "x.safetensors", complete=2)
+        ShapePriorRecipe(root=tmp_path, output=tmp_path / "x.safetensors", complete=2)
 
 
 def test_fewer_examples_are_among_the_more():
@@ -75,11 +75,16 @@ def test_the_sides_of_all_examples_make_the_wall(tmp_path):
     joined = SkullCase("a", "a", None, None, tmp_path / "a.nrrd")
     _save_field(tmp_path / "a.npz", boxed(Head(23, (SIDE,))))
     notes: list[str] = []
-    _sides([*cases, joined], tmp_path, SerialExecutor(), notes.append)
-    assert notes == ["sides of the wall: 3 of 3 (22)"]  # the hole of the fourth was not filled
+
+    def note(line: str, fraction: float) -> None:
+        assert 0 <= fraction <= 1
+        notes.append(line)
+
+    _sides([*cases, joined], tmp_path, 1, note)
+    assert notes == ["tables of the vault: 3 of 3 (22)"]  # the hole of the fourth was not filled
     _save_field(tmp_path / "a.filled.npz", boxed(Head(23)))
-    _sides([*cases, joined], tmp_path, SerialExecutor(), notes.append)
-    assert notes[1:] == ["sides of the wall: 1 of 1 (a)"]
+    _sides([*cases, joined], tmp_path, 1, note)
+    assert notes[1:] == ["tables of the vault: 1 of 1 (a)"]
     walls = {way: _wall([*cases, joined], tmp_path, way) for way in ("filled", "left-out", "none")}
     assert {way: wall.outer.people for way, wall in walls.items()} == {"filled": 4, "left-out": 4, "none": 3}
     # At the vertex of the mean head: from within to without, through the wall.
@@ -98,6 +103,20 @@ def test_the_sides_of_all_examples_make_the_wall(tmp_path):
     apart = np.abs(walls["filled"].outer.mean - walls["left-out"].outer.mean).reshape(grid.shape)
     assert apart.max() > 0.02
     assert apart[:, : ny // 6].max() < 0.01
+
+
+def test_several_processes_leave_the_same_files(tmp_path):
+    cases = [SkullCase(str(n), str(n), tmp_path / f"{n}.nrrd") for n in (20, 21)]
+    for jobs in (1, 2):
+        work = tmp_path / str(jobs)
+        work.mkdir()
+        for case in cases:
+            _save_field(work / f"{case.id}.npz", boxed(Head(int(case.id))))
+        _sides(cases, work, jobs, lambda line, fraction: None)
+    for case in cases:
+        one, other = (dict(np.load(tmp_path / str(jobs) / f"{case.id}.sides.npz")) for jobs in (1, 2))
+        assert one.keys() == other.keys() == {"outer", "inner"}
+        assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_a_field_comes_back_from_the_work_folder(tmp_path):

@@ -18,8 +18,11 @@ from calvaria.synthesis.batched.cases import CaseSettings
 from calvaria.training import folds
 from calvaria.training import sketches as module
 from calvaria.training.folds import FoldPriors
-from calvaria.training.reconstruction import Recipe, make_learner
-from calvaria.training.sketches import LOOK, TRAIN, Sketcher, Sketches, SketchRecipe, build_sketches
+from calvaria.training.recipes.fields import changed, made
+from calvaria.training.recipes.reconstruction import ReconstructionRecipe
+from calvaria.training.recipes.sketches import SketchRecipe
+from calvaria.training.reconstruction import make_learner
+from calvaria.training.sketches import TRAIN, VALIDATION, Sketcher, Sketches, build_sketches
 from calvaria.volume.grid import Grid
 
 PLAIN = CaseSettings({"parietotemporal": 1.0}, rim_chance=0.0, blend_chance=0.0, augmentation=NOTHING)
@@ -47,49 +50,58 @@ def stand_ins(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def made(cache, tmp_path_factory):
+def once(cache, tmp_path_factory):
     """Filled once by the first test that asks."""
     return tmp_path_factory.mktemp("made"), {}
 
 
 def recipe_in(folder, cache, **changes):
-    recipe = SketchRecipe(cache, folder / "work", folder / "sketches.safetensors", 2, look_cases=1, cases=PLAIN)
+    output = folder / "sketches.safetensors"
+    recipe = SketchRecipe(cache=cache, work=folder / "work", output=output, count=2, validation_cases=1, cases=PLAIN)
     return replace(recipe, **changes)
 
 
 @pytest.fixture
-def sketches(made, cache):
-    folder, kept = made
+def sketches(once, cache):
+    folder, kept = once
     if not kept:
-        kept["path"] = build_sketches(recipe_in(folder, cache), lambda line: None)
+        kept["path"] = build_sketches(recipe_in(folder, cache))
     return kept["path"]
 
 
 def test_the_prior_finds_the_holes_of_the_cases(sketches, cache):
     found = Sketches(sketches)
-    assert (found.count, found.look_cases, found.shape) == (2, 1, (56, 72, 48))
-    learner, _ = make_learner(training(cache, sketches))
+    assert (found.count, found.validation_cases, found.shape) == (2, 1, (56, 72, 48))
+    learner = make_learner(training(cache, sketches))
     for number in range(2):
         truth = learner.source.make([number])["truth"][0, 0]
         sketch = found.read(TRAIN, number)
         assert 0 <= float(sketch.min()) < float(sketch.max()) <= 1
         dice = 2 * float((sketch * truth).sum() / (sketch**2 + truth**2).sum())
         assert dice > 0.75
-    look = found.read(LOOK, 0)
+    shown = found.read(VALIDATION, 0)
     watched = learner.watched[0]
-    assert (watched["seen"][0, 1] == look).all()
-    assert 2 * float((look * watched["truth"][0, 0]).sum()) > 0.75 * float(
-        (look**2 + watched["truth"][0, 0] ** 2).sum()
+    assert (watched["seen"][0, 1] == shown).all()
+    assert 2 * float((shown * watched["truth"][0, 0]).sum()) > 0.75 * float(
+        (shown**2 + watched["truth"][0, 0] ** 2).sum()
     )
 
 
 def training(cache, sketches, **changes):
-    recipe = Recipe(cache, cache.parent, cache.parent / "x.safetensors", prior=sketches, cases=PLAIN, look_cases=1)
-    return replace(recipe, **changes)
+    recipe = made(
+        ReconstructionRecipe,
+        cache=cache,
+        work=cache.parent,
+        output=cache.parent / "x.safetensors",
+        prior=sketches,
+        cases=PLAIN,
+        validation_cases=1,
+    )
+    return changed(recipe, **changes)
 
 
 def test_a_case_that_comes_again_is_mirrored(sketches, cache):
-    source = make_learner(training(cache, sketches))[0].source
+    source = make_learner(training(cache, sketches)).source
     first, second, third = (source.make([number]) for number in (1, 3, 5))
     for name in ("seen", "truth", "weight"):
         assert (second[name] == first[name].flip(2)).all()
@@ -103,8 +115,8 @@ def test_a_case_that_comes_again_is_mirrored(sketches, cache):
 def test_the_network_has_a_channel_more_and_learns_from_it(sketches, cache):
     recipe = training(cache, sketches)
     assert (recipe.name, recipe.channels) == ("runet-prior", 2)
-    assert replace(recipe, alpha=1.0).name == "runet-prior-sym"
-    learner, _ = make_learner(recipe)
+    assert changed(recipe, alpha=1.0).name == "runet-prior-sym"
+    learner = make_learner(recipe)
     learner.trainer = SimpleNamespace(global_step=0)
     batch = learner.source.make([0])
     learner.losses(batch, learner.network(batch["seen"]))["loss"].backward()
@@ -124,20 +136,20 @@ def test_an_interrupted_run_goes_on(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(Sketcher, "do", do)
     recipe = recipe_in(tmp_path, cache, count=1)
     with pytest.raises(KeyboardInterrupt):
-        build_sketches(recipe, lambda line: None)
-    assert asked == [("field", 0), ("field", 1), (TRAIN, 0), (LOOK, 0)]
+        build_sketches(recipe)
+    assert asked == [("field", 0), ("field", 1), (TRAIN, 0), (VALIDATION, 0)]
     lines = []
-    build_sketches(recipe, lines.append)
-    assert asked[4:] == [(LOOK, 0)]
-    assert lines == ["cases sketched: 2 of 2, 0 min left"]
+    build_sketches(recipe, lambda line, fraction: lines.append((line, fraction)))
+    assert asked[4:] == [(VALIDATION, 0)]
+    assert lines == [("cases sketched: 2 of 2, 0 min left", 1.0)]
 
 
 def test_sketches_of_other_cases_are_refused(sketches, cache):
     for change in ({"seed": 1}, {"coarsen": 4}, {"cases": replace(PLAIN, rim_chance=0.5)}):
         with pytest.raises(InputError, match=r"sketches\.safetensors: sketches of other cases"):
             make_learner(training(cache, sketches, **change))
-    with pytest.raises(InputError, match="1 validation cases; the recipe looks at 5"):
-        make_learner(training(cache, sketches, look_cases=5))
+    with pytest.raises(InputError, match="1 validation cases; the recipe asks for 5"):
+        make_learner(training(cache, sketches, validation_cases=5))
 
 
 def test_other_files_are_refused(cache, tmp_path):
@@ -145,10 +157,10 @@ def test_other_files_are_refused(cache, tmp_path):
         Sketches(cache)
     with pytest.raises(InputError, match=r"none\.safetensors: no such file; make it with: calvaria train sketches"):
         Sketches(tmp_path / "none.safetensors")
-    with pytest.raises(InputError, match="folds 2 or more"):
+    with pytest.raises(InputError, match="folds is 2 or more; got 1"):
         recipe_in(tmp_path, cache, folds=1)
     with pytest.raises(InputError, match="do not divide by 5"):
-        build_sketches(recipe_in(tmp_path, cache, coarsen=5), lambda line: None)
+        build_sketches(recipe_in(tmp_path, cache, coarsen=5))
 
 
 def test_a_case_that_the_scan_shows_nothing_of_is_sketched_as_nothing(cache, tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +11,8 @@ from tests.synthesis.shells import cache_of
 from calvaria.datasets.cache import SkullCache
 from calvaria.errors import InputError
 from calvaria.synthesis.batched.cases import CaseSettings
-from calvaria.training.reconstruction import Recipe
+from calvaria.training.recipes.fields import changed, made
+from calvaria.training.recipes.reconstruction import ReconstructionRecipe
 from calvaria.training.sketches import TRAIN, case_maker
 from calvaria.training.source import KeptCases, Source
 
@@ -31,13 +31,14 @@ def maker(cache, monkeypatch):
 
 @pytest.fixture
 def recipe(cache, tmp_path):
-    return Recipe(cache, tmp_path, tmp_path / "net.safetensors", coarsen=4)
+    output = tmp_path / "net.safetensors"
+    return made(ReconstructionRecipe, cache=cache, work=tmp_path, output=output, coarsen=4)
 
 
 @pytest.mark.parametrize("coarsen", [1, 2, 4])
 def test_kept_cases_are_the_made_ones_to_the_bit(maker, recipe, tmp_path, coarsen):
-    recipe = replace(recipe, coarsen=coarsen)
-    plain, kept = Source(maker, recipe), Source(maker, replace(recipe, kept=tmp_path))
+    recipe = changed(recipe, coarsen=coarsen)
+    plain, kept = Source(maker, recipe), Source(maker, changed(recipe, kept_cases=tmp_path))
     wanted = plain.make([3, 0, 3])
     for turn in range(2):
         found = kept.make([3, 0, 3])
@@ -47,7 +48,7 @@ def test_kept_cases_are_the_made_ones_to_the_bit(maker, recipe, tmp_path, coarse
 
 
 def test_a_case_is_made_once(maker, recipe, tmp_path, monkeypatch):
-    recipe = replace(recipe, kept=tmp_path)
+    recipe = changed(recipe, kept_cases=tmp_path)
     Source(maker, recipe).make([0, 1])
     made = []
     monkeypatch.setattr(type(maker), "make", lambda self, numbers: made.append(list(numbers)))
@@ -61,8 +62,8 @@ def test_a_case_is_made_once(maker, recipe, tmp_path, monkeypatch):
 @pytest.mark.parametrize("change", [{"seed": 1}, {"coarsen": 2}, {"cases": CaseSettings(rim_chance=0.5)}])
 def test_other_cases_lie_elsewhere(maker, recipe, tmp_path, change):
     folders = set()
-    for one in (recipe, replace(recipe, **change)):
-        Source(maker, replace(one, kept=tmp_path / "kept"))
+    for one in (recipe, changed(recipe, **change)):
+        Source(maker, changed(one, kept_cases=tmp_path / "kept"))
         folders |= {path.name for path in (tmp_path / "kept").iterdir()}
     assert len(folders) == 2
 

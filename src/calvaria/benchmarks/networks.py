@@ -35,7 +35,7 @@ from calvaria.skull.canonical import locate
 from calvaria.volume.volume import bounding_box
 
 if TYPE_CHECKING:
-    from calvaria.training.reconstruction import Recipe
+    from calvaria.training.recipes.reconstruction import ReconstructionRecipe
 
 PRIOR = "shape-prior"
 """Its pose is used for all, and its patches stand beside the networks'."""
@@ -117,7 +117,7 @@ class Model(NamedTuple):
 
 
 def train_all(
-    base: Recipe, networks: Sequence[str], alphas: Sequence[float], tell: Tell, *, device: str = "cpu"
+    base: ReconstructionRecipe, networks: Sequence[str], alphas: Sequence[float], tell: Tell, *, device: str = "cpu"
 ) -> list[Model]:
     """Train every network with every weight of the symmetry term, each as if it were alone; goes on where it stopped.
 
@@ -131,13 +131,14 @@ def train_all(
     Returns:
         The networks; their weights lie beside `base.output`.
     """
+    from calvaria.training.recipes.fields import changed
     from calvaria.training.reconstruction import build as train
 
     models = []
     for network in networks:
-        for prior, alpha in product(dict.fromkeys((None, base.prior)), alphas):
-            recipe = replace(base, network=network, alpha=alpha, prior=prior)
-            recipe = replace(recipe, output=base.output.parent / f"{recipe.name}.safetensors")
+        for prior, alpha in product(dict.fromkeys((None, base.data.prior)), alphas):
+            recipe = changed(base, network=network, alpha=alpha, prior=prior)
+            recipe = changed(recipe, output=base.output.parent / f"{recipe.name}.safetensors")
             began = time.monotonic()
             info = train(recipe, partial(_named, tell, recipe.name), device=device)
             if info is not None:
@@ -146,7 +147,7 @@ def train_all(
     return models
 
 
-def _named(tell: Tell, name: str, line: str) -> None:
+def _named(tell: Tell, name: str, line: str, fraction: float) -> None:
     tell(f"{name}: {line}")
 
 

@@ -40,15 +40,11 @@ AutoImplant = Annotated[Path, typer.Option("--data", metavar="FOLDER", help="The
 TrainingCache = Annotated[
     Path, typer.Option("--cache", metavar="FILE", help="A training cache, from `calvaria data cache`.")
 ]
-Work = Annotated[Path, typer.Option("--work", metavar="FOLDER", help="For what may be resumed after an interruption.")]
 Minutes = Annotated[
     float | None,
     typer.Option("--minutes", min=0, metavar="M", help="Stop training after so many; the same command goes on."),
 ]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Processes.")]
-
-WORK = Path("calvaria-work")
-"""Where what may be resumed lies by default."""
 
 
 def require_cpu(device: Device) -> None:

@@ -1,6 +1,6 @@
-"""Shape priors that have not seen a training person: people are dealt into folds, and a prior fitted to all but one.
+"""Shape priors that have not seen a training person: persons are dealt into folds, and a prior fitted to all but one.
 
-What learns to correct the prior must be shown it as good, and as wrong, as it will be on new people.
+What learns to correct the prior must be shown it as good, and as wrong, as it will be on new persons.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from calvaria.datasets.cache import FILLING, SkullCache
 from calvaria.datasets.split import load_split
 from calvaria.errors import InputError
+from calvaria.files import atomic_path
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.shape_prior.model import MAX_MODES, MODEL_SPACING_MM, ShapeModel, bone_depth
 from calvaria.reconstruction.shape_prior.modes import fit_modes
@@ -24,7 +25,8 @@ from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import locate
 from calvaria.skull.template import load_template
-from calvaria.training.shape_prior import FEWEST, LAYOUT, coarse_field, example
+from calvaria.training.recipes.shape_prior import MIN_EXAMPLES
+from calvaria.training.shape_prior import LAYOUT, coarse_field, example
 from calvaria.volume.volume import Volume
 
 FIELDS = ("example", "depth")
@@ -70,15 +72,14 @@ class FoldPriors:
         arrays: dict[str, NDArray[Any]] = {
             name: np.round(100 * part).astype(np.int16) for name, part in zip(FIELDS, found, strict=True)
         }
-        part = self._path(row).with_suffix(".part.npz")
-        np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
-        part.replace(self._path(row))
+        with atomic_path(self._path(row)) as part:
+            np.savez_compressed(part, **arrays)  # type: ignore[arg-type] # names of arrays, never "allow_pickle"
 
     def of(self, person: str) -> ShapePrior:
         """The prior that was fitted without the fold of a person.
 
         Raises:
-            InputError: the other folds hold too few people.
+            InputError: the other folds hold too few persons.
         """
         return _prior(self, fold_of(person, self.folds))
 
@@ -90,9 +91,9 @@ class FoldPriors:
 def _prior(priors: FoldPriors, fold: int) -> ShapePrior:
     entries = priors.cache.entries
     rows = [row for row in train_rows(priors.cache) if fold_of(entries[row].person, priors.folds) != fold]
-    if len(rows) < FEWEST:
+    if len(rows) < MIN_EXAMPLES:
         raise InputError(
-            f"{priors.cache.path.name}: {len(rows)} training persons in the other folds; {FEWEST} are needed"
+            f"{priors.cache.path.name}: {len(rows)} training persons in the other folds; {MIN_EXAMPLES} are needed"
         )
     files = [np.load(priors._path(row)) for row in rows]
     examples, depths = (np.stack([file[name].astype(np.float32) / 100 for file in files]) for name in FIELDS)

@@ -1,132 +1,132 @@
-"""A reconstruction network in training: one step, one look at validation cases, and what may go on later.
+"""A network in training: one step, one validation, and what may go on later.
 
-Lightning runs the loop. A state is exact: case n depends on the seed and on n alone, so that a training which goes on
-after step 300 sees what an uninterrupted one would have seen.
+Lightning runs the loop (:mod:`calvaria.training.loop`). A state is exact: case n depends on the seed and on n alone, so
+that a training which goes on after step 300 sees what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
 from calvaria.errors import InputError
-from calvaria.reconstruction.networks.zoo import make_network
-from calvaria.symmetry.training_term import SymmetryTerm
-from calvaria.synthesis.batched.batches import batches
-from calvaria.training.objectives import cross_entropy, overlap_loss
-from calvaria.training.source import Batch, Source
+from calvaria.synthesis.batched.batches import Maker, batches
+from calvaria.training.recipes.settings import NetworkRecipe, OptimisationSettings
 from calvaria.volume.grid import Grid
 
-if TYPE_CHECKING:
-    from calvaria.training.reconstruction import Recipe
-
-
-DRAWN = 3
-"""So many validation cases are kept to be drawn."""
-
-
 MAX_SKIPPED = 10
-"""A training whose slopes were no numbers for so many steps in a row has failed."""
+"""A training whose gradients were not finite for so many steps in a row has failed."""
 
 
 class NotFiniteError(InputError):
-    """The loss, or its slopes, are no numbers any more."""
+    """The loss, or its gradients, are not finite any more."""
 
 
-class Stream(IterableDataset[Batch]):
+class Stream(IterableDataset[Any]):
     """Batches from a given one on; of several processes each gets its own.
 
     It tells no length: Lightning, going on in the middle of an epoch, would count the batches before as well.
 
     Args:
         source: makes the batches.
-        recipe: how many cases there are in a batch, and how many batches.
+        settings: how many cases there are in a batch, and how many batches.
         first: the number of the first batch.
         process: which process this is.
         processes: how many there are.
     """
 
-    def __init__(self, source: Source, recipe: Recipe, first: int, *, process: int = 0, processes: int = 1) -> None:
-        self.source, self.recipe = source, recipe
-        self.first, self.every, self.count = first * processes + process, processes, max(0, recipe.steps - first)
+    def __init__(
+        self, source: Maker[Any], settings: OptimisationSettings, first: int, *, process: int = 0, processes: int = 1
+    ) -> None:
+        self.source, self.batch = source, settings.batch
+        self.first, self.every, self.count = first * processes + process, processes, max(0, settings.steps - first)
 
-    def __iter__(self) -> Iterator[Batch]:
-        yield from batches(self.source, self.recipe.batch, self.count, first=self.first, every=self.every)
+    def __iter__(self) -> Iterator[Any]:
+        yield from batches(self.source, self.batch, self.count, first=self.first, every=self.every)
 
 
 class Learner(pl.LightningModule):
-    """A network, its losses and its optimiser.
+    """A network, what it learns from, and its optimiser; what is learned is for the classes below it to say.
 
     Args:
-        recipe: what is made.
-        grid: the training grid.
+        recipe: how it is trained.
+        network: drawn by the recipe's seed.
+        grid: of what it is shown.
         source: of the training cases.
-        watched: the validation cases, always the same.
-        symmetry: the further term of the loss; needed where alpha is above 0.
+        watched: the validation batches, always the same.
     """
 
+    METRIC: ClassVar[str]
+    """What the best validation is the best of, as `validate` calls it."""
+
+    MODE: ClassVar[str]
+    """Whether more of it is better, "max", or less, "min"."""
+
+    SHOWN: ClassVar[str] = "loss"
+    """Which of the training's terms is told in lines of progress."""
+
     def __init__(
-        self, recipe: Recipe, grid: Grid, source: Source, watched: list[Batch], symmetry: SymmetryTerm | None
+        self, recipe: NetworkRecipe, network: nn.Module, grid: Grid, source: Maker[Any], watched: Sequence[Any]
     ) -> None:
         super().__init__()
-        self.recipe, self.grid, self.source, self.watched = recipe, grid, source, watched
-        self.looked_at: list[Tensor] = []
-        torch.manual_seed(recipe.seed)
-        self.network = make_network(recipe.network, grid.shape, size=recipe.size, channels=recipe.channels)
-        self._symmetry = [symmetry]  # in a list: it is frozen, and no part of the state
+        self.settings, self.grid, self.network = recipe.optimisation, grid, network
+        self.source, self.watched = source, watched
         self.skipped, self._in_a_row = 0, 0
 
-    def losses(self, batch: Batch, logits: Tensor) -> dict[str, Tensor]:
-        """Each term's mean over the batch, and under "loss" what is learned from."""
-        recipe, terms = self.recipe, {}
-        terms["overlap"] = overlap_loss(logits, batch["truth"], batch["weight"]).mean()
-        total = terms["overlap"]
-        if recipe.cross_entropy:
-            terms["cross_entropy"] = cross_entropy(logits, batch["truth"], batch["weight"]).mean()
-            total = total + recipe.cross_entropy * terms["cross_entropy"]
-        alpha, term = self.alpha, self._symmetry[0]
-        if alpha and term is not None:
-            terms["symmetry"] = term(batch["seen"][:, :1], logits.float()).mean()
-            total = total + alpha * terms["symmetry"]
-        return {**terms, "loss": total}
+    def __deepcopy__(self, memo: dict[int, Any]) -> Learner:
+        """A copy of the network, for the average, that shares the cases: they are large, and made by threads."""
+        memo.update({id(shared): shared for shared in (self.source, self.watched)})
+        copy = type(self).__new__(type(self))
+        memo[id(self)] = copy
+        copy.__setstate__(deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
+        return copy
 
-    @property
-    def alpha(self) -> float:
-        """Weight of the symmetry term at this step."""
-        rise = self.recipe.alpha_rise
-        return self.recipe.alpha * (min(1.0, self.global_step / rise) if rise else 1.0)
+    @abstractmethod
+    def terms(self, batch: Any) -> dict[str, Tensor]:
+        """Each term of the loss of a batch, and under "loss" what is learned from."""
 
-    def training_step(self, batch: Batch, number: int) -> Tensor:
+    @abstractmethod
+    def validate(self, batch: Any, number: int) -> dict[str, Tensor]:
+        """The figures of a validation batch, by name."""
+
+    @abstractmethod
+    def verdict(self, figures: Mapping[str, float]) -> str:
+        """The figures of a validation, in words."""
+
+    def averaging(self) -> dict[str, Any]:
+        """How the weights are averaged: what torch's ``AveragedModel`` takes."""
+        return {"avg_fn": get_ema_avg_fn(self.settings.average)}  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Stop whatever makes cases ahead."""
+
+    def training_step(self, batch: Any, number: int) -> Tensor:
         """The loss of one batch.
 
         Raises:
             NotFiniteError: it is infinite or no number.
         """
-        terms = self.losses(batch, self.network(batch["seen"]))
+        terms = self.terms(batch)
         if not math.isfinite(float(terms["loss"].detach())):
             raise NotFiniteError(f"step {self.global_step}: the loss is {float(terms['loss'].detach())}")
         for name, value in terms.items():
-            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
+            self.log(f"train/{name}", value.detach(), prog_bar=name == self.SHOWN)
         return terms["loss"]
 
-    def validation_step(self, batch: Batch, number: int) -> None:
-        """Losses of one batch of validation cases, and the Dice of the patches at a half."""
-        logits = self.network(batch["seen"])
-        self.looked_at = [] if number == 0 else self.looked_at
-        if len(self.looked_at) < DRAWN:
-            self.looked_at.append(torch.sigmoid(logits[0, 0]).float().cpu())
-        for name, value in self.losses(batch, logits).items():
-            self.log(f"validation/{name}", value, on_epoch=True, sync_dist=True, batch_size=len(logits))
-        found, truth = logits > 0, batch["truth"] > 0.5
-        both = (found & truth).flatten(1).sum(dim=1)
-        dice = 2 * both / (found.flatten(1).sum(dim=1) + truth.flatten(1).sum(dim=1)).clamp(min=1)
-        self.log("validation/dsc", dice.mean(), on_epoch=True, sync_dist=True, batch_size=len(logits), prog_bar=True)
+    def validation_step(self, batch: Any, number: int) -> None:
+        """The figures of one validation batch, into the curves."""
+        for name, value in self.validate(batch, number).items():
+            shown = name == self.METRIC
+            self.log(f"validation/{name}", value, on_epoch=True, sync_dist=True, batch_size=1, prog_bar=shown)
 
     def configure_gradient_clipping(
         self,
@@ -134,57 +134,53 @@ class Learner(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the slopes; a step whose slopes are no numbers, as may happen in 16 bits, changes nothing.
+        """Clip the gradients; a step whose gradients are not finite, as may happen in 16 bits, changes nothing.
 
         Raises:
             NotFiniteError: too many such steps in a row.
         """
-        slopes = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
-        if torch.isfinite(torch.nn.utils.get_total_norm(slopes)):
+        gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
+        if torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
             self._in_a_row = 0
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
         self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
         if self._in_a_row == MAX_SKIPPED:
-            raise NotFiniteError(f"step {self.global_step}: the slopes were no numbers {MAX_SKIPPED} times in a row")
-        self.zero_grad(set_to_none=True)  # the optimiser passes over weights without slopes
+            raise NotFiniteError(f"step {self.global_step}: the gradients were not finite {MAX_SKIPPED} times in a row")
+        self.zero_grad(set_to_none=True)  # the optimiser passes over weights without gradients
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Steps that were passed over are counted on when a training goes on."""
         checkpoint["skipped"] = self.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See `on_save_checkpoint`; states of before that have no count."""
-        self.skipped = checkpoint.get("skipped", 0)
+        """See `on_save_checkpoint`."""
+        self.skipped = checkpoint["skipped"]
 
-    def on_fit_start(self) -> None:
-        """The symmetry network goes where the network is."""
-        if self._symmetry[0] is not None:
-            self._symmetry[0].to(self.device)
-
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Batches from the next step on."""
         here, of = self.trainer.global_rank, self.trainer.world_size
-        stream = Stream(self.source, self.recipe, self.trainer.global_step, process=here, processes=of)
+        stream = Stream(self.source, self.settings, self.trainer.global_step, process=here, processes=of)
         return DataLoader(stream, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The validation cases; of several processes each looks at its share."""
+        """The validation batches; of several processes each takes its share."""
         return DataLoader(self.watched[self.trainer.global_rank :: self.trainer.world_size], batch_size=None)  # type: ignore[arg-type]
 
     def configure_optimizers(self) -> Any:
         """AdamW; its rate rises in a line and falls in a half cosine."""
-        recipe = self.recipe
-        optimiser = torch.optim.AdamW(self.network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
-
-        def share(step: int) -> float:
-            if step < recipe.warmup:
-                return (step + 1) / recipe.warmup
-            done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-            return max(0.5 * (1 + math.cos(math.pi * min(done, 1.0))), 1e-3)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
+        settings = self.settings
+        optimiser = torch.optim.AdamW(self.network.parameters(), lr=settings.rate, weight_decay=settings.decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_share(step, settings))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-__all__ = ["Learner", "NotFiniteError", "Stream"]
+def rate_share(step: int, settings: OptimisationSettings) -> float:
+    """The learning rate of a step, as a share of the highest: up in a line, down in a half cosine."""
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return max(0.5 * (1 + math.cos(math.pi * min(done, 1.0))), settings.min_rate_share)
+
+
+__all__ = ["Learner", "NotFiniteError", "Stream", "rate_share"]

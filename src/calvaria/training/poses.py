@@ -1,4 +1,4 @@
-"""Where heads lie in the cubes that the symmetry network sees: drawn as numbers first, then applied.
+"""Where heads lie in the cubes that the symmetry network sees: drawn as parameters first, then applied.
 
 Flips, rotations, shifts and scales, and no shear (Wodzinski et al., section 2.2): every one of them takes a symmetry
 plane to a symmetry plane, so the loss of a plane in the cube can be computed in the canonical frame, on the complete
@@ -16,44 +16,13 @@ from torch import Tensor
 from calvaria.deformation.warp import CELL, read_cells
 from calvaria.errors import InputError
 from calvaria.symmetry.frame import HEIGHT_MM, SIZE, network_grid
+from calvaria.training.recipes.symmetry import PoseSettings
 from calvaria.types import F64
 from calvaria.volume.grid import Grid
 from calvaria.volume.rotation import rotation_matrix
 
 EVERY = 2
 """A head's top and centre are taken from every second voxel along each axis."""
-
-
-@dataclass(frozen=True)
-class PoseSettings:
-    """How heads are turned, flipped, moved and scaled.
-
-    Args:
-        flips: chance of a flip of each axis.
-        usual_share: share of heads that are turned as patients usually lie, the rest by anything up to ``most_deg``.
-        usual_deg: standard deviation of the usual rotation about a random axis.
-        most_deg: largest rotation.
-        shift_mm: standard deviation of a shift along each axis.
-        size_sd: of the head as a whole, as a share.
-        scale_sd: of each canonical axis besides, as a share.
-
-    Raises:
-        InputError: a chance outside 0 to 1, or an angle that a plane's numbers cannot hold.
-    """
-
-    flips: tuple[float, float, float] = (0.5, 0.05, 0.02)
-    usual_share: float = 0.6
-    usual_deg: float = 6.0
-    most_deg: float = 55.0
-    shift_mm: float = 4.0
-    size_sd: float = 0.05
-    scale_sd: float = 0.03
-
-    def __post_init__(self) -> None:
-        if not all(0 <= chance <= 1 for chance in (*self.flips, self.usual_share)):
-            raise InputError(f"chances lie between 0 and 1; got {self.flips} and {self.usual_share}")
-        if not 0 <= self.most_deg <= 70:
-            raise InputError(f"heads are turned by 0 to 70 degrees; got {self.most_deg}")
 
 
 @dataclass(frozen=True)
@@ -121,4 +90,4 @@ def place(bone: Tensor, grid: Grid, pose: Pose) -> tuple[Tensor, F64]:
     return seen, to_cube
 
 
-__all__ = ["Pose", "PoseSettings", "place", "sample_pose"]
+__all__ = ["Pose", "place", "sample_pose"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,27 +18,15 @@ from torch.nn import functional
 
 from calvaria.datasets.cache import SkullCache
 from calvaria.deformation.flow import coarser
-from calvaria.errors import InputError
 from calvaria.skull.canonical import REGION_MM
 from calvaria.symmetry.loss import dice_loss
 from calvaria.symmetry.reflection import read_volumes, reflection_matrices
 from calvaria.synthesis.augmentation.artefacts import blurred
-from calvaria.synthesis.augmentation.draw import NOTHING, AugmentationSettings
 from calvaria.synthesis.batched.cases import CaseMaker, CaseSettings
-from calvaria.training.poses import PoseSettings, place, sample_pose
+from calvaria.training.poses import place, sample_pose
+from calvaria.training.recipes.symmetry import SymmetryRecipe
 from calvaria.volume.grid import Grid
 from calvaria.volume.sampler import lattice
-
-HEADS = replace(
-    NOTHING,
-    flip_chance=0.5,
-    shape_mm=2.0,
-    asymmetry_mm=0.5,
-    threshold_chance=0.3,
-    end_chance=0.5,
-    end_mm=(-64.0, -20.0),
-)
-"""How heads and scans are varied before they are posed: bent, thresholded otherwise, and cut at the lower edge."""
 
 FIRST_DEG = 15.0
 """The largest rotation at the first step. Heads turned by more than half a right angle are nearly as symmetric about
@@ -69,42 +57,6 @@ SCALES = (Scale(3.0, 2, 4.0, 1.0), Scale(8.0, 4, 8.0, 0.1), Scale(20.0, 4, 12.0,
 """The scales of the loss."""
 
 
-@dataclass(frozen=True)
-class SampleSettings:
-    """What the symmetry network sees.
-
-    Args:
-        defects: skulls with holes; False: complete ones only, as in the paper.
-        batch: heads a step.
-        reuse: poses of each case on average.
-        block: so many cases are at hand at a time.
-        heads: how heads and scans are varied.
-        poses: how heads lie.
-        growing: steps over which rotations grow to their limit, and over which coarse scales of the loss count in full.
-        seed: of everything that is drawn.
-
-    Raises:
-        InputError: a count below 1, or sheared heads.
-    """
-
-    defects: bool = True
-    batch: int = 8
-    reuse: int = 16
-    block: int = 32
-    heads: AugmentationSettings = HEADS
-    poses: PoseSettings = field(default_factory=PoseSettings)
-    growing: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.batch, self.reuse, self.block) < 1:
-            raise InputError(f"batch, reuse and block are 1 or more; got {self.batch}, {self.reuse}, {self.block}")
-        if self.growing < 0:
-            raise InputError(f"growing is 0 steps or more; got {self.growing}")
-        if self.heads.shear_sd:
-            raise InputError("a sheared head has no symmetry plane: shear_sd must be 0 here")
-
-
 class Samples(NamedTuple):
     """A batch of heads in cubes, and the same heads, complete, in the canonical frame.
 
@@ -125,16 +77,18 @@ class SampleMaker:
     """Draws and makes samples.
 
     Args:
-        settings: what they are like.
+        recipe: what they are like, and how many there are in a step.
         cache: of skulls.
         ids: whose: one side of a split.
         device: where they are made.
     """
 
-    def __init__(self, settings: SampleSettings, cache: SkullCache, ids: Sequence[str], device: str = "cpu") -> None:
-        self.settings, self.device, self.ids = settings, torch.device(device), tuple(ids)
-        kinds = CaseSettings().kinds if settings.defects else {}
-        cases = CaseSettings(kinds, rim_chance=0.1, blend_chance=0.0, augmentation=settings.heads)
+    def __init__(self, recipe: SymmetryRecipe, cache: SkullCache, ids: Sequence[str], device: str = "cpu") -> None:
+        settings = recipe.samples
+        self.settings, self.batch = settings, recipe.optimisation.batch
+        self.device, self.ids = torch.device(device), tuple(ids)
+        kinds = {} if settings.complete_only else CaseSettings().kinds
+        cases = CaseSettings(kinds, rim_chance=0.1, blend_chance=0.0, augmentation=recipe.heads)
         self._maker = CaseMaker(cache, ids, cases, seed=settings.seed, device=device)
         self._seen = between(cache.grid)
         self.grids = tuple(coarser(cache.grid, scale.pooled) for scale in SCALES)
@@ -169,7 +123,7 @@ class SampleMaker:
 
     def make(self, numbers: Sequence[int]) -> Samples:
         """Some samples, all of one step."""
-        settings, step = self.settings, numbers[0] // self.settings.batch
+        settings, step = self.settings, numbers[0] // self.batch
         grown = min(1.0, step / settings.growing) if settings.growing else 1.0
         most = FIRST_DEG + grown * max(0.0, settings.poses.most_deg - FIRST_DEG)
         cubes, complete, to_cube = [], [], []
@@ -226,7 +180,7 @@ def losses_of(planes: Tensor, samples: Samples, grids: Sequence[Grid], points_mm
 
 
 def misses(planes: Tensor, to_cube: Tensor) -> tuple[Tensor, Tensor]:
-    """How far planes in cubes lie from the canonical x = 0: to be looked at, never learned from.
+    """How far planes in cubes lie from the canonical x = 0: to validate by, never to learn from.
 
     Returns:
         (B,) degrees, and (B,) mm in the middle of the vault.
@@ -238,4 +192,4 @@ def misses(planes: Tensor, to_cube: Tensor) -> tuple[Tensor, Tensor]:
     return angle, (canonical @ middle).abs()
 
 
-__all__ = ["HEADS", "SCALES", "SampleMaker", "SampleSettings", "Samples", "Scale", "losses_of", "misses", "windows"]
+__all__ = ["SCALES", "SampleMaker", "Samples", "Scale", "losses_of", "misses", "windows"]

@@ -1,10 +1,10 @@
-"""The recipe of the shape prior: from a folder of skulls to one file of weights.
+"""The making of the shape prior: from a folder of skulls to one file of weights.
 
 1. The mean skull, from the complete skulls (`training.template`).
 2. Every skull is brought into the common box; complete ones are examples as they are.
 3. A first model of these fills the holes of the skulls whose truth is not public; they become examples too.
-4. How far every place lies from the two sides of each skull's wall.
-5. Principal modes of all examples and their mirror images: of the distance to bone, and of those to the two sides.
+4. How far every position lies from the outer and inner table of each skull.
+5. Principal modes of all examples and their mirror images: of the distance to bone, and of those to the two tables.
 
 Steps 2 to 4 keep a file a skull in a work folder and go on where they were interrupted.
 """
@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from calvaria.datasets.catalog import SkullCase, autoimplant2020
 from calvaria.datasets.split import load_split
 from calvaria.errors import InputError
+from calvaria.files import atomic_path
+from calvaria.io import read_mask
+from calvaria.jobs import Progress, in_order, in_processes, unheard
 from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
 from calvaria.reconstruction.box import BoxField, box_grid
@@ -42,99 +45,62 @@ from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import SPACING_MM as FINE_MM
 from calvaria.skull.canonical import coarse_bone, locate
 from calvaria.skull.template import Template, template_from
+from calvaria.training.recipes.shape_prior import ShapePriorRecipe
 from calvaria.training.template import build_template
 from calvaria.types import F32
 from calvaria.volume import Volume
-
-Note = Callable[[str], None]
 
 FILL_MM = 13.0
 """Around a hole, so far as truncated distances can feel it, the filled surface replaces the measured distance."""
 
 
-UNLABELLED = ("filled", "left-out", "none")
-"""How skulls whose truth is not public join the examples."""
-
 SIDES = ("outer", "inner")
-"""Names of the wall's sides in the work folder, whose distances are kept in hundredths of a mm."""
+"""Names of the tables in the work folder, whose distances are kept in hundredths of a mm."""
 
 LAYOUT = 3
 """Of the files in a work folder: what an earlier version left there is not gone on with."""
 
-FEWEST = 5
-"""Examples below which there is nothing to learn."""
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """What the shape prior is made from.
-
-    Args:
-        root: folder of the AutoImplant 2020 set.
-        work: folder for what may be resumed.
-        output: the weights file to write, in a folder whose index gets the entry.
-        people: "train" for the training persons of the split, "all" for everybody (for shipping).
-        jobs: processes.
-        complete: only so many of the complete skulls are examples, drawn by a fixed seed, the fewer among the more;
-            None for all of them.
-        unlabelled: skulls whose truth is not public join with their holes "filled" by the first model, with their
-            holes "left-out" (told by the other examples' modes), or are examples for "none".
-    """
-
-    root: Path
-    work: Path
-    output: Path
-    people: str = "train"
-    jobs: int = 2
-    complete: int | None = None
-    unlabelled: str = "filled"
-
-    def __post_init__(self) -> None:
-        """Check the choices."""
-        if self.people not in ("train", "all"):
-            raise InputError(f"people is 'train' or 'all'; got {self.people!r}")
-        if self.unlabelled not in UNLABELLED:
-            raise InputError(f"unlabelled is one of {', '.join(UNLABELLED)}; got {self.unlabelled!r}")
-        if self.complete is not None and self.complete < FEWEST:
-            raise InputError(f"a shape model needs {FEWEST} complete skulls or more; got {self.complete}")
-
-
-def build(recipe: Recipe, note: Note) -> ModelInfo:
+def build(recipe: ShapePriorRecipe, progress: Progress = unheard) -> ModelInfo:
     """Make the weights and enter them into the index beside them.
 
-    The mean skull and the first model always come from the training persons, so that both choices of people share
-    all poses, fields and fillings; ``people="all"`` adds the complete skulls of validation and test persons.
+    The mean skull and the first model always come from the training persons, so that both choices of subjects share
+    all poses, fields and fillings; ``subjects="all"`` adds the complete skulls of validation and test persons.
 
     Args:
         recipe: what from and where to.
-        note: told one line at every step.
+        progress: told one line at every step.
     """
-    train, cases = chosen(recipe.root, "train"), chosen(recipe.root, recipe.people)
-    work = recipe.work / fingerprint(train)
+    train, cases = chosen(recipe.root, "train"), chosen(recipe.root, recipe.subjects)
+    work, jobs = recipe.work / fingerprint(train), recipe.jobs
     work.mkdir(parents=True, exist_ok=True)
     whole, holed = _by_truth(train)
-    note(f"{len(whole)} complete skulls, {len(holed)} with a hole, for training")
-    with ProcessPoolExecutor(recipe.jobs) as executor:
-        template = _template(whole, work, executor, note)
-        _fields(cases, work, template, executor, note)
-        weights = work / "first.npz"
-        if not weights.exists():
-            note("first model")
-            first = _model(whole, work)
-            _save(weights, **first.to_arrays(), **template_arrays(template))
-        _fill(holed, work, weights, executor, note)
-        whole, holed = _by_truth(cases)
-        cases = [*_some(whole, recipe.complete), *(holed if recipe.unlabelled != "none" else [])]
-        _sides(cases, work, executor, note)
+    progress(f"{len(whole)} complete skulls, {len(holed)} with a hole, for training", 0.0)
+    template = _template(whole, work, jobs, progress)
+    _fields(cases, work, template, jobs, progress)
+    weights = work / "first.npz"
+    if not weights.exists():
+        progress("first model", PARTS["fields"])
+        first = _model(whole, work)
+        _save(weights, **first.to_arrays(), **template_arrays(template))
+    _fill(holed, work, weights, jobs, progress)
+    whole, holed = _by_truth(cases)
+    cases = [*_some(whole, recipe.complete), *(holed if recipe.unlabelled != "none" else [])]
+    _sides(cases, work, jobs, progress)
     model, wall = _model(cases, work, recipe.unlabelled), _wall(cases, work, recipe.unlabelled)
-    note(f"{model.people} people, {model.count} modes, {wall.outer.count} and {wall.inner.count} of the wall's sides")
+    counts = f"{model.count} modes, {wall.outer.count} of the outer and {wall.inner.count} of the inner table"
+    progress(f"{model.people} subjects, {counts}", 1.0)
     return _write(recipe, model, wall, template)
 
 
-def chosen(root: Path, people: str) -> list[SkullCase]:
+PARTS = {"template": 0.2, "fields": 0.4, "filled": 0.6, "sides": 0.9}
+"""How much of the whole is done, roughly, when a part is: the rest are the last model's modes."""
+
+
+def chosen(root: Path, subjects: str) -> list[SkullCase]:
     """One case a person, complete ones first, of the training persons or of all."""
     cases = {case.id: case for case in autoimplant2020(root)}
-    allowed = set(cases) if people == "all" else set(load_split("autoimplant2020").train)
+    allowed = set(cases) if subjects == "all" else set(load_split("autoimplant2020").train)
     seen: set[str] = set()
     out = []
     for case in sorted(cases.values(), key=lambda c: (c.complete is None, c.id)):
@@ -160,8 +126,6 @@ def fingerprint(cases: Sequence[SkullCase]) -> str:
 
 
 def _source(case: SkullCase) -> Volume:
-    from calvaria.io import read_mask
-
     path = case.complete if case.complete is not None else case.defective
     if path is None:
         raise InputError(f"{case.id}: neither a complete nor a defective skull is there")
@@ -172,12 +136,12 @@ def _bone(case: SkullCase) -> Volume:
     return coarse_bone(_source(case))
 
 
-def _template(cases: Sequence[SkullCase], work: Path, executor: Executor, note: Note) -> Template:
+def _template(cases: Sequence[SkullCase], work: Path, jobs: int, progress: Progress) -> Template:
     path = work / "template.npz"
     if not path.exists():
-        note("mean skull")
-        bones = list(executor.map(_bone, cases, chunksize=2))
-        _save(path, **template_arrays(build_template(bones, executor)))
+        progress("mean skull", 0.0)
+        bones = list(in_order(_bone, cases, jobs))
+        _save(path, **template_arrays(build_template(bones, jobs)))
     return template_from(dict(np.load(path)))
 
 
@@ -191,10 +155,8 @@ def template_arrays(template: Template) -> dict[str, NDArray[np.generic]]:
 
 
 def _save(path: Path, **arrays: NDArray[np.generic]) -> None:
-    """Write beside, then rename: an interrupted run leaves no half file."""
-    part = path.with_name(path.name + ".part.npz")
-    np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
-    part.replace(path)
+    with atomic_path(path) as part:
+        np.savez_compressed(part, **arrays)  # type: ignore[arg-type] # names of arrays, never "allow_pickle"
 
 
 def _save_field(path: Path, field: BoxField) -> None:
@@ -211,34 +173,35 @@ def load_field(path: Path) -> BoxField:
     return BoxField(arrays["distance"].astype(np.float32) / 10, known, (x, y, z))
 
 
-def _fields(cases: Sequence[SkullCase], work: Path, template: Template, executor: Executor, note: Note) -> None:
-    jobs = [(case, work / f"{case.id}.npz", template) for case in cases if not (work / f"{case.id}.npz").exists()]
-    _report(executor.map(_field, jobs), len(jobs), "distance fields", note)
+def _fields(cases: Sequence[SkullCase], work: Path, template: Template, jobs: int, progress: Progress) -> None:
+    todo = [(case, work / f"{case.id}.npz") for case in cases if not (work / f"{case.id}.npz").exists()]
+    done = in_processes(partial(_field, template), todo, jobs)
+    _report((name for _, name in done), len(todo), "distance fields", progress, ("template", "fields"))
 
 
-def _field(job: tuple[SkullCase, Path, Template]) -> str:
-    case, path, template = job
+def _field(template: Template, task: tuple[SkullCase, Path]) -> str:
+    case, path = task
     skull = _source(case)
     _save_field(path, to_box(skull, locate(skull, template)))
     return case.id
 
 
-def _fill(cases: Sequence[SkullCase], work: Path, weights: Path, executor: Executor, note: Note) -> None:
-    jobs = [(case.id, work, weights) for case in cases if not (work / f"{case.id}.filled.npz").exists()]
-    _report(executor.map(_fill_one, jobs), len(jobs), "holes filled", note)
+def _fill(cases: Sequence[SkullCase], work: Path, weights: Path, jobs: int, progress: Progress) -> None:
+    todo = [case.id for case in cases if not (work / f"{case.id}.filled.npz").exists()]
+    done = in_processes(partial(_fill_one, work, weights), todo, jobs)
+    _report((name for _, name in done), len(todo), "holes filled", progress, ("fields", "filled"))
 
 
-_ENGINES: dict[Path, ShapePrior] = {}
-"""The first model, loaded once in each worker process."""
+@lru_cache(maxsize=1)
+def _first(weights: Path) -> ShapePrior:
+    """The first model, loaded once in each worker process."""
+    arrays = dict(np.load(weights))
+    return ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays))
 
 
-def _fill_one(job: tuple[str, Path, Path]) -> str:
-    name, work, weights = job
-    if weights not in _ENGINES:
-        arrays = dict(np.load(weights))
-        _ENGINES[weights] = ShapePrior(ShapeModel.from_arrays(arrays), template_from(arrays))
+def _fill_one(work: Path, weights: Path, name: str) -> str:
     field = load_field(work / f"{name}.npz")
-    filled = fill(field, _ENGINES[weights])
+    filled = fill(field, _first(weights))
     if filled is not None:
         _save_field(work / f"{name}.filled.npz", filled)
     return name
@@ -258,21 +221,22 @@ def fill(field: BoxField, engine: ShapePrior) -> BoxField | None:
     return BoxField(np.where(felt, soft.distance_mm, field.distance_mm).astype(np.float32), field.known, field.scale)
 
 
-def _sides(cases: Sequence[SkullCase], work: Path, executor: Executor, note: Note) -> None:
-    jobs = [
+def _sides(cases: Sequence[SkullCase], work: Path, jobs: int, progress: Progress) -> None:
+    todo = [
         (case.id, field, _sides_file(work, case))
         for case in cases
         if (field := _field_file(work, case)).exists() and not _sides_file(work, case).exists()
     ]
-    _report(executor.map(_sides_one, jobs), len(jobs), "sides of the wall", note)
+    done = in_processes(_sides_one, todo, jobs)
+    _report((name for _, name in done), len(todo), "tables of the vault", progress, ("filled", "sides"))
 
 
 def _sides_file(work: Path, case: SkullCase) -> Path:
     return work / f"{case.id}.sides.npz"
 
 
-def _sides_one(job: tuple[str, Path, Path]) -> str:
-    name, field, path = job
+def _sides_one(task: tuple[str, Path, Path]) -> str:
+    name, field, path = task
     points = box_grid(MODEL_SPACING_MM).centres_mm().reshape(-1, 3)
     sides = table_distances_at(load_field(field), points, MODEL_TRUNCATION_MM)
     found = zip(SIDES, (sides.outer_mm, sides.inner_mm), strict=True)
@@ -308,7 +272,7 @@ def _known(field: BoxField) -> NDArray[np.bool_]:
 
 
 def _wall(cases: Sequence[SkullCase], work: Path, unlabelled: str) -> TableModel:
-    """The two sides of the same cases' walls."""
+    """The outer and inner tables of the same cases."""
     shells, sides, seen = [], [], []
     for case in cases:
         field = _example_field(work, case, unlabelled)
@@ -347,8 +311,6 @@ def _field_file(work: Path, case: SkullCase) -> Path:
 
 def _felt(filled: BoxField, holed: BoxField) -> NDArray[np.bool_]:
     """Where the filling changed the distance by more than the work folder's steps, and a voxel around."""
-    from scipy import ndimage
-
     return np.asarray(ndimage.binary_dilation(np.abs(filled.distance_mm - holed.distance_mm) > STEP_MM))
 
 
@@ -363,8 +325,6 @@ def example(field: BoxField) -> F32:
 
 def coarse_field(values: F32) -> F32:
     """A field of the common box on the model's grid, trilinear."""
-    from scipy import ndimage
-
     fine, coarse = box_grid(), box_grid(MODEL_SPACING_MM)
     start = (coarse.affine[:3, 3] - fine.affine[:3, 3]) / FINE_MM
     step = np.full(3, MODEL_SPACING_MM / FINE_MM)
@@ -404,14 +364,20 @@ def impute(
     return out
 
 
-def _report(done: Iterable[str], total: int, what: str, note: Note) -> None:
+def _report(done: Iterable[str], total: int, what: str, progress: Progress, parts: tuple[str, str]) -> None:
+    """Do what lies between two of the `PARTS`, and tell how far it is."""
+    low, high = (PARTS[part] for part in parts)
     for number, name in enumerate(done, start=1):
-        if number % 10 == 0 or number == total:
-            note(f"{what}: {number} of {total} ({name})")
+        if number % NOTE_EVERY == 0 or number == total:
+            progress(f"{what}: {number} of {total} ({name})", low + (high - low) * number / total)
 
 
-def _write(recipe: Recipe, model: ShapeModel, wall: TableModel, template: Template) -> ModelInfo:
-    about = {"licence": LICENCE, "made_from": json.dumps({"set": "AutoImplant 2020", "people": recipe.people})}
+NOTE_EVERY = 10
+"""Skulls between two lines."""
+
+
+def _write(recipe: ShapePriorRecipe, model: ShapeModel, wall: TableModel, template: Template) -> ModelInfo:
+    about = {"licence": LICENCE, "made_from": json.dumps({"set": "AutoImplant 2020", "people": recipe.subjects})}
     arrays = {**model.to_arrays(), **wall.to_arrays(), **template_arrays(template)}
     write_arrays(recipe.output, arrays, about)
     return register(recipe.output, recipe.output.stem, "shape-prior", LICENCE)

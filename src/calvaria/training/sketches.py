@@ -1,6 +1,6 @@
 """What the shape prior makes of training cases: the further channel that a network can be given (``--prior``).
 
-Each case is sketched by a prior that was fitted to the other folds of people (`training.folds`); validation cases are
+Each case is sketched by a prior that was fitted to the other folds of persons (`training.folds`); validation cases are
 sketched by the prior that ships, which knows training persons only.
 
 A sketch takes seconds, a training step less: the first so many cases of a training are sketched once and kept in a
@@ -9,88 +9,49 @@ file, and shown over and over, mirrored or not.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import multiprocessing
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from calvaria.datasets.cache import SkullCache
 from calvaria.datasets.split import load_split
 from calvaria.deformation.flow import coarser
 from calvaria.errors import FormatError, InputError
+from calvaria.files import atomic_path
+from calvaria.jobs import Progress, in_order, unheard
 from calvaria.models import write_arrays
 from calvaria.reconstruction.engines import load_prior
 from calvaria.reconstruction.repose import missing_share, settle
 from calvaria.skull.canonical import locate
 from calvaria.synthesis.augmentation.draw import NOTHING
 from calvaria.synthesis.batched.cases import CaseMaker, CaseSettings
-from calvaria.synthesis.defects import soundness
 from calvaria.training.folds import FoldPriors, train_rows
+from calvaria.training.recipes.sketches import SketchRecipe
 from calvaria.types import U8
 from calvaria.volume.volume import Volume, bounding_box
 
-Note = Callable[[str], None]
-
 FORMAT = "calvaria-sketches-1"
 
-LOOK_SEED = 1_000_003
+VALIDATION_SEED = 1_000_003
 """Of the validation cases; training cases never use it."""
 
-TRAIN, LOOK = "train", "look"
+NOTE_EVERY = 20
+"""Pieces of work between two lines."""
+
+TRAIN, VALIDATION = "train", "validation"
 """The two rows of cases: those that are learned from, and those that are watched."""
-
-
-@dataclass(frozen=True)
-class SketchRecipe:
-    """What sketches are made of.
-
-    Args:
-        cache: the training cache.
-        work: folder for what may be resumed.
-        output: the file to write.
-        count: training cases.
-        look_cases: validation cases.
-        coarsen: cache voxels along a training voxel.
-        folds: of the training persons.
-        cases: what training cases are like.
-        seed: of everything that is drawn.
-        jobs: processes.
-
-    Raises:
-        InputError: a count below 1, or fewer than two folds.
-    """
-
-    cache: Path
-    work: Path
-    output: Path
-    count: int = 1000
-    look_cases: int = 20
-    coarsen: int = 2
-    folds: int = 4
-    cases: CaseSettings = field(default_factory=lambda: CaseSettings(blend_chance=0.0))
-    seed: int = 0
-    jobs: int = 1
-
-    def __post_init__(self) -> None:
-        if min(self.count, self.look_cases, self.coarsen, self.jobs) < 1 or self.folds < 2:
-            raise InputError("count, look_cases, coarsen and jobs are 1 or more, folds 2 or more")
-
-    def key(self) -> str:
-        """Hash of what decides which cases there are."""
-        told = {"cases": asdict(self.cases), "seed": self.seed, "coarsen": self.coarsen, "folds": self.folds}
-        told["soundness"] = soundness.VERSION  # another rule draws other defects from the same seed
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 class Sketches:
@@ -105,8 +66,6 @@ class Sketches:
     """
 
     def __init__(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
         if not path.is_file():
             raise InputError(
                 f"{path}: no such file; make it with: calvaria train sketches --cache CACHE -o {path.name}"
@@ -119,7 +78,11 @@ class Sketches:
                 self._packed: U8 = file.get_tensor("sketches")
                 self._start: NDArray[np.int64] = file.get_tensor("start")
                 self._box: NDArray[np.int16] = file.get_tensor("box")
-            self.key, self.count, self.look_cases = str(about["key"]), int(about["count"]), int(about["look_cases"])
+            self.key, self.count, self.validation_cases = (
+                str(about["key"]),
+                int(about["count"]),
+                int(about["look_cases"]),
+            )
             i, j, k = about["shape"]
             self.shape = (int(i), int(j), int(k))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -137,12 +100,12 @@ class Sketches:
         return out
 
 
-def build_sketches(recipe: SketchRecipe, note: Note) -> Path:
+def build_sketches(recipe: SketchRecipe, progress: Progress = unheard) -> Path:
     """Sketch the cases that are not there yet, and write all into one file.
 
     Args:
         recipe: which, and where to.
-        note: told a line now and then, with the time left.
+        progress: told a line now and then, with the time left.
 
     Returns:
         The file.
@@ -156,10 +119,10 @@ def build_sketches(recipe: SketchRecipe, note: Note) -> Path:
     if any(n % recipe.coarsen for n in cache.grid.shape):
         raise InputError(f"coarsen: the cache's {cache.grid.shape} voxels do not divide by {recipe.coarsen}")
     fields = [("field", row) for row in FoldPriors(cache, work, recipe.folds).missing()]
-    _each(_done(fields, recipe, work), len(fields), len(train_rows(cache)), note, "skulls in the common box")
-    tasks = [(TRAIN, n) for n in range(recipe.count)] + [(LOOK, n) for n in range(recipe.look_cases)]
+    _each(_done(fields, recipe, work), len(fields), len(train_rows(cache)), progress, "skulls in the common box")
+    tasks = [(TRAIN, n) for n in range(recipe.count)] + [(VALIDATION, n) for n in range(recipe.validation_cases)]
     todo = [(side, n) for side, n in tasks if not (work / f"{side}-{n}.npz").exists()]
-    _each(_done(todo, recipe, work), len(todo), len(tasks), note, "cases sketched")
+    _each(_done(todo, recipe, work), len(todo), len(tasks), progress, "cases sketched")
     boxes, parts = [], []
     for side, number in tasks:
         found = np.load(work / f"{side}-{number}.npz")
@@ -171,38 +134,31 @@ def build_sketches(recipe: SketchRecipe, note: Note) -> Path:
         "sketches": np.concatenate(parts),
     }
     shape = coarser(cache.grid, recipe.coarsen).shape
-    about = {"format": FORMAT, "key": recipe.key(), "count": recipe.count, "look_cases": recipe.look_cases}
+    about = {"format": FORMAT, "key": recipe.key(), "count": recipe.count, "look_cases": recipe.validation_cases}
     write_arrays(recipe.output, arrays, {"calvaria": json.dumps({**about, "shape": shape})})
     return recipe.output
 
 
-def _each(done: Iterator[None], todo: int, total: int, note: Note, what: str) -> None:
+def _each(done: Iterable[None], todo: int, total: int, progress: Progress, what: str) -> None:
     """Do what is left to do of ``total`` tasks."""
     began = time.monotonic()
     for count, _ in enumerate(done, 1):
-        if count % 20 == 0 or count == todo:
-            left = (time.monotonic() - began) / count * (todo - count) / 60
-            note(f"{what}: {total - todo + count} of {total}, {left:.0f} min left")
+        if count % NOTE_EVERY == 0 or count == todo:
+            left, there = (time.monotonic() - began) / count * (todo - count) / 60, total - todo + count
+            progress(f"{what}: {there} of {total}, {left:.0f} min left", there / total)
 
 
-def _done(todo: Sequence[tuple[str, int]], recipe: SketchRecipe, work: Path) -> Iterator[None]:
-    if recipe.jobs == 1 or len(todo) < 2:
-        sketcher = Sketcher(recipe, work)
-        for task in todo:
-            sketcher.do(*task)
-            yield
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(recipe.jobs, context, _begin, (recipe, work)) as pool:
-        yield from pool.map(_work, todo, chunksize=4)
+def _done(todo: Sequence[tuple[str, int]], recipe: SketchRecipe, work: Path) -> Iterable[None]:
+    return in_order(_work, todo, recipe.jobs, begin=partial(_begin, recipe, work))
 
 
 _SKETCHERS: list[Sketcher] = []
-"""The one of a worker process."""
+"""The one of this process."""
 
 
 def _begin(recipe: SketchRecipe, work: Path) -> None:
-    torch.set_num_threads(1)
+    if parent_process() is not None:
+        torch.set_num_threads(1)
     _SKETCHERS[:] = [Sketcher(recipe, work)]
 
 
@@ -230,15 +186,14 @@ class Sketcher:
             self.priors.write_field(number)
             return
         arrays = self._sketch(what, number)
-        part = self.work / f"{what}-{number}.part.npz"
-        np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
-        part.replace(self.work / f"{what}-{number}.npz")
+        with atomic_path(self.work / f"{what}-{number}.npz") as part:
+            np.savez_compressed(part, **arrays)  # type: ignore[arg-type] # names of arrays, never "allow_pickle"
 
     def _sketch(self, side: str, number: int) -> dict[str, NDArray[Any]]:
         """What the prior makes of a case: its share of the training voxels in which it holds bone for missing."""
         cases = self.maker(side).make([number])
         person = self.cache.entries[cases.rows[0]].person
-        prior = load_prior() if side == LOOK else self.priors.of(person)
+        prior = load_prior() if side == VALIDATION else self.priors.of(person)
         skull = Volume(cases.shown[0, 0].numpy() > 0.5, self.cache.grid)
         coarse = coarser(self.cache.grid, self.recipe.coarsen)
         share = np.zeros(coarse.shape, np.float32)
@@ -271,7 +226,7 @@ def case_maker(cache: SkullCache, cases: CaseSettings, side: str, seed: int) -> 
         return CaseMaker(cache, split.train, cases, seed=seed)
     ids = [entry.id for entry in cache.entries if entry.complete and entry.id in set(split.validation)]
     plain = replace(cases, rim_chance=0.0, blend_chance=0.0, augmentation=NOTHING, unlabelled_share=0.0)
-    return CaseMaker(cache, ids or list(split.validation), plain, seed=LOOK_SEED)
+    return CaseMaker(cache, ids or list(split.validation), plain, seed=VALIDATION_SEED)
 
 
-__all__ = ["LOOK", "TRAIN", "SketchRecipe", "Sketches", "build_sketches", "case_maker"]
+__all__ = ["TRAIN", "VALIDATION", "Sketches", "build_sketches", "case_maker"]

@@ -6,13 +6,9 @@ learn from the same cases, so the first makes them and the others read them.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from calvaria.errors import InputError
+from calvaria.files import atomic_path
 from calvaria.io import sha256_of
 from calvaria.synthesis.batched.cases import CaseMaker, Cases
+from calvaria.training.recipes.fields import key_of
+from calvaria.training.recipes.reconstruction import ReconstructionRecipe
 from calvaria.training.sketches import TRAIN, Sketches
-
-if TYPE_CHECKING:
-    from calvaria.training.reconstruction import Recipe
 
 PARTS: Mapping[str, str] = {"seen": "shown", "truth": "patch", "weight": "weight"}
 """What a network is told of a case, and what the case calls it; all are 0 or 1 at each voxel of the cache."""
@@ -72,10 +68,11 @@ class Source:
         sketches: what the shape prior makes of them; None: nothing is shown of it.
     """
 
-    def __init__(self, maker: CaseMaker, recipe: Recipe, sketches: Sketches | None = None) -> None:
-        folder = None if recipe.kept is None else recipe.kept / cases_key(recipe)
-        self.maker, self.coarsen, self.sketches, self.device = maker, recipe.coarsen, sketches, maker.device
-        self._kept = None if folder is None else KeptCases(maker, recipe.coarsen, folder)
+    def __init__(self, maker: CaseMaker, recipe: ReconstructionRecipe, sketches: Sketches | None = None) -> None:
+        data = recipe.data
+        folder = None if data.kept_cases is None else data.kept_cases / cases_key(recipe)
+        self.maker, self.coarsen, self.sketches, self.device = maker, data.coarsen, sketches, maker.device
+        self._kept = None if folder is None else KeptCases(maker, data.coarsen, folder)
 
     def make(self, numbers: Sequence[int]) -> Batch:
         """The batch of some case numbers; a case that comes again is mirrored every other time."""
@@ -130,16 +127,14 @@ class KeptCases:
 
     def _keep(self, number: int, volumes: dict[str, NDArray[np.float32]]) -> None:
         counts = {name: np.rint(volume * self.coarsen**3).astype(np.uint8) for name, volume in volumes.items()}
-        part = self.folder / f"{number}.{os.getpid()}.part.npz"
-        np.savez_compressed(part, **counts)  # type: ignore[arg-type]
-        part.replace(self._path(number))
+        with atomic_path(self._path(number)) as part:
+            np.savez_compressed(part, **counts)  # type: ignore[arg-type] # names of arrays, never "allow_pickle"
 
 
-def cases_key(recipe: Recipe) -> str:
+def cases_key(recipe: ReconstructionRecipe) -> str:
     """Hash of what decides what the cases on the training grid are."""
-    told = {"cases": asdict(recipe.cases), "seed": recipe.seed, "coarsen": recipe.coarsen}
-    told["cache"] = sha256_of(recipe.cache)
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    told = {"cases": asdict(recipe.cases), "seed": recipe.data.seed, "coarsen": recipe.data.coarsen}
+    return key_of({**told, "cache": sha256_of(recipe.cache)})
 
 
 __all__ = ["Batch", "KeptCases", "Source", "batch_of"]

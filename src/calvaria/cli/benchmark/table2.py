@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from calvaria.cli.options import WORK, AutoImplant, Device, Json, Quiet, TrainingCache, Verbose
+from calvaria.cli.options import AutoImplant, Device, Json, Quiet, TrainingCache, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.files import require_writable_file
+from calvaria.training.recipes.settings import WORK
 
 EXAMPLES = """\b
 Examples:
@@ -63,15 +64,17 @@ def table2(
     from calvaria.benchmarks.cases import BENCHMARK_KINDS, tasks_of
     from calvaria.models import find
     from calvaria.reconstruction.networks.zoo import ZOO
-    from calvaria.training.reconstruction import Recipe
-    from calvaria.training.symmetry import device_of
+    from calvaria.training.loop import device_of
+    from calvaria.training.recipes.fields import made
+    from calvaria.training.recipes.reconstruction import ReconstructionRecipe
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     require_writable_file(output)
     tasks = tasks_of(data, side, tuple(kind or BENCHMARK_KINDS), limit)
     weights = work / "weights" / "runet.safetensors"  # each network's own name takes its place
     shared = {"size": size, "steps": steps, "batch": batch, "coarsen": coarsen, "window": window, "prior": prior}
-    base = Recipe(cache, work, weights, precision=precision, kept=work / "cases", **shared)  # type: ignore[arg-type]
+    where = {"cache": cache, "work": work, "output": weights, "kept_cases": work / "cases"}
+    base = made(ReconstructionRecipe, **where, precision=precision, **shared)
     found = networks.train_all(base, network or list(ZOO), (0.0, alpha), screen.say, device=device_of(device))
     alone = networks.Model(networks.PRIOR, find(networks.PRIOR).sha256[:12], networks.PRIOR)
     rows = networks.run(tasks, [alone, *found], output, jobs=jobs, tell=screen.say)

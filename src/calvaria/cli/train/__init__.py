@@ -9,7 +9,7 @@ from calvaria.cli.train import reconstruction, shape_prior, sketches, symmetry
 EXAMPLES = """\b
 Examples:
   calvaria train shape-prior --data autoimplant2020 -o weights/shape-prior.safetensors
-  calvaria train shape-prior --data autoimplant2020 --people all -o weights/shape-prior.safetensors
+  calvaria train shape-prior --data autoimplant2020 --subjects all -o weights/shape-prior.safetensors
   calvaria train shape-prior --data autoimplant2020 --complete 20 --unlabelled none -o curve/20.safetensors
   calvaria train symmetry --encoder vit --cache coarse.safetensors -o weights/symmetry-vit.safetensors
   calvaria train reconstruction --network runet --alpha 1 --cache coarse.safetensors -o runs/runet-sym.safetensors

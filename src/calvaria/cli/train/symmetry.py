@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from calvaria.cli.models import described
-from calvaria.cli.options import WORK, Device, Json, Minutes, Quiet, TrainingCache, Verbose, Work
+from calvaria.cli.from_dataclass import with_options_of
+from calvaria.cli.options import Device, Json, Minutes, Quiet, Verbose
 from calvaria.cli.screen import Screen
+from calvaria.cli.train.said import DryRun, say_dry_run, say_model, teller
 from calvaria.files import require_writable_file
+from calvaria.training.recipes.symmetry import SymmetryRecipe
 
 EXAMPLES = """\b
 Examples:
@@ -23,40 +23,37 @@ Examples:
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
 
+@with_options_of(SymmetryRecipe)
 def symmetry(
     context: typer.Context,
+    recipe: SymmetryRecipe,
     *,
-    cache: TrainingCache,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The weights, .safetensors.")],
-    encoder: Annotated[str, typer.Option(metavar="NAME", help="vit or resnet.")] = "vit",
-    complete_only: Annotated[
-        bool, typer.Option("--complete-only", help="Show it complete skulls only, as the paper does.")
-    ] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Of the optimiser; default: the recipe's.")
-    ] = None,
-    work: Work = WORK,
     minutes: Minutes = None,
     device: Annotated[Device, typer.Option(help="Where it is trained.")] = "auto",
+    dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Train a symmetry network, without labels.
 
-    Takes about two hours on a core; goes on where it was interrupted. Needs torch: pip install 'calvaria[train]'.
+    Takes about two hours on a core; goes on where it was interrupted, on the same curve. Needs torch and Lightning:
+    pip install 'calvaria[train]'.
     """
-    from calvaria.training.samples import SampleSettings
-    from calvaria.training.symmetry import Recipe, build, device_of
+    import sys
+    from functools import partial
+
+    from calvaria.training.loop import device_of
+    from calvaria.training.symmetry import build, make_learner
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
-    require_writable_file(output)
-    samples = SampleSettings(defects=not complete_only)
-    recipe = Recipe(cache, work, output, encoder, samples=samples, device=device_of(device))
-    info = build(recipe if steps is None else replace(recipe, steps=steps), screen.say, minutes=minutes)
-    if info is not None:
-        screen.say(f"{info.path}: {info.size_bytes / 1e6:.1f} MB, sha256 {info.sha256}, licence {info.licence}")
-        screen.json(described(info))
+    where = device_of(device)
+    if dry_run:
+        say_dry_run(screen, recipe, partial(make_learner, recipe, where), where)
+        return
+    require_writable_file(recipe.output)
+    bar = sys.stderr.isatty() and not quiet
+    say_model(screen, build(recipe, teller(screen), minutes=minutes, device=where, bar=bar))
 
 
 __all__ = ["EXAMPLES", "symmetry"]
