@@ -50,6 +50,9 @@ def reconstruct(
         str, typer.Option(metavar="NAME", help="What completes the skull: a model, or its weights file.")
     ] = "shape-prior",
     device: DeviceOption = "auto",
+    min_hole_ml: Annotated[
+        float, typer.Option(metavar="ML", help="Fill holes of so much missing bone or more; burr holes have 0.5 to 2.")
+    ] = 5.0,
     preview: Preview = True,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
     as_json: Json = False,
@@ -63,7 +66,7 @@ def reconstruct(
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     path = _the_input(source, source_option)
-    settings = Settings(engine=model, kind=kind, orientation=orientation, preview=preview, device=device)
+    settings = Settings(model, kind, orientation, preview, device, min_hole_ml)
     if path.is_dir():
         _run_folder(path, output, settings, jobs, screen)
     else:

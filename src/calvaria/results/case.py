@@ -55,6 +55,7 @@ class Settings:
         orientation: where the voxel axes run (``LPS``), for files that do not say it.
         preview: whether to draw preview.png.
         device: where a network runs.
+        min_hole_ml: holes of less missing bone are left open.
     """
 
     engine: str = "shape-prior"
@@ -62,6 +63,7 @@ class Settings:
     orientation: str | None = None
     preview: bool = True
     device: Device = "auto"
+    min_hole_ml: float = 5.0
 
 
 class _Clock:
@@ -116,6 +118,7 @@ def run_case(
         engine=settings.engine,
         kind=settings.kind,
         device=settings.device,
+        min_hole_ml=settings.min_hole_ml,
         progress=lambda stage, fraction: tell(stage, start + (end - start) * fraction),
     )
     clock.lap("reconstruct")
