@@ -9,7 +9,10 @@ def summary_lines(record: dict[str, Any]) -> list[str]:
     """A record in lines for a reader."""
     lines = []
     if record["patch"]["empty"]:
-        lines.append("no defect found: the patch is empty, the completed skull is the input's bone")
+        least_ml = record["parameters"]["min_hole_ml"]
+        lines.append(
+            f"no defect of {least_ml:g} ml or more: the patch is empty, the completed skull is the input's bone"
+        )
     for number, hole in enumerate(record["holes"], 1):
         lines.append(f"hole {number}: {hole['volume_ml']:.1f} ml, {hole['area_cm2']:.1f} cm2")
     if not record["patch"]["empty"]:

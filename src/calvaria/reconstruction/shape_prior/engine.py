@@ -40,8 +40,8 @@ MAX_POINTS, THINNER = 15000, 0.8
 thinned, step by step, until no more points are left: time grows with their cube, memory with their square."""
 
 MAX_MISFIT_MM = 1.5
-"""A sketch that is so far off the bone around its hole was not drawn of a skull: heads have 0.1 to 0.6, with slices half
-as far apart as they should be 2 and more."""
+"""A sketch that is so far off the bone around its hole was not drawn of a skull: heads have 0.1 to 0.6, with slices
+half as far apart as they should be 2 and more."""
 
 READ_MM = 2.5
 """The completion is read so far around the hole's outline."""
@@ -201,8 +201,8 @@ class ShapePrior:
         fitted = self._fit(field, gap_mm, chosen.rough_dense_mm, self.moves[:ROUGH_MOVES], min(100, chosen.modes))
         if fitted.misfit_mm > MAX_MISFIT_MM:
             raise InputError(
-                f"the bone around what is missing lies {fitted.misfit_mm:.1f} mm off that of known skulls (usual: 0.1 to "
-                f"0.4 mm): this is no adult's head with holes; check the voxel spacing and what the mask holds"
+                f"the bone around what is missing lies {fitted.misfit_mm:.1f} mm off that of known skulls (usual: less "
+                "than 0.5 mm): this is no adult's head with holes; check the voxel spacing and what the mask holds"
             )
         values = self._plates(self._read(fitted, gap_mm, READ_MM), field, gap_mm)
         return SoftField(values, (gap_mm <= READ_MM) & vault(), fitted.misfit_mm)
