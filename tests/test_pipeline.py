@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from tests.heads import BACK, SIDE, Head, dice, family_engine, rigid, scan, truth_of
+from tests.heads import BACK, SIDE, Ball, Head, dice, family_engine, rigid, scan, truth_of
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from calvaria import pipeline
@@ -19,7 +19,13 @@ from calvaria.models import ModelInfo, available
 from calvaria.pipeline import Reconstruction, evaluate, reconstruct
 from calvaria.reconstruction.box import box_to_world
 from calvaria.skull.bone import bone_of
+from calvaria.skull.canonical import locate
+from calvaria.skull.head import HEAD_CENTRE_MM, direction
+from calvaria.skull.segment import Segmentation
 from calvaria.volume import Grid, Volume, coarsen, resample_mask
+
+TOP = Ball((0.0, 0.0, 78.0), 36.0)
+"""A hole at the vertex."""
 
 POSE = rigid((15, -20, 30), (50, -40, 200))
 
@@ -105,18 +111,71 @@ class TestMadeUpHeads:
             reconstruct(scan(Head(20, (SIDE,)), None, (6.0, 6.0, 6.0)), threshold_hu=300)
 
     def test_the_bone_threshold_reaches_the_segmentation(self, monkeypatch):
-        asked: list[tuple[float, ...]] = []
+        asked: list[float | None] = []
 
-        def segment(ct: Volume, *threshold: float) -> Volume:
-            asked.append(threshold)
-            return scan(Head(20, (SIDE,)))
+        def segment(ct: Volume, threshold_hu: float | None, name: str, *, stated: bool) -> Segmentation:
+            asked.append(threshold_hu)
+            return Segmentation(scan(Head(20, (SIDE,))), threshold_hu)
 
-        monkeypatch.setattr(pipeline, "segment_bone", segment)
+        monkeypatch.setattr("calvaria.skull.bone.segment_bone", segment)
         ct = scan(Head(20), None, (6.0, 6.0, 6.0))
         bone_of(ct, "ct")
         bone_of(ct, "ct", 180.0)
         reconstruct(ct, kind="ct", threshold_hu=500.0)
-        assert asked == [(), (180.0,), (500.0,)]
+        assert asked == [None, 180.0, 500.0]
+
+    @pytest.mark.parametrize("factor", [0.7, 0.8])
+    def test_slices_too_near_give_a_warning_and_no_expectation(self, factor):
+        head = scan(Head(20, (SIDE,)))
+        affine = head.affine.copy()
+        affine[:3, 2] *= factor
+        result = reconstruct(Volume(head.data, Grid(head.shape, affine)))
+        assert result.confidence.expected_dsc is None
+        assert any(f"check the voxel spacing (2 x 2 x {2 * factor:g} mm)" in line for line in result.report.warnings)
+
+    def test_a_head_of_a_newborns_size_is_refused_with_its_measures(self):
+        head = scan(Head(20, (SIDE,)))
+        affine = head.affine.copy()
+        affine[:3, :3] *= 0.6
+        with pytest.raises(InputError, match=r"the head measures \d+ x \d+ x \d+ mm .*adult ones .*1.2 x 1.2 x 1.2 mm"):
+            reconstruct(Volume(head.data, Grid(head.shape, affine)))
+
+    def test_a_hole_cut_by_the_scans_end_is_told_and_nothing_expected(self):
+        defective = scan(Head(21, (TOP,)))
+        assert not any("scan ends" in line for line in reconstruct(defective).report.warnings)
+        top = int(np.flatnonzero(defective.mask.any(axis=(0, 1)))[-1])
+        cut = defective.crop((slice(None), slice(None), slice(0, top - 4)))
+        result = reconstruct(cut)
+        told = [line for line in result.report.warnings if "the scan ends at the vertex: about" in line]
+        assert len(told) == 1
+        assert result.patch.volume_ml > 5
+        assert result.confidence.expected_dsc is None
+
+    @pytest.mark.parametrize("below_mm", [14.0, 22.0])
+    def test_a_vertex_that_is_not_in_the_scan_is_no_hole(self, below_mm):
+        complete = scan(Head(22), None, (2.0, 2.0, 4.0))
+        top = int(np.flatnonzero(complete.mask.any(axis=(0, 1)))[-1])
+        result = reconstruct(complete.crop((slice(None), slice(None), slice(0, top - int(below_mm / 4)))))
+        assert not result.patch.mask.any()
+        assert "the scan ends at the vertex: what lies beyond was not looked at" in result.report.warnings
+
+    def test_a_small_hole_is_told_and_filled_where_it_is_asked_for(self):
+        head = Head(21, (Ball((38.0, -16.0, 62.0), 11.0),))
+        defective = scan(head)
+        result = reconstruct(defective)
+        assert not result.patch.mask.any()
+        (left,) = result.report.left_open
+        assert 0.4 < left.volume_ml < 5
+        assert left.place.startswith("left")
+        assert any(line.startswith("left open: ") for line in result.report.warnings)
+        asked = reconstruct(defective, min_hole_ml=1.0)
+        assert dice(asked.patch, truth_of(head, defective)) > 0.8
+        assert asked.report.left_open == ()
+
+    @pytest.mark.parametrize("wanted", [0.0, 0.2, float("nan"), float("inf")])
+    def test_a_least_hole_that_is_no_usable_volume_is_refused(self, wanted):
+        with pytest.raises(InputError, match=r"the smallest hole to fill must be 0\.5 ml or more; got"):
+            reconstruct(scan(Head(20), None, (6.0, 6.0, 6.0)), min_hole_ml=wanted)
 
     def test_an_empty_mask_is_refused(self):
         empty = Volume(np.zeros((30, 30, 30), bool), Grid.isotropic((30, 30, 30), 3.0))
@@ -212,6 +271,67 @@ def test_a_real_skull_in_slices_of_2_5_mm(skull):
     sliced, missing = resample_mask(defective, grid), resample_mask(truth, grid)
     missing = missing.with_data(missing.mask & ~sliced.mask)
     assert evaluate(reconstruct(sliced).patch, missing, sliced).dsc > LEAST["slices"]
+
+
+FAULTS = {"near": (1, 1, 0.7), "nearer": (1, 1, 0.8), "apart": (1, 1, 1.2)}
+"""What a header's spacing is multiplied by."""
+
+
+@pytest.mark.parametrize("name", list(FAULTS))
+def test_a_wrong_slice_spacing_of_a_real_skull_is_told(skull, name):
+    defective, _ = skull
+    assert not any("voxel spacing" in line for line in reconstruct(defective).report.warnings)
+    affine = defective.affine.copy()
+    affine[:3, :3] *= np.array(FAULTS[name])
+    result = reconstruct(Volume(defective.data, Grid(defective.shape, affine)))
+    assert result.confidence.expected_dsc is None
+    assert any("times as high as the mean" in line for line in result.report.warnings)
+
+
+@pytest.mark.parametrize("name", ["spacing lost", "a newborn's size", "half the slices' distance"])
+def test_a_real_skull_of_an_impossible_size_is_refused_at_once(skull, name):
+    defective, _ = skull
+    spacing = np.array(defective.grid.spacing_mm)
+    factors = {"spacing lost": 1 / spacing, "a newborn's size": 0.6, "half the slices' distance": np.array([1, 1, 0.5])}
+    affine = defective.affine.copy()
+    affine[:3, :3] *= factors[name]
+    with pytest.raises(InputError, match="check the voxel spacing"):
+        reconstruct(Volume(defective.data, Grid(defective.shape, affine)))
+
+
+@pytest.mark.parametrize(("number", "missing_mm"), [("009", 15), ("022", 22), ("014", 30)])
+def test_a_complete_real_skull_without_its_vertex_in_slices_of_4_mm_gets_nothing(real_data, number, missing_mm):
+    complete = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / f"{number}.nrrd")
+    step = 4 / complete.grid.spacing_mm[2]
+    top = int(np.flatnonzero(complete.mask.any(axis=(0, 1)))[-1]) - int(missing_mm / complete.grid.spacing_mm[2])
+    wide = complete.affine.copy()
+    wide[:3, 3] = complete.grid.to_world([0, 0, (step - 1) / 2])
+    wide[:3, 2] *= step
+    i, j, _ = complete.shape
+    result = reconstruct(resample_mask(complete, Grid((i, j, int(top / step)), wide)))
+    assert not result.patch.mask.any()
+    assert any("the scan ends at the vertex" in line for line in result.report.warnings)
+
+
+def test_burr_holes_of_a_real_skull_are_told_and_filled_where_asked_for(real_data):
+    complete = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / "009.nrrd")
+    frame = locate(complete)
+    index = np.argwhere(complete.mask)
+    ray = complete.grid.to_world(index) @ frame.to_canonical[:3, :3].T + frame.to_canonical[:3, 3] - HEAD_CENTRE_MM
+    data = complete.mask.copy()
+    for azimuth, elevation, diameter_mm in ((70, 50, 14), (-40, 40, 20)):
+        axis = direction(azimuth, elevation)
+        along = ray @ axis
+        taken = (np.linalg.norm(ray - along[:, None] * axis, axis=1) < diameter_mm / 2) & (along > 20)
+        data[tuple(index[taken].T)] = False
+    defective = complete.with_data(data)
+    truth = complete.with_data(complete.mask & ~data)
+    left = reconstruct(defective)
+    assert not left.patch.mask.any()
+    assert [round(hole["across_mm"]) for hole in left.report.left_open] == pytest.approx([20, 14], abs=2)
+    filled = reconstruct(defective, min_hole_ml=0.5)
+    assert evaluate(filled.patch, truth, defective).dsc > 0.9
+    assert filled.report.left_open == ()
 
 
 def test_the_hole_of_a_real_patient_is_closed(real_data: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_demo_that_finds_nothing_still_ends(run, engine, sample, tmp_path):
     engine.empty = True
     result = run("demo", "-o", tmp_path / "out")
     assert result.code == 0
-    assert "no defect found" in result.out
+    assert "no defect of 5 ml or more" in result.out
     assert "HD95 infinite" in result.out
 
 

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from scipy.spatial.transform import Rotation
 from tests.strategies import grids, rotations, shapes, spacings
 
-from calvaria.reconstruction.holes import Hole, holes_in
+from calvaria.reconstruction.box import box_grid
+from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line, place_of
+from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume import Grid, Volume
 
 
@@ -71,3 +73,37 @@ def test_one_voxel_is_a_hole_too():
     data = np.zeros((3, 4, 5), bool)
     data[1, 2, 3] = True
     assert holes_in(Volume(data, Grid.isotropic((3, 4, 5), 2.0))) == (Hole(0.008, 0.04, (2.0, 4.0, 6.0)),)
+
+
+class TestLeftOpen:
+    FRAME = CanonicalFrame(np.diag([1.0, 1.0, 1.0, 1.0]), np.array([1.0, 1.1, 0.9]), 0.0, ())
+
+    @pytest.mark.parametrize(
+        ("mean_mm", "place"),
+        [
+            ((0, -80, 30), "midline frontal"),
+            ((40, -60, 40), "left frontal"),
+            ((-50, 10, 60), "right parietal"),
+            ((66, 10, 0), "left temporal"),
+            ((-30, 80, 10), "right occipital"),
+            ((0, 60, 60), "midline parietal"),
+        ],
+    )
+    def test_places_are_named_in_the_heads_own_frame(self, mean_mm, place):
+        turned = np.eye(4)
+        turned[:3, :3] = Rotation.from_rotvec([0.4, -0.2, 1.0]).as_matrix()
+        turned[:3, 3] = 100.0, -40.0, 7.0
+        frame = CanonicalFrame(turned, self.FRAME.scale, 0.0, ())
+        x, y, z = turned[:3, :3] @ (np.array(mean_mm) * frame.scale) + turned[:3, 3]
+        assert place_of((x, y, z), frame) == place
+
+    def test_an_opening_has_its_size_place_and_line(self):
+        points = box_grid().centres_mm()
+        disc = (np.hypot(points[..., 0] + 40, points[..., 1] + 60) < 10) & (np.abs(points[..., 2] - 40) < 3)
+        (hole,) = left_open(disc, CanonicalFrame(np.eye(4), np.ones(3), 0.0, ()))
+        assert hole.volume_ml == pytest.approx(np.count_nonzero(disc) * 1.6**3 / 1000, abs=1e-3)
+        assert hole.across_mm == pytest.approx(20, abs=1.5)
+        line = left_open_line(hole)
+        assert line.startswith(
+            f"left open: {hole.volume_ml:.1f} ml, {hole.across_mm:.0f} mm across, right frontal, at (-40"
+        )

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from tests.strategies import rotations
 
-from calvaria.skull.edges import CutPlane, cut_planes
+from calvaria.skull.edges import CutPlane, cut_planes, grid_ends
 from calvaria.volume import Grid, Volume
+from calvaria.volume.rotation import rotation_matrix
 
 DOWN = np.array([0.0, 0.0, -1.0])
 
@@ -71,3 +72,46 @@ def test_a_moved_plane_cuts_the_moved_points(turn, other, offset, seed):
         points @ plane.normal - plane.offset_mm,
         atol=1e-9,
     )
+
+
+class TestGridEnds:
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    @pytest.mark.parametrize("last", [False, True])
+    def test_bone_that_runs_into_a_face_of_the_grid_ends_there(self, axis, last):
+        data = np.zeros((20, 22, 24), bool)
+        data[5:15, 5:15, 5:15] = True
+        into = [slice(5, 15)] * 3
+        into[axis] = slice(5, None) if last else slice(0, 15)
+        data[tuple(into)] = True
+        turned = np.eye(4)
+        turned[:3, :3] = rotation_matrix(np.array([0.3, -0.4, 0.2])) @ np.diag([1.0, 1.5, 2.0])
+        turned[:3, 3] = 30.0, -20.0, 10.0
+        grid = Grid(data.shape, turned)
+        (end,) = grid_ends(Volume(data, grid))
+        edge = np.array([9.5, 9.5, 9.5])
+        edge[axis] = data.shape[axis] - 0.5 if last else -0.5
+        assert end.normal @ grid.to_world(edge) == pytest.approx(end.offset_mm)
+        outwards = turned[:3, axis] * (1 if last else -1)
+        assert end.normal @ outwards / np.linalg.norm(outwards) == pytest.approx(1.0)
+
+    def test_the_faces_of_a_sheared_grid_are_planes_of_its_voxels(self):
+        data = np.zeros((20, 20, 20), bool)
+        data[:, 4:16, 4:16] = True
+        affine = np.eye(4)
+        affine[0, 2] = 0.4
+        grid = Grid(data.shape, affine)
+        low, high = grid_ends(Volume(data, grid))
+        for end, i in ((low, -0.5), (high, 19.5)):
+            np.testing.assert_allclose(grid.to_world([(i, 0, 0), (i, 19, 3), (i, 2, 19)]) @ end.normal, end.offset_mm)
+
+    def test_a_speck_at_a_face_is_no_end(self):
+        data = np.zeros((20, 20, 20), bool)
+        data[0, 4:10, 4:10] = True
+        assert grid_ends(Volume(data, Grid.isotropic(data.shape, 1.0))) == ()
+        assert len(grid_ends(Volume(data, Grid.isotropic(data.shape, 2.0)))) == 1
+
+    def test_bone_that_does_not_count_makes_no_end(self):
+        data = np.ones((10, 10, 20), bool)
+        volume = Volume(data, Grid.isotropic(data.shape, 2.0))
+        ends = grid_ends(volume, lambda world_mm: world_mm[:, 2] > 37.0)
+        assert [end.normal.tolist() for end in ends] == [[0, 0, 1]]

@@ -23,6 +23,9 @@ BEYOND_ML = 0.05
 SIDES = (("left side", "right side"), ("back", "front"), ("vertex", "lower end"))
 """Of the head, by the canonical axes: towards plus and towards minus."""
 
+REACH_MM, FLOOR_MM = np.array([90.0, 110.0, 95.0]), -16.0
+"""Bone of the vault lies so near to the origin of the mean skull's frame, and above this; shoulders and jaw do not."""
+
 FACING_DOWN = -0.5
 """An end whose normal's canonical z is below this is the lower one, which every head scan has."""
 
@@ -62,7 +65,12 @@ def unseen(mask: Volume, frame: CanonicalFrame, told: tuple[str, ...] = ()) -> t
         frame: its pose.
         told: lines of `doubts`; an end that they name already is left out.
     """
-    normals = [end.normal @ frame.to_world[:3, :3] for end in grid_ends(mask)]
+
+    def in_vault(world_mm: F64) -> BoolArray:
+        mean_mm = (world_mm @ frame.to_canonical[:3, :3].T + frame.to_canonical[:3, 3]) / frame.scale
+        return np.asarray((np.abs(mean_mm) < REACH_MM).all(axis=1) & (mean_mm[:, 2] > FLOOR_MM))
+
+    normals = [end.normal @ frame.to_world[:3, :3] for end in grid_ends(mask, in_vault)]
     ends = [f"the scan ends at the {_side(normal)}:" for normal in normals if normal[2] >= FACING_DOWN]
     return tuple(f"{end} what lies beyond was not looked at" for end in ends if not any(end in line for line in told))
 

@@ -8,11 +8,12 @@ a pose does without those, for its weights stand what is missing, and taken for 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from calvaria.types import F64
+from calvaria.types import F64, BoolArray
 from calvaria.volume.volume import Volume
 
 FLAT_DEG = 5.0
@@ -65,11 +66,12 @@ def cut_planes(bone: Volume) -> tuple[CutPlane, ...]:
     return tuple(_settled(plane, bone) for plane in _faces(hull.equations, areas))
 
 
-def grid_ends(mask: Volume) -> tuple[CutPlane, ...]:
+def grid_ends(mask: Volume, counts: Callable[[F64], BoolArray] | None = None) -> tuple[CutPlane, ...]:
     """Those faces of a scan's grid that cut its bone.
 
     Args:
         mask: bone on the whole grid of the scan, any affine; not cropped to the bone, which touches every face then.
+        counts: says of (N, 3) world points whether bone there matters; all does by default.
 
     Returns:
         Planes in world mm at the outer edge of the outermost voxels; none if the bone touches no face.
@@ -81,7 +83,9 @@ def grid_ends(mask: Volume) -> tuple[CutPlane, ...]:
         length = float(np.linalg.norm(row[:3]))
         area_mm2 = grid.voxel_volume_mm3 * length  # of a voxel's face across this axis
         for sign, layer in ((-1.0, 0), (1.0, grid.shape[axis] - 1)):
-            if np.count_nonzero(np.take(bone, layer, axis=axis)) * area_mm2 > MIN_END_MM2:
+            index = np.insert(np.argwhere(np.moveaxis(bone, axis, 0)[layer]), axis, layer, axis=1)
+            touching = len(index) if counts is None else np.count_nonzero(counts(grid.to_world(index)))
+            if touching * area_mm2 > MIN_END_MM2:
                 edge = layer + 0.5 * sign - row[3]
                 planes.append(CutPlane(sign * row[:3] / length, float(sign * edge / length)))
     return tuple(planes)
