@@ -225,7 +225,7 @@ def _shots(patch: Volume, bone: Volume, views: Sequence[View], axes: NDArray[np.
 
     def shot(scene: Scene, view: View) -> _Shot:
         directions = view.axes() @ axes.T
-        camera = camera_for(directions, *fitting(surfaces[id(scene)], directions), CELL_PX)
+        camera = camera_for(directions, *fitting([surfaces[id(scene)]], directions), CELL_PX)
         return _Shot(scene, camera, cast(surfaces[id(scene)], camera))
 
     # The loops over rays lie in numpy and scipy, which let other threads run.

@@ -92,7 +92,7 @@ def render_surfaces(
         return np.full((size_px, size_px, 3), background, np.uint8)
     surface = prepare(scene)
     directions = named_view(view).axes() @ axes.T
-    centre, span = fitting(surface, directions)
+    centre, span = fitting([surface], directions)
     fitted = camera_for(directions, centre, span if span_mm is None else span_mm, size_px)
     return shade(scene, cast(surface, fitted), fitted, size_px, background)
 
@@ -145,18 +145,26 @@ def shade(
     return np.asarray(Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling.BOX))
 
 
-def fitting(surface: Surface, directions: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Centre (world mm) and span (mm) of the square picture that holds all of a surface, border included.
+def fitting(surfaces: Sequence[Surface], directions: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Centre (world mm) and span (mm) of the square picture that holds all of some surfaces, border included.
 
-    Where all that is there is too thin to be drawn, the whole working grid.
+    Args:
+        surfaces: at least one, all on one working grid.
+        directions: (3, 3) rows in the world: right, down, away from the viewer.
+
+    Returns:
+        Those of the whole working grid where all that is there is too thin to be drawn.
     """
-    middle = surface.grid.to_world((np.array(surface.grid.shape) - 1) / 2)
-    if not surface.shell.shape[1]:
-        return middle, float(np.ptp(surface.grid.corners_mm(), axis=0).max())
+    grid = surfaces[0].grid
+    middle = grid.to_world((np.array(grid.shape) - 1) / 2)
+    drawn = [surface.shell for surface in surfaces if surface.shell.shape[1]]
+    if not drawn:
+        return middle, float(np.ptp(grid.corners_mm(), axis=0).max())
     camera = Camera(middle, directions, 1.0, (1, 1))
-    across, down, _ = camera.project(surface.grid, surface.shell[:, :: max(surface.shell.shape[1] // 50_000, 1)])
-    low = np.array([across.min(), down.min()], np.float64)
-    high = np.array([across.max(), down.max()], np.float64)
+    # Every voxel counts: the piece that a sample leaves out may be the one at the picture's edge.
+    places = [camera.project(grid, shell)[:2] for shell in drawn]
+    low = np.min([place.min(axis=1) for place in places], axis=0).astype(np.float64)
+    high = np.max([place.max(axis=1) for place in places], axis=0).astype(np.float64)
     centre = middle + ((low + high) / 2) @ directions[:2]
     return centre, float((high - low).max()) / (1 - 2 * BORDER)
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from calvaria.errors import InputError
 from calvaria.report.raycast import cast, prepare, recast
 from calvaria.report.render import BACKGROUND, camera_for, fitting, shade
-from calvaria.report.scene import Colour, Layer, Scene, build_scene, with_layer
+from calvaria.report.scene import Colour, Layer, Scene, build_scenes
 from calvaria.report.views import VIEWS, View, frame_axes, view_onto
 from calvaria.volume.volume import Volume
 
@@ -81,15 +81,17 @@ def render_case(
         GeometryError: ``frame`` is not a proper map.
     """
     axes = frame_axes(frame)
-    base = build_scene([Layer(defective.with_data(defective.mask), BONE, "defective skull")])
-    if base is None:
-        raise InputError("the defective skull is empty: there is nothing to draw")
     found = patch if patch is not None and patch.mask.any() else None
     known = reference if reference is not None and reference.mask.any() else None
-    views = choose_views(defective, known if found is None else found, axes)
     rows = _rows(found, known, reference is not None)
-    scenes = [with_layer(base, row.added) if row.added else base for row in rows]
-    pictures = _pictures(base, [scene or base for scene in scenes], [view.axes() @ axes.T for view in views])
+    skull = Layer(defective.with_data(defective.mask), BONE, "defective skull")
+    scenes = build_scenes(skull, [row.added for row in rows if row.added])
+    if scenes is None:
+        raise InputError("the defective skull is empty: there is nothing to draw")
+    base, more = scenes[0], iter(scenes[1:])
+    views = choose_views(defective, known if found is None else found, axes)
+    shown = [next(more) if row.added else base for row in rows]
+    pictures = _pictures(base, shown, [view.axes() @ axes.T for view in views])
     return _sheet(rows, views, *pictures)
 
 
@@ -160,8 +162,7 @@ def _pictures(
     """Pictures by row and column, and their common span in mm."""
     bare = prepare(base)
     surfaces = [bare if scene is base else prepare(scene) for scene in scenes]
-    widest = max(surfaces, key=lambda surface: surface.shell.shape[1])
-    fits = [fitting(widest, axes) for axes in directions]
+    fits = [fitting(surfaces, axes) for axes in directions]
     span = max(fit[1] for fit in fits)
 
     def column(axes: NDArray[np.float64], centre: NDArray[np.float64]) -> list[NDArray[np.uint8]]:
