@@ -34,7 +34,7 @@ def holes_in(patch: Volume) -> tuple[Hole, ...]:
     if box is None:
         return ()
     part = patch.crop(box)
-    labels, count = label(part.mask)
+    labels, count = label(part.mask, connectivity=6)  # as post-processing tells pieces apart
     holes = [_describe(part, labels == number) for number in range(1, count + 1)]
     return tuple(sorted(holes, key=lambda hole: -hole.volume_ml))
 

@@ -120,7 +120,8 @@ def without_flakes(missing: Volume) -> BoolArray:
     if not core.mask.any():
         return out
     kept = part.mask & dilate_mm(core, FLAKE_MM + REACH_MM).mask
-    labels, count = label(kept)
+    # Pieces that touch along an edge or in a corner only are no body that can be made in one.
+    labels, count = label(kept, connectivity=6)
     sizes = np.bincount(labels.ravel(), minlength=count + 1) * missing.grid.voxel_volume_mm3 / 1000
     sizes[0] = 0
     out[box] = (sizes >= MIN_PIECE_ML)[labels][1:-1, 1:-1, 1:-1]
