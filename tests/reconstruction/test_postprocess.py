@@ -14,7 +14,7 @@ from calvaria.reconstruction.box import box_grid
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, below_zero, to_patch, without_flakes
 from calvaria.reconstruction.protocol import SoftField
 from calvaria.skull.canonical import CanonicalFrame
-from calvaria.volume import Grid, Volume
+from calvaria.volume import Grid, Volume, label
 
 
 def perfect(head: Head, grow_mm: float = 3.0) -> SoftField:
@@ -150,6 +150,19 @@ def test_small_loose_pieces_go(edge, kept):
     assert (edge**3 / 1000 >= MIN_PIECE_ML) is kept
     assert found[5, 5, 5] == kept
     assert found[30:50, 5:25, 5:25].all()
+
+
+@pytest.mark.parametrize("touch", [(1, 1, 0), (1, 1, 1)], ids=["edge", "corner"])
+def test_crumbs_that_touch_by_an_edge_or_a_corner_only_go(touch):
+    mask = np.zeros((60, 30, 30), bool)
+    mask[5:40, 5:25, 5:25] = True
+    crumb = np.array([39, 24, 24]) + touch
+    box = tuple(slice(c, c + 4) if t else slice(c - 3, c + 1) for c, t in zip(crumb, touch, strict=True))
+    mask[box] = True
+    found = without_flakes(Volume(mask, Grid.isotropic(mask.shape, 1.0)))
+    assert label(mask)[1] == 1
+    assert label(found, connectivity=6)[1] == 1
+    assert found.sum() == 35 * 20 * 20
 
 
 def test_a_body_at_the_arrays_edge_is_kept_whole():

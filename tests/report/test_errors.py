@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.metrics.test_border import shells
-from tests.report.test_sheet import skull_and_patch
+from tests.report.test_sheet import SEMI_AXES_MM, skull_and_large_patch, skull_and_patch
 
 from calvaria.errors import GeometryError, InputError, MissingExtraError
 from calvaria.io import read_mesh, write_mesh
-from calvaria.report import colour_range, error_colours, error_mesh, errors, render_errors
+from calvaria.report import colour_range, error_colours, error_mesh, errors, render_errors, sheet
+from calvaria.report.render import BACKGROUND
 from calvaria.volume import Volume
 
 SMALL_PX = 120
@@ -58,6 +60,28 @@ def test_a_right_patch_has_no_colour_a_thick_one_is_red_and_a_thin_one_blue() ->
         assert reds_and_blues(thick[row, 0])[1] == 0
         assert reds_and_blues(thin[row, 0])[1] > 0.02
         assert reds_and_blues(thin[row, 0])[0] == 0
+
+
+def test_a_prediction_beyond_the_skulls_bounding_box_is_drawn_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    skull, truth = skull_and_large_patch((0, 0, 1))
+    drawn: list[list[list[NDArray[np.uint8]]]] = []
+    lay_out = errors._sheet
+
+    def spy(rows: Any, views: Any, pictures: Any, title: str) -> Any:
+        drawn.append(pictures)
+        return lay_out(rows, views, pictures, title)
+
+    monkeypatch.setattr(errors, "_sheet", spy)
+    render_errors(truth, truth, skull)
+    views = sheet.choose_views(skull, truth, np.eye(3))[: errors.VIEWS_SHOWN]
+    for row in drawn[0]:
+        for cell, view in zip(row, views, strict=False):
+            seen = np.abs(cell.astype(int) - BACKGROUND).max(axis=-1) > 12
+            rows, columns = (np.ptp(np.flatnonzero(seen.any(axis=axis))) for axis in (1, 0))
+            right, down, _ = (np.linalg.norm(axis * SEMI_AXES_MM) for axis in view.axes())
+            assert rows / columns == pytest.approx(down / right, rel=0.04)
+        alone = np.abs(row[-1].astype(int) - BACKGROUND).max(axis=-1) > 12
+        assert not (alone[[0, -1]].any() or alone[:, [0, -1]].any())
 
 
 def test_an_empty_prediction_shows_what_is_missing() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from calvaria.errors import GeometryError
 from calvaria.report.raycast import Camera, cast, prepare, recast
-from calvaria.report.scene import Layer, build_scene, with_layer
+from calvaria.report.render import camera_for, fitting
+from calvaria.report.scene import MARGIN_STEPS, MAX_STEPS, Layer, build_scene, build_scenes
+from calvaria.report.views import VIEWS
 from calvaria.volume import Grid, Volume
 
 GREY, RED = (200, 200, 200), (220, 30, 30)
@@ -58,11 +59,9 @@ def test_every_ray_finds_the_nearest_of_two_walls() -> None:
 
 
 def test_recasting_the_part_that_changed_gives_the_same_as_casting_all() -> None:
-    added = ball_layer((9, -14, 6), 8, RED)
-    scene = build_scene([ball_layer((0, 0, 0), 20)], room_for=[added])
-    assert scene is not None
-    more = with_layer(scene, added)
-    assert more is not None
+    scenes = build_scenes(ball_layer((0, 0, 0), 20), [ball_layer((9, -14, 6), 8, RED)])
+    assert scenes is not None
+    scene, more = scenes
     camera = Camera(np.zeros(3), np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), 0.9, (60, 60))
     surface = prepare(more)
     whole = cast(surface, camera)
@@ -74,34 +73,60 @@ def test_recasting_the_part_that_changed_gives_the_same_as_casting_all() -> None
 
 def test_a_layer_added_later_is_the_same_as_one_given_at_once() -> None:
     bone, spot = ball_layer((0, 0, 0), 20), ball_layer((9, -9, 6), 8, RED)
-    later, at_once = with_layer(build_scene([bone], room_for=[spot]), spot), build_scene([bone, spot])
-    assert later is not None and at_once is not None
+    scenes, at_once = build_scenes(bone, [spot]), build_scene([bone, spot])
+    assert scenes is not None and at_once is not None
+    later = scenes[1]
     points = at_once.grid.to_world(np.moveaxis(np.indices(at_once.grid.shape), 0, -1)).reshape(-1, 3)
     found = later.surface.at(later.grid.to_index(points).T)
     np.testing.assert_allclose(found, at_once.surface.data.ravel(), atol=0.02)
-
-
-@pytest.mark.parametrize("towards", [(1, 0, 0), (0, -1, 0), (0, 0, 1), (-1, -1, 1)])
-def test_a_layer_that_leaves_the_scene_is_not_cut_off_unseen(towards) -> None:
-    bone, beyond = ball_layer((0, 0, 0), 20), ball_layer(tuple(18.0 * np.array(towards)), 10, RED)
-    with pytest.raises(GeometryError, match="lies partly outside the scene; build the scene with room for it"):
-        with_layer(build_scene([bone]), beyond)
-    roomy = with_layer(build_scene([bone], room_for=[beyond]), beyond)
-    alone = build_scene([beyond])
-    assert roomy is not None and alone is not None
-    points = alone.grid.centres_mm().reshape(-1, 3)
-    shown = roomy.surface.at(roomy.grid.to_index(points).T)
-    assert (shown > alone.surface.data.ravel() - 0.15).all()  # smoothed on another grid
 
 
 def test_adding_to_nothing_and_adding_nothing() -> None:
     empty = Layer(Volume(np.zeros((3, 3, 3), bool), Grid.isotropic((3, 3, 3), 1.0)), GREY)
     bone = ball_layer((0, 0, 0), 20)
     assert build_scene([empty]) is None
-    assert with_layer(None, empty) is None
-    assert with_layer(None, bone) is not None
-    scene = build_scene([bone])
-    assert with_layer(scene, empty) is scene
+    assert build_scenes(empty, [bone]) is None
+    scenes = build_scenes(bone, [empty])
+    assert scenes is not None and scenes[0] is scenes[1]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("away", [(26, 0, 0), (-26, 0, 0), (0, -30, 0), (0, 30, 0), (0, 0, 40), (0, 0, -40)])
+def test_layers_that_reach_beyond_the_first_are_drawn_whole(view: str, away: tuple[float, float, float]) -> None:
+    """Two balls apart, the second on a grid of its own that ends where the ball does."""
+    radius = 9.0
+    grid = Grid.isotropic((19, 19, 19), 1.0, np.array(away) - radius)
+    points = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
+    spot = Layer(Volume(np.linalg.norm(points - away, axis=-1) < radius, grid), RED)
+    scenes = build_scenes(ball_layer((0, 0, 0), 16), [spot])
+    assert scenes is not None
+    axes = VIEWS[view].axes()
+    surfaces = [prepare(scene) for scene in scenes]
+    camera = camera_for(axes, *fitting(surfaces, axes), 120)
+    seen = np.zeros(np.prod(camera.size_px), bool)
+    seen[cast(surfaces[1], camera).flat] = True
+    seen = seen.reshape(camera.size_px)
+    assert not (seen[[0, -1]].any() or seen[:, [0, -1]].any())  # with a border: the picture holds it all
+    # Independently: a pixel is covered where the line of sight passes a ball's middle within its radius.
+    row, column = np.indices(seen.shape)
+    across = [(n - (size - 1) / 2) * camera.pixel_mm for n, size in zip((column, row), camera.size_px, strict=True)]
+    covered = np.zeros(seen.shape, bool)
+    for centre, size in (((0, 0, 0), 16.0), (away, radius)):
+        right, down, _ = axes @ (np.array(centre) - camera.centre_mm)
+        covered |= np.hypot(across[0] - right, across[1] - down) < size
+    assert np.count_nonzero(seen ^ covered) < 0.06 * np.count_nonzero(covered)
+
+
+def test_layers_far_apart_cost_no_more_than_a_few_times_one_head() -> None:
+    near, far = ball_layer((0, 0, 0), 20), ball_layer((0, 0, 0), 20, RED)
+    shift = np.eye(4)
+    shift[0, 3] = 100_000.0
+    far = Layer(Volume(far.volume.data, far.volume.grid.moved(shift)), RED)
+    scene = build_scene([near, far])
+    assert scene is not None
+    assert max(scene.grid.shape) <= MAX_STEPS + 2 * MARGIN_STEPS
+    index = scene.grid.to_index([[0.0, 0, 0], [100_000.0, 0, 0]])
+    assert (index > -0.5).all() and (index < np.array(scene.grid.shape) - 0.5).all()
 
 
 def test_a_camera_that_looks_past_everything_hits_nothing() -> None:

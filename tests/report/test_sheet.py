@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from scipy.spatial.transform import Rotation
 from calvaria.errors import GeometryError, InputError
 from calvaria.io import read_mask
 from calvaria.report import render_case, save_png, sheet
-from calvaria.volume import Grid, Volume
+from calvaria.report.render import BACKGROUND
+from calvaria.volume import Grid, Volume, bounding_box
 
 SMALL_PX = 120
 
@@ -84,6 +86,51 @@ def test_the_first_column_shows_the_patch_best() -> None:
         row = cells(render_case(*skull_and_patch(outward)))[0]
         shares = [share(cell, "orange") for cell in row]
         assert max(shares) < 1.15 * shares[0]
+
+
+SEMI_AXES_MM = np.array([0.85, 1.1, 0.85]) * 80
+"""Of the ellipsoid that skull and patch are together."""
+
+
+def skull_and_large_patch(outward: tuple[int, int, int], spacing_mm: float = 3.5) -> tuple[Volume, Volume]:
+    """An ellipsoid's shell of which a third is missing, on a grid that ends where the shell does."""
+    grid = Grid.isotropic((60, 66, 60), spacing_mm, np.array([-29.5, -32.5, -29.5]) * spacing_mm)
+    points = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
+    distance = np.linalg.norm(points / SEMI_AXES_MM, axis=-1)
+    whole = Volume((distance < 1) & (distance > 0.87), grid)
+    plate = whole.mask & (points @ np.array(outward) > 0.35 * 68)
+    box = bounding_box(whole.mask)
+    assert box is not None
+    return whole.with_data(whole.mask & ~plate).crop(box), whole.with_data(plate).crop(box)
+
+
+@pytest.mark.parametrize("outward", [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)])
+def test_a_patch_beyond_the_skulls_bounding_box_is_drawn_whole_in_every_view(
+    outward: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skull, patch = skull_and_large_patch(outward)
+    _, truth = skull_and_large_patch(outward, 3.1)  # the reference lies on another grid
+    drawn: list[list[list[NDArray[np.uint8]]]] = []
+    lay_out = sheet._sheet
+
+    def spy(rows: Any, views: Any, pictures: Any, span_mm: float) -> Image.Image:
+        drawn.append(pictures)
+        return lay_out(rows, views, pictures, span_mm)
+
+    monkeypatch.setattr(sheet, "_sheet", spy)
+    render_case(skull, patch, truth)
+    table = drawn[0]  # without titles and letters
+    views = sheet.choose_views(skull, patch, np.eye(3))
+    scales = []
+    for column, view in enumerate(views):
+        right, down, _ = (np.linalg.norm(axis * SEMI_AXES_MM) for axis in view.axes())
+        for row in (0, 1):  # the result and the reference
+            seen = np.abs(table[row][column].astype(int) - BACKGROUND).max(axis=-1) > 12
+            rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+            assert rows[0] > 0 and rows[-1] < SMALL_PX - 1
+            scales += [np.ptp(rows) / (2 * down), np.ptp(columns) / (2 * right)]
+    # One scale everywhere: a part that is cut off would make its picture shorter.
+    np.testing.assert_allclose(scales, np.median(scales), rtol=0.04)
 
 
 @pytest.mark.parametrize("patch", [None, "empty"])

@@ -35,3 +35,14 @@ def test_a_case_without_a_hole_can_be_drawn():
     picture = picture_of(seen + patch, np.zeros_like(patch), patch, GRID)
     slices = picture[SIZE_PX:].astype(int)
     assert not (slices[..., 1] > slices[..., 0]).any()
+
+
+def test_slices_larger_than_the_picture_are_shown_whole():
+    shape = (2 * SIZE_PX + 3, 12, SIZE_PX + 7)
+    grid = Grid.isotropic(shape, 0.4)
+    seen = np.zeros(shape, np.float32)
+    seen[:3, :, :2] = seen[-3:, :, -2:] = 1  # bone in two opposite corners
+    slices = picture_of(seen, np.zeros(shape, np.float32), np.zeros(shape, np.float32), grid)[SIZE_PX:]
+    rows, columns = np.nonzero(slices[:, SIZE_PX : 2 * SIZE_PX, 0])  # the slice across the second axis
+    assert np.ptp(columns) == shape[0] // 3 - 1
+    assert np.ptp(rows) == -(-shape[2] // 3) - 1

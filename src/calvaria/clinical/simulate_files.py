@@ -130,7 +130,7 @@ def make_files(
     else:
         _write_mesh(folder / "implant.stl", implant, case.convention, scan.grid)
     if case.with_patch:
-        _write_mesh(folder / "patch.ply", extract_surface(patch), "lps", scan.grid)
+        _write_mesh(folder / "patch.ply", extract_surface(patch, smooth_mm=STEP_MM), "lps", scan.grid)
     return {
         "defect": json.loads(spec.to_json()),
         "canonical_to_world": frame.to_world.round(9).tolist(),

@@ -148,22 +148,23 @@ def shade(
 def fitting(surfaces: Sequence[Surface], directions: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """Centre (world mm) and span (mm) of the square picture that holds all of some surfaces, border included.
 
-    Where all that is there is too thin to be drawn, the whole working grid.
-
     Args:
-        surfaces: one or more, on one working grid.
+        surfaces: at least one, all on one working grid.
         directions: (3, 3) rows in the world: right, down, away from the viewer.
+
+    Returns:
+        Those of the whole working grid where all that is there is too thin to be drawn.
     """
     grid = surfaces[0].grid
     middle = grid.to_world((np.array(grid.shape) - 1) / 2)
-    shells = [surface.shell for surface in surfaces if surface.shell.shape[1]]
-    if not shells:
+    drawn = [surface.shell for surface in surfaces if surface.shell.shape[1]]
+    if not drawn:
         return middle, float(np.ptp(grid.corners_mm(), axis=0).max())
     camera = Camera(middle, directions, 1.0, (1, 1))
-    seen = np.concatenate([shell[:, :: max(shell.shape[1] // 50_000, 1)] for shell in shells], axis=1)
-    across, down, _ = camera.project(grid, seen)
-    low = np.array([across.min(), down.min()], np.float64)
-    high = np.array([across.max(), down.max()], np.float64)
+    # Every voxel counts: the piece that a sample leaves out may be the one at the picture's edge.
+    places = [camera.project(grid, shell)[:2] for shell in drawn]
+    low = np.min([place.min(axis=1) for place in places], axis=0).astype(np.float64)
+    high = np.max([place.max(axis=1) for place in places], axis=0).astype(np.float64)
     centre = middle + ((low + high) / 2) @ directions[:2]
     return centre, float((high - low).max()) / (1 - 2 * BORDER)
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.errors import GeometryError, InputError
+from calvaria.errors import InputError
 from calvaria.types import F32
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
@@ -28,6 +28,9 @@ LEVEL = 0.42
 STEPS_ACROSS = 225
 """The working grid has about this many steps along the longest side of what is shown."""
 
+MAX_STEPS = 2 * STEPS_ACROSS
+"""Layers that lie so far apart that the working grid would have more steps along a side are drawn in less detail."""
+
 WIDEST_STEP = 1.5
 """Voxels up to this many steps wide are used as they are; wider ones (thick slices) are divided."""
 
@@ -39,10 +42,6 @@ SMOOTHING_PER_SPACING = 0.55
 
 MARGIN_STEPS = 4
 """Empty steps kept around what is shown: as far as the smoothing reaches."""
-
-
-WITHIN_VOXELS = 1e-3
-"""Rounding that is allowed where a layer's corner lies on the working grid's."""
 
 
 @dataclass(frozen=True)
@@ -118,28 +117,19 @@ class _Part:
     colour: Colour
 
 
-def build_scene(layers: Sequence[Layer], room_for: Sequence[Layer] = ()) -> Scene | None:
-    """Bring layers onto one working grid.
+def build_scene(layers: Sequence[Layer]) -> Scene | None:
+    """Bring layers onto one working grid, which holds all of every one of them.
 
     Args:
         layers: on any grids. Those that are empty are left out.
-        room_for: layers that are added later (`with_layer`): the working grid holds them too.
 
     Returns:
         The scene, or None when every layer is empty.
     """
-    parts = _occupied_parts(layers)
+    parts = [part for layer in layers if (part := _occupied_part(layer)) is not None]
     if not parts:
         return None
-    return _scene_on(_working_grid([part.sums.grid for part in [*parts, *_occupied_parts(room_for)]]), parts)
-
-
-def _occupied_parts(layers: Sequence[Layer]) -> list[_Part]:
-    return [part for layer in layers if (part := _occupied_part(layer)) is not None]
-
-
-def _scene_on(grid: Grid, parts: Sequence[_Part]) -> Scene:
-    """One part or more on a working grid that holds them."""
+    grid = _working_grid([part.sums.grid for part in parts])
     fields = tuple((_field(part, grid), part.colour) for part in parts)
     first = fields[0][0].data
     surface = Field(np.zeros(grid.shape, np.float32, "F" if first.flags.f_contiguous else "C"), (0, 0, 0))
@@ -148,26 +138,38 @@ def _scene_on(grid: Grid, parts: Sequence[_Part]) -> Scene:
     return Scene(grid, surface, fields, max(max(part.sums.grid.spacing_mm) for part in parts))
 
 
-def with_layer(scene: Scene | None, layer: Layer) -> Scene | None:
-    """A scene with one more layer, without doing the work for the others again.
+def build_scenes(layer: Layer, added: Sequence[Layer]) -> list[Scene] | None:
+    """One layer alone, and the same with each of some others, all on one working grid that holds all of them.
 
-    The scene itself is returned for an empty layer, and a new one where there was none.
+    The work for the first layer is done once.
 
-    Raises:
-        GeometryError: the layer leaves the working grid, where it would be cut off unseen.
+    Args:
+        layer: what all scenes show.
+        added: on any grids, also reaching beyond the first layer.
+
+    Returns:
+        The scene of the layer alone, then one for each of ``added`` with that layer last; for an empty one the first
+        scene itself. None when the layer is empty.
     """
-    if scene is None:
-        return build_scene([layer])
-    parts = _occupied_parts([layer])
-    if not parts:
-        return scene
-    index = scene.grid.to_index(parts[0].sums.grid.corners_mm())
-    if (index < -WITHIN_VOXELS).any() or (index > np.array(scene.grid.shape) - 1 + WITHIN_VOXELS).any():
-        raise GeometryError(f"{layer.name}: lies partly outside the scene; build the scene with room for it")
-    added = _scene_on(scene.grid, parts)
+    first = _occupied_part(layer)
+    if first is None:
+        return None
+    parts = [_occupied_part(other) for other in added]
+    grid = _working_grid([part.sums.grid for part in (first, *parts) if part is not None])
+    field = _field(first, grid)
+    surface = Field(np.zeros(grid.shape, np.float32, "F" if field.data.flags.f_contiguous else "C"), (0, 0, 0))
+    _add(surface.data, field)
+    bare = Scene(grid, surface, ((field, first.colour),), max(first.sums.grid.spacing_mm))
+    return [bare, *(bare if part is None else _with_part(bare, part) for part in parts)]
+
+
+def _with_part(scene: Scene, part: _Part) -> Scene:
+    """A scene with one more part, which its working grid holds."""
+    field = _field(part, scene.grid)
     surface = Field(scene.surface.data.copy(), (0, 0, 0))
-    _add(surface.data, added.layers[0][0])
-    return Scene(scene.grid, surface, scene.layers + added.layers, max(scene.detail_mm, added.detail_mm))
+    _add(surface.data, field)
+    detail_mm = max(scene.detail_mm, *part.sums.grid.spacing_mm)
+    return Scene(scene.grid, surface, (*scene.layers, (field, part.colour)), detail_mm)
 
 
 def _occupied_part(layer: Layer) -> _Part | None:
@@ -214,8 +216,11 @@ def _working_grid(grids: Sequence[Grid]) -> Grid:
     else:
         affine[:3, :3] /= lead.spacing_mm
     affine[:3, :3] *= spacing
+    index = np.concatenate([Grid((1, 1, 1), affine).to_index(g.corners_mm()) for g in grids])
+    wide = max(float(np.ptp(index, axis=0).max()) / MAX_STEPS, 1.0)
+    affine[:3, :3] *= wide
+    index /= wide
     grid = Grid((1, 1, 1), affine)
-    index = np.concatenate([grid.to_index(g.corners_mm()) for g in grids])
     before = np.ceil(-index.min(axis=0) - 1e-6).astype(int)
     after = np.ceil(index.max(axis=0) - 1e-6).astype(int)
     i, j, k = (int(n) for n in before)

@@ -16,7 +16,7 @@ from calvaria.errors import InputError
 from calvaria.files import atomic_path
 from calvaria.report.raycast import cast, prepare, recast
 from calvaria.report.render import BACKGROUND, camera_for, fitting, shade
-from calvaria.report.scene import Colour, Layer, Scene, build_scene, with_layer
+from calvaria.report.scene import Colour, Layer, Scene, build_scenes
 from calvaria.report.views import VIEWS, View, frame_axes, view_onto
 from calvaria.volume.volume import Volume
 
@@ -84,14 +84,15 @@ def render_case(
     axes = frame_axes(frame)
     found = patch if patch is not None and patch.mask.any() else None
     known = reference if reference is not None and reference.mask.any() else None
-    views = choose_views(defective, known if found is None else found, axes)
     rows = _rows(found, known, reference is not None)
-    added = [row.added for row in rows if row.added is not None]
-    base = build_scene([Layer(defective.with_data(defective.mask), BONE, "defective skull")], room_for=added)
-    if base is None:
+    skull = Layer(defective.with_data(defective.mask), BONE, "defective skull")
+    scenes = build_scenes(skull, [row.added for row in rows if row.added])
+    if scenes is None:
         raise InputError("the defective skull is empty: there is nothing to draw")
-    scenes = [with_layer(base, row.added) if row.added else base for row in rows]
-    pictures = _pictures(base, [scene or base for scene in scenes], [view.axes() @ axes.T for view in views])
+    base, more = scenes[0], iter(scenes[1:])
+    views = choose_views(defective, known if found is None else found, axes)
+    shown = [next(more) if row.added else base for row in rows]
+    pictures = _pictures(base, shown, [view.axes() @ axes.T for view in views])
     return _sheet(rows, views, *pictures)
 
 

@@ -149,12 +149,12 @@ def peak_memory_mb() -> float | None:
 def _write_images(folder: Path, result: Reconstruction, ending: str) -> None:
     """Patch and completed skull as images, and the patch as a surface (none for an empty patch)."""
     from calvaria.io import write_mesh, write_volume
-    from calvaria.volume.solid import solid_surface
+    from calvaria.volume import extract_surface
 
     write_volume(folder / f"patch{ending}", result.patch)
     write_volume(folder / f"completed{ending}", result.completed)
     if result.patch.mask.any():
-        write_mesh(folder / "patch.stl", solid_surface(result.patch, SURFACE_SMOOTH_MM))
+        write_mesh(folder / "patch.stl", extract_surface(result.patch, smooth_mm=SURFACE_SMOOTH_MM))
 
 
 def _draw(path: Path, result: Reconstruction, reference: Volume | None) -> None:

@@ -53,8 +53,10 @@ def _slice(seen: F32, truth: F32, found: F32, axis: int, index: int) -> Picture:
         bone, true, ours = bone[::-1], true[::-1], ours[::-1]
     grey = 0.7 * bone
     flat = np.stack([grey, np.maximum(grey, true), np.maximum(grey, ours)], axis=-1)
+    every = -(-max(flat.shape[:2]) // SIZE_PX)  # a slice larger than the picture is thinned, not cut
+    flat = flat[::every, ::every]
     scale = max(1, SIZE_PX // max(flat.shape[:2]))
-    large = np.kron(np.clip(flat, 0, 1), np.ones((scale, scale, 1)))[:SIZE_PX, :SIZE_PX]
+    large = np.kron(np.clip(flat, 0, 1), np.ones((scale, scale, 1)))
     out = np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8)
     top, left = ((SIZE_PX - n) // 2 for n in large.shape[:2])
     out[top : top + large.shape[0], left : left + large.shape[1]] = (large * 255).astype(np.uint8)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
+from calvaria.volume.components import fill_holes, label
 from calvaria.volume.volume import Volume, bounding_box
 
 NEAR_LEVEL = 1e-4
@@ -18,15 +19,20 @@ NEAR_LEVEL = 1e-4
 It moves the surface by 1e-4 voxels, and keeps it from passing exactly through a voxel centre or from two ways of
 joining corners being equally good, where marching cubes would make triangles without area or edges used four times."""
 
+VOLUME_RTOL = 5e-4
+"""The level of a smoothed surface is sought until the volume is right to this part of it ..."""
 
-VOLUME_TOLERANCE = 1e-3
-"""A smoothed surface encloses the mask's volume within this share, where a level does."""
+MAX_STEPS = 16
+"""... or so many times; from a good guess it takes two or three."""
 
-VOLUME_STEPS = 8
-"""Most surfaces that are tried for it; two or three do for a plate."""
+MAX_VOLUME_ERROR = 5e-3
+"""A smoothed surface further off than this part of the mask's volume is not used."""
 
-LEVEL_STEP = 0.01
-"""First change of the level of a smoothed mask."""
+CRUMBS = 2e-3
+"""Loose bits that smoothing tears off are left out where they are less than this part of a piece's volume."""
+
+HELD = 0.2
+"""Where smoothing would tear thin parts, voxels are held this far on their own side of one half."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +116,34 @@ class Mesh:
         return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2.0
 
     @cached_property
+    def shells(self) -> tuple[Mesh, ...]:
+        """The connected parts of the surface, each a mesh; none for an empty mesh, itself where it is one.
+
+        A closed mesh has one for each body, and one, with its normals inwards, for each cavity.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        if self.is_empty:
+            return ()
+        size = len(self.vertices_mm)
+        start, end = self.faces[:, [0, 0]].ravel(), self.faces[:, [1, 2]].ravel()
+        edges = coo_array((np.ones(len(start), np.bool_), (start, end)), (size, size))
+        _, part = connected_components(edges, directed=False)
+        own = part[self.faces[:, 0]]
+        if (own == own[0]).all():
+            return (self,)
+        order = np.argsort(own, kind="stable")
+        groups = np.split(self.faces[order], np.flatnonzero(np.diff(own[order])) + 1)
+        return tuple(_compact(self.vertices_mm, faces) for faces in groups)
+
+    @cached_property
+    def genus(self) -> int:
+        """Handles of a closed mesh, such as the hole of a ring, over all of its shells (Euler's formula)."""
+        used = int(np.count_nonzero(np.bincount(self.faces.ravel(), minlength=1)))
+        return len(self.shells) - (used - len(self.faces) // 2) // 2
+
+    @cached_property
     def vertex_normals(self) -> NDArray[np.float64]:
         """(V, 3) unit normals: means over the triangles at each vertex, weighted by area; 0 at a vertex of none."""
         a, b, c = self._corners()
@@ -138,6 +172,12 @@ class Mesh:
         return a, b, c
 
 
+def _compact(vertices_mm: NDArray[np.float64], faces: NDArray[np.int64]) -> Mesh:
+    """A mesh of some faces with the vertices that they use."""
+    used, renumbered = np.unique(faces, return_inverse=True)
+    return Mesh(vertices_mm[used], renumbered.reshape(faces.shape))
+
+
 def extract_surface(volume: Volume, level: float = 0.5, *, inside_above: bool = True, smooth_mm: float = 0.0) -> Mesh:
     """The closed surface where a field crosses a level (marching cubes, Lewiner et al. 2003).
 
@@ -147,8 +187,9 @@ def extract_surface(volume: Volume, level: float = 0.5, *, inside_above: bool = 
         volume: a mask (level 0.5), or an image such as a probability or a signed distance.
         level: the value on the surface; between the two values of a mask.
         inside_above: inside is where the field is above the level; False for signed distances (negative inside).
-        smooth_mm: for masks only: sigma of a Gaussian, mm along each axis, that takes the voxels' steps away; the
-            level is then chosen so that the volume stays the mask's. Bone thinner than about ``2 * smooth_mm`` thins.
+        smooth_mm: for masks only: sigma of a Gaussian, mm along each axis, that takes the voxels' steps away. Each
+            piece (6 neighbours) of the mask then becomes one shell: its cavities are filled, its volume, with them,
+            is kept to 0.5 %, and where thin bone would tear it is smoothed less.
 
     Returns:
         A closed mesh in world LPS mm with outward normals whatever the affine's handedness; empty if nothing is inside.
@@ -185,44 +226,110 @@ def _inside(data: NDArray[Any], level: float, above: bool) -> NDArray[np.bool_]:
 
 
 def _smooth_surface(volume: Volume, smooth_mm: float) -> Mesh:
-    """The surface of a smoothed mask, at the level that keeps its volume."""
-    from scipy.ndimage import gaussian_filter
+    """The surface of a smoothed mask: one shell for each of its pieces, each with the volume of its piece."""
+    from scipy.ndimage import find_objects
 
     found = bounding_box(volume.mask)
     if found is None:
         return Mesh.empty()
-    sigma = smooth_mm / np.array(volume.grid.spacing_mm)
+    whole = fill_holes(volume.crop(found))
+    # Each piece by itself: smoothed together, two with a gap of a voxel between them would flow into one another.
+    labels, _ = label(whole.mask, connectivity=6)
+    boxes = enumerate(find_objects(labels), 1)
+    shells = [_smooth_shell(Volume(labels[box] == number, whole.grid.crop(box)), smooth_mm) for number, box in boxes]
+    starts = np.cumsum([0, *(len(shell.vertices_mm) for shell in shells[:-1])])
+    return Mesh(
+        np.concatenate([shell.vertices_mm for shell in shells]),
+        np.concatenate([shell.faces + start for shell, start in zip(shells, starts, strict=True)]),
+    )
+
+
+def _smooth_shell(piece: Volume, smooth_mm: float) -> Mesh:
+    """The one shell of a mask that is one piece (6 neighbours) without cavities."""
+    from scipy.ndimage import gaussian_filter
+
+    sigma = smooth_mm / np.array(piece.grid.spacing_mm)
     i, j, k = (int(np.ceil(4 * s)) + 1 for s in sigma)
-    part = volume.crop(found).pad((i, j, k), (i, j, k))
+    part = piece.pad((i, j, k), (i, j, k))
     field = gaussian_filter(part.data.astype(np.float32), sigma, mode="constant", truncate=4.0)
-    n = int(np.count_nonzero(part.data))
-    outside, inside = np.partition(field, (field.size - n - 1, field.size - n), axis=None)[
-        field.size - n - 1 : field.size - n + 1
-    ]
-    # This level has as many voxels inside as the mask. The surface between them encloses a little more, the more so the
-    # thinner a plate: it is moved until the volumes agree.
-    return _of_volume(field, float(outside + inside) / 2, part.affine, volume.volume_ml)
+    smooth = _main_shell(_at_volume(field, part))
+    if smooth is not None and not _keeps_volume(smooth, part):
+        smooth = None
+    if smooth is not None and smooth.genus == 0:
+        return smooth
+    # Thin parts tore. With the field held above the level in the mask and below it elsewhere, the surface has the
+    # mask's own topology: one shell, as piece and outside are each joined by faces, and no hole that the mask has not.
+    held = np.where(part.mask, np.maximum(field, 0.5 + HELD), np.minimum(field, 0.5 - HELD))
+    firm = _at_volume(held, part, 0.5 - HELD, 0.5 + HELD)
+    if smooth is not None and smooth.genus <= firm.genus:
+        return smooth
+    return firm if _keeps_volume(firm, part) else _at_volume(part.data.astype(np.float32), part)
 
 
-def _of_volume(field: NDArray[np.float32], level: float, affine: NDArray[np.float64], wanted_ml: float) -> Mesh:
-    """The surface at the level, near the one given, that encloses a volume: secant steps on the level."""
-    mesh = _march(field - np.float32(level), affine)
-    before, step = None, LEVEL_STEP
-    for _ in range(VOLUME_STEPS):
-        excess = mesh.volume_ml / wanted_ml - 1
-        if abs(excess) < VOLUME_TOLERANCE:
+def _keeps_volume(mesh: Mesh, mask: Volume) -> bool:
+    return abs(mesh.volume_ml - mask.volume_ml) <= MAX_VOLUME_ERROR * mask.volume_ml
+
+
+def _main_shell(mesh: Mesh) -> Mesh | None:
+    """The largest shell, where the others are crumbs and closed pits; None where a part that counts is torn off."""
+    shells = mesh.shells
+    if len(shells) == 1:
+        return mesh
+    volumes = np.array([shell.volume_ml for shell in shells])
+    main = int(volumes.argmax())
+    rest = float(np.abs(np.delete(volumes, main)).sum())
+    return shells[main] if rest <= CRUMBS * volumes[main] else None
+
+
+def _at_volume(field: NDArray[np.float32], mask: Volume, low: float = 0.0, high: float = 1.0) -> Mesh:
+    """The surface of a field at the level between two at which it encloses a mask's volume, as nearly as may be.
+
+    Args:
+        field: (I, J, K) on the mask's grid; at most ``low`` at the array's end.
+        mask: not empty.
+        low: levels are above this.
+        high: levels are below this.
+    """
+    from skimage import measure
+
+    marching_cubes: Callable[..., Any] = measure.marching_cubes
+    wanted = int(np.count_nonzero(mask.data))
+    high = min(high, float(field.max()))
+    low, high = low + 1e-3 * (high - low), high - 1e-3 * (high - low)
+    above = field[field > low]
+    # So many voxels lie above the level; the surface between them encloses a few percent more or less.
+    level = (
+        float(np.clip(np.partition(above, -wanted)[-wanted], low, high)) if wanted < above.size else (low + high) / 2
+    )
+    for _ in range(MAX_STEPS):
+        vertices, faces, _, _ = marching_cubes(field, level, allow_degenerate=True)
+        found, rate = _voxels_and_rate(field, vertices.astype(np.float64), faces[:, ::-1])
+        if abs(found - wanted) <= VOLUME_RTOL * wanted:
             break
-        if before is not None and excess != before[1]:
-            step = float(np.clip(-excess * (level - before[0]) / (excess - before[1]), -4 * LEVEL_STEP, 4 * LEVEL_STEP))
-        else:
-            step = float(np.copysign(LEVEL_STEP, excess))  # a higher level encloses less
-        before = (level, excess)
-        moved = float(np.clip(level + step, 0.02, 0.98))
-        if not (field > moved).any():
-            break
-        level = moved
-        mesh = _march(field - np.float32(level), affine)
-    return mesh
+        low, high = (level, high) if found > wanted else (low, level)
+        step = (wanted - found) / rate if rate < 0 else np.inf
+        level = level + step if low < level + step < high else (low + high) / 2
+    return _march(field - np.float32(level), mask.affine)
+
+
+def _voxels_and_rate(
+    field: NDArray[np.float32], vertices: NDArray[np.float64], faces: NDArray[np.integer]
+) -> tuple[float, float]:
+    """Voxels that a surface from marching cubes encloses, and how fast they change with its level."""
+    middle = vertices.mean(axis=0)
+    a, b, c = np.moveaxis((vertices - middle)[faces], 1, 0)
+    normal = np.cross(b - a, c - a)  # as long as twice the area
+    volume = float((a * np.cross(b, c)).sum()) / 6
+    # A vertex lies on an edge between two voxels, and slides along it as the level changes.
+    below = np.minimum(vertices.astype(np.intp), np.array(field.shape) - 2)
+    axis = (vertices - below).argmax(axis=1)
+    ahead = below + np.eye(3, dtype=np.intp)[axis]
+    rise = field[tuple(ahead.T)].astype(np.float64) - field[tuple(below.T)]
+    slide = np.divide(1.0, rise, out=np.zeros_like(rise), where=np.abs(rise) > 1e-6)
+    rate = sum(
+        float((slide[corner] * np.take_along_axis(normal, axis[corner, None], 1)[:, 0]).sum()) for corner in faces.T
+    )
+    return volume, rate / 6
 
 
 def _march(field: NDArray[np.float32], affine: NDArray[np.float64]) -> Mesh:
