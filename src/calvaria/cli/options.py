@@ -21,7 +21,7 @@ ThresholdHu = Annotated[
 ]
 MinHoleMl = Annotated[
     float,
-    typer.Option(metavar="ML", help="Holes of less missing bone are left open, and listed with place and size."),
+    typer.Option(metavar="ML", help="Holes of less missing bone are left open, and listed with position and size."),
 ]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the engine runs; the shape prior needs no GPU.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]

@@ -18,12 +18,12 @@ SMOOTHINGS = 4
 
 
 def solid_surface(mask: Volume, smooth_mm: float = 0.0) -> Mesh:
-    """The closed surface of a mask's pieces, without cavities and crumbs.
+    """The closed surface of a mask's pieces, without cavities and small components.
 
     Args:
         mask: what is solid; pieces are joined by voxels' faces, so that none hangs on an edge or a corner. What it
             encloses is filled.
-        smooth_mm: sigma of a Gaussian, mm along each axis, that takes the voxels' steps away; halved where a thin piece
+        smooth_mm: sigma of a Gaussian, mm along each axis, that removes the voxel staircase; halved where a thin piece
             would tear.
 
     Returns:
