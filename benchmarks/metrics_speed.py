@@ -2,9 +2,9 @@
 
 Usage: ``python benchmarks/metrics_speed.py [PATCH TRUTH SKULL]``; without files, the sample skull of the package on
 voxels of 0.4 mm. Beside calvaria stand the definitions of AutoImplant 2021 as they are usually coded (scipy, whole
-volume), MONAI and DeepMind's surface-distance, each with those of these metrics that it has. A second case has specks
-all over the head, as networks leave them: what crops to the patch gains little there. Each contender runs in a process
-of its own; memory is its peak above what it held before, with the files already read. Linux only.
+volume), MONAI and DeepMind's surface-distance, each with those of these metrics that it has. A second case has small
+components all over the head, as networks leave them: what crops to the patch gains little there. Each contender runs in
+a process of its own; memory is its peak above what it held before, with the files already read. Linux only.
 """
 # ruff: noqa: T201 - a script whose work is to print
 
@@ -56,8 +56,8 @@ def sample() -> Case:
     return Volume(guess, grid), Volume(truth & ~bone, grid), Volume(bone, grid)
 
 
-def with_specks(case: Case) -> Case:
-    """The same with 300 specks in the prediction, anywhere."""
+def with_small_components(case: Case) -> Case:
+    """The same with 300 small components in the prediction, anywhere."""
     guess, truth, skull = case
     messy = guess.mask.copy()
     for i, j, k in np.random.default_rng(1).integers(4, np.array(guess.shape) - 4, (300, 3)):
@@ -203,7 +203,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         clean = sample()
-        for kind, case in (("512^3 voxels of 0.4 mm", clean), ("with specks", with_specks(clean))):
+        for kind, case in (("512^3 voxels of 0.4 mm", clean), ("small components", with_small_components(clean))):
             files = [Path(folder) / f"{kind[:4]}-{name}.nrrd" for name in ("patch", "truth", "skull")]
             for path, volume in zip(files, case, strict=True):
                 write_volume(path, volume)

@@ -117,7 +117,7 @@ def test_the_second_time_nothing_is_done_and_that_is_said(run, site, tmp_path):
     site.asked.clear()
     result = run("data", "fetch", url)
     assert (result.code, site.asked) == (0, [])
-    assert "skulls.zip: 0.0 MB, is there and right, sha256" in result.out
+    assert "skulls.zip: 0.0 MB, present and correct, sha256" in result.out
     (tmp_path / "work" / "skulls.zip").unlink()
     assert run("data", "fetch", url).code == 0, "the archive may be deleted once it is unpacked"
     assert site.asked == []
@@ -194,7 +194,7 @@ def test_a_file_that_fails_is_named_and_the_others_come(run, figshare, tmp_path)
     result = run("data", "fetch", "skullfix")
     folder = tmp_path / "work" / "skullfix"
     assert result.code == 2
-    assert "/file/download/1: nothing is there (status 404)" in result.err
+    assert "/file/download/1: not found (status 404)" in result.err
     last = result.err.splitlines()[-1]
     assert last.startswith(
         "calvaria: 1 of 3 files failed: skulls.zip: get the archives by hand at https://figshare.com"

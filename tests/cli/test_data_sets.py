@@ -213,7 +213,7 @@ def test_duplicates_are_shown_and_written(run, engine, search, skulls, tmp_path)
     assert "person 1: p0, p1\n" in result.out
     assert "look at these, left and right exchanged" in result.out
     assert (
-        "2 skulls show 1 people, 1 pairs are to be looked at; the most alike of the others overlap by 0.700"
+        "2 skulls show 1 persons, 1 pairs are to be looked at; the most alike of the others overlap by 0.700"
         in result.out
     )
     assert result.err == "calvaria: p5: no skull\ncalvaria: 1 skulls could not be compared: p5\n"

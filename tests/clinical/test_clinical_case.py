@@ -132,7 +132,7 @@ def test_what_lies_in_bone_is_cut_off_if_it_is_little(row):
     assert not (case.implant.mask & case.defective.mask).any()
     assert case.record["implant"]["cut_off_ml"] > 0.5
     assert "lay inside bone and were cut off" in case.warnings[0]
-    assert "of it lie inside bone, at most 3 ml and 2% are believed" in why(
+    assert "of it lie inside bone, at most 3 ml and 2% are accepted" in why(
         alone(row, extract_surface(wide)), ImportSettings(1.6, 0.02)
     )
 
@@ -160,7 +160,7 @@ def test_a_surface_without_thickness_is_refused(row):
 
 def test_a_volume_that_no_implant_has_is_refused(row, monkeypatch):
     monkeypatch.setattr(parts, "VOLUME_ML", (50.0, 400.0))
-    assert "ml, 50 to 400 are believed; check that it is the implant alone" in why(replace(row, patch=None))
+    assert "ml, 50 to 400 are accepted; check that it is the implant alone" in why(replace(row, patch=None))
 
 
 def test_implant_and_patch_fill_one_hole(row, monkeypatch):
@@ -173,7 +173,7 @@ def test_implant_and_patch_fill_one_hole(row, monkeypatch):
     class Named:
         name = "x.stl"
 
-    with pytest.raises(InputError, match="only 0% of one lies at the other; they do not fill the same hole"):
+    with pytest.raises(InputError, match="only 0% of one lies at the other; they do not belong to the same hole"):
         clinical_case._require_together(masks, dict.fromkeys(masks, Named()))
     clinical_case._require_together({"implant": masks["implant"]}, {})
 
@@ -181,7 +181,7 @@ def test_implant_and_patch_fill_one_hole(row, monkeypatch):
 def test_a_skull_without_its_vault_is_refused(row):
     low = skull().with_data(skull().mask & (skull().grid.to_world(np.indices(GRID.shape).T).T[2] < 40))
     write_volume(row.skull, low)
-    assert "of the vault is there, at least 40% is wanted" in why(row)
+    assert "of the vault is present, at least 40% is wanted" in why(row)
 
 
 def test_an_empty_skull_is_refused(row):
@@ -205,6 +205,8 @@ def test_a_pose_that_the_hole_misled_is_found_again(row, monkeypatch):
     monkeypatch.setattr(clinical_case, "locate", lambda mask: given.pop(0))
     case = load_case(row, COARSE)
     assert not given
-    assert case.warnings[0] == "the pose found with the hole was wrong by 25 degrees; found again with it filled"
+    assert (
+        case.warnings[0] == "the pose found with the hole was wrong by 25 degrees; found again in the completed skull"
+    )
     assert case.record["implant"]["sits"]["fit"] > 0.9
     assert dice(case.defective, HEAD.on(aligned_grid(1.6))) > 0.9

@@ -100,7 +100,7 @@ def test_all_rows_of_an_id_that_is_there_twice_are_refused(folder):
     found = table(folder, *(f"{name},a/skull.nrrd,,patch.stl" for name in ("p1", "p2", "P1")))
     assert [row.id for row in found.rows] == ["p2"]
     assert [(one.id, one.line) for one in found.refused] == [("p1", 2), ("P1", 4)]
-    assert "is there 2 times" in found.refused[0].reason
+    assert "occurs 2 times" in found.refused[0].reason
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "Erika Mustermann", "ä", "x" * 65, "dot."])
@@ -137,7 +137,7 @@ def test_a_row_that_is_too_long_is_refused(folder):
         (b"id,implant\np1,x\n", "skull is missing"),
         (b"id,skull\np1,x\n", "implant or patch is missing"),
         (b"\n \n", "id, skull is missing; found nothing"),
-        (b"id,skull,patch,id\np1,x,y,z\n", "the column id is there twice"),
+        (b"id,skull,patch,id\np1,x,y,z\n", "the column id occurs twice"),
         (b"id,skull,patch\n", "has no row below its first line"),
     ],
 )

@@ -106,7 +106,7 @@ def test_every_convention_is_found(name):
     off = np.linalg.norm(mapped(found.to_world, mapped(np.linalg.inv(known[name]), there)) - there, axis=1)
     assert off.max() < 1e-6
     assert found.sit.fit > 0.95
-    assert found.rival is None or found.rival[1].fit < found.sit.fit - CLEAR
+    assert found.second is None or found.second[1].fit < found.sit.fit - CLEAR
 
 
 @pytest.mark.parametrize("name", ["box", "box-zyx", "box-m"])

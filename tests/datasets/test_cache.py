@@ -202,7 +202,7 @@ def test_a_bad_case_is_named_and_the_rest_go_on(tmp_path: Path, files: list[Skul
     assert (built.skulls, built.made) == (2, 2)
     assert built.refused["train-001"] == "train-001: no skull"
     assert "gone.nrrd: there is no such file" in built.refused["gone"]
-    assert built.refused["nothing"] == "nothing: neither a complete nor a defective skull is there"
+    assert built.refused["nothing"] == "nothing: neither a complete nor a defective skull is present"
     assert [entry.id for entry in SkullCache(tmp_path / "c.safetensors").entries] == ["train-000", "test-000"]
 
 

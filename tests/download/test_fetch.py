@@ -299,7 +299,7 @@ class TestWrongFiles:
 
     def test_a_file_that_nothing_is_known_of_is_not_trusted(self, tmp_path):
         (tmp_path / "a.bin").write_bytes(BODY)
-        with pytest.raises(InputError, match=r"a\.bin: is there, but no hash of it is published or recorded"):
+        with pytest.raises(InputError, match=r"a\.bin: exists, but no hash of it is published or recorded"):
             fetch(RemoteFile("a.bin", "https://example.org/a"), tmp_path)
 
     def test_a_file_put_there_by_hand_is_recorded_if_its_hash_is_right(self, tmp_path):
@@ -318,7 +318,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("how", "words"),
         [
-            ({"statuses": [404]}, r"/a\.bin: nothing is there \(status 404\)"),
+            ({"statuses": [404]}, r"/a\.bin: not found \(status 404\)"),
             ({"statuses": [403]}, r"lets only browsers or signed-in people in \(status 403\): download by hand"),
             ({"statuses": [202], "headers": {"x-amzn-waf-action": "challenge"}}, r"only browsers .* \(status 202\)"),
             ({"statuses": [204]}, r"wanted a file \(status 200\), the server answered 204"),

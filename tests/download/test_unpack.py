@@ -232,7 +232,7 @@ class TestOutside:
     def test_nothing_is_written_through_a_link_in_the_folders_place(self, tmp_path):
         (tmp_path / "elsewhere").mkdir()
         (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
-        with refused(pack(tmp_path / "a.zip", {"a": b"1"}), "something is there already", InputError):
+        with refused(pack(tmp_path / "a.zip", {"a": b"1"}), "something is in the way", InputError):
             unpack(tmp_path / "a.zip", tmp_path / "out")
         assert list((tmp_path / "elsewhere").iterdir()) == []
 

@@ -30,7 +30,7 @@ OFFICIAL = "official"
 """The defect that comes with the data set."""
 
 BENCHMARK_KINDS = (OFFICIAL, *(kind for kind in KINDS if kind != "ball"))
-"""What a benchmark runs unless told otherwise: the official defect and the five kinds of SkullBreak."""
+"""What a benchmark runs by default: the official defect and the five kinds of SkullBreak."""
 
 PLACED = SPLITS / "autoimplant2020-defects.json"
 """The packaged synthetic defects of validation and test."""

@@ -1,4 +1,4 @@
-"""How well and how fast holes are filled: every person of a split, every kind of defect, at full resolution.
+"""How well and how fast skulls are completed: every person of a split, every kind of defect, at full resolution.
 
 ::
 
@@ -60,9 +60,9 @@ def solve_here(defective: Volume, reconstruct: Callable[[Volume], _Reconstructio
         defective: mask of the defective skull.
         reconstruct: gives an object with ``.patch`` and, perhaps, ``.holes``.
     """
-    wall, cpu = time.perf_counter(), time.process_time()
+    began, cpu = time.perf_counter(), time.process_time()
     result = reconstruct(defective)
-    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
     holes = getattr(result, "holes", None)
     doubt = vars(getattr(result, "confidence", SimpleNamespace()))
     return Answer(result.patch, seconds, cpu_seconds, _peak_mb(), -1 if holes is None else len(holes), doubt)
@@ -94,11 +94,11 @@ def solve_as_command(defective: Volume, model: str, command: Sequence[str] | Non
         write_volume(folder / "skull.nrrd", defective)
         log = folder / "log.txt"
         arguments = [str(folder / "skull.nrrd"), "-o", str(folder / "out"), "--model", model]
-        wall = time.perf_counter()
+        began = time.perf_counter()
         with log.open("wb") as sink:
             process = subprocess.Popen([*program, *arguments], stdout=sink, stderr=subprocess.STDOUT)
             _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - wall
+        seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode not in (0, 3):  # 3: done, but a quality check failed
             last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
@@ -154,7 +154,7 @@ def _number(answer: Answer, name: str) -> float:
 def run_benchmark(
     tasks: Sequence[Task], output: Path, model: str, solve: Solve, *, jobs: int = 1, tell: Tell | None = None
 ) -> list[Row]:
-    """Run the tasks that the file doesn't hold yet, and write each row as soon as it is there.
+    """Run the tasks that the file doesn't hold yet, and write each row as soon as it is made.
 
     Args:
         tasks: what to run.
@@ -268,7 +268,7 @@ def tell(line: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m calvaria.benchmarks.reconstruction", description="fill the holes of a split, and score"
+        prog="python -m calvaria.benchmarks.reconstruction", description="complete the skulls of a split, and score"
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the AutoImplant 2020 set")
     parser.add_argument("--split", default="test", choices=("test", "validation", "train"))

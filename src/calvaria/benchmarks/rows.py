@@ -1,4 +1,4 @@
-"""Rows of a benchmark as a CSV file: dataclasses whose fields are numbers, texts and truths."""
+"""Rows of a benchmark as a CSV file: dataclasses whose fields are numbers, texts and booleans."""
 
 from __future__ import annotations
 

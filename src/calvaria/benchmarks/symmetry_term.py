@@ -7,8 +7,8 @@
 Complete skulls of validation persons, with the official hole, are dented at the back of one side as by lying on it
 (positional plagiocephaly), skull and patch together: the true patch is known, and is not symmetric. Then the skull
 stays as it is and its patch is dented less, or more: from the truth to the patch of the round, nearly symmetric head.
-Told is which of them has the least loss: overlap and symmetry in each window, and symmetry alone. Of the overlap alone
-it is the truth.
+Reported is which of them has the least loss: overlap and symmetry in each window, and symmetry alone. Of the overlap
+alone it is the truth.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ALPHAS = (0.3, 1.0, 3.0)
 """Weights of the symmetry term beside the overlap; the paper's is 1."""
 
 DENT_AT_MM = (30.0, 75.0, 30.0)
-"""Canonical mm: the middle of the dent, at the back on one side, by the official hole."""
+"""Canonical mm: the centre of the dent, at the back on one side, by the official hole."""
 
 DENT_WIDTH_MM = 40.0
 """Standard deviation of the dent."""
@@ -99,17 +99,17 @@ def dented(mask: Tensor, grid: Grid, depth_mm: float) -> Tensor:
     Args:
         mask: (1, 1, X, Y, Z), 0 or 1.
         grid: of the mask, canonical mm.
-        depth_mm: so far in the middle of the dent, less around it.
+        depth_mm: so far in the centre of the dent, less around it.
 
     Returns:
         The same shape.
     """
     if not depth_mm:
         return mask
-    middle = np.array(DENT_AT_MM)
+    centre = np.array(DENT_AT_MM)
     points = grid.centres_mm().reshape(-1, 3)
-    near = np.exp(-((points - middle) ** 2).sum(axis=1) / (2 * DENT_WIDTH_MM**2))
-    seen = points + depth_mm * near[:, None] * (middle / np.linalg.norm(middle))
+    near = np.exp(-((points - centre) ** 2).sum(axis=1) / (2 * DENT_WIDTH_MM**2))
+    seen = points + depth_mm * near[:, None] * (centre / np.linalg.norm(centre))
     read = read_volumes(mask, grid, torch.from_numpy(seen).float()[None])
     return (read > 0.5).to(mask).reshape(mask.shape)
 

@@ -6,7 +6,8 @@
 
 Modes are the principal components of the training persons' velocities at the mean skull's surface, mirror images
 included. A held-out head is registered as any other; then its deformation is replaced by the nearest that the modes can
-make. Told are how far that moves the surface, and how far the deformed mean skull then lies off the head's own bone.
+make. Reported are how far that moves the surface, and how far the deformed mean skull then lies off the head's own
+bone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from calvaria.deformation.registration import Surface, misfit_mm
 from calvaria.synthesis.between import Deformations, deformation_grids, mean_skull, mirror, skull_surface
 
 COUNTS = (0, 5, 10, 20, 40, 80)
-"""Numbers of modes that are tried on held-out heads, besides all."""
+"""How many modes are tried on held-out heads, besides all."""
 
 EXPLAINED = 0.95
 

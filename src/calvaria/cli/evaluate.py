@@ -77,7 +77,7 @@ def evaluate(
 
     DSC, border DSC (10 mm) and HD95 by the definitions of the AutoImplant challenge, and every other metric in use; -v
     says how each is defined. Files of folders belong together by what stands before the first dot of their names;
-    PATCH may be the output of reconstruct. Kinds of defects (bilateral, frontoorbital ...) are told by the names.
+    PATCH may be the output of reconstruct. Kinds of defects (bilateral, frontoorbital ...) are recognised by the names.
     """
     from calvaria.io.scores import write_scores
     from calvaria.metrics import worst_cases

@@ -71,7 +71,7 @@ def plane(
             screen.error(f"{case.name}: {one_line(error)}")
             found.append({"case": case.name, "error": one_line(error)})
             continue
-        found.append({"case": case.name, **told(estimate)})
+        found.append({"case": case.name, **plane_json(estimate)})
         for line in lines_of(estimate):
             screen.say(f"{case.name}: {line}" if source.is_dir() else line)
         for doubt in (*notes, *segmented.notes, *estimate.doubts):
@@ -83,7 +83,7 @@ def plane(
         raise typer.Exit(3)
 
 
-def told(estimate: PlaneEstimate) -> dict[str, Any]:
+def plane_json(estimate: PlaneEstimate) -> dict[str, Any]:
     """An estimate as JSON."""
     return {
         "normal": estimate.plane.normal.round(6).tolist(),
@@ -107,4 +107,4 @@ def lines_of(estimate: PlaneEstimate) -> list[str]:
     return [*lines, agreed]
 
 
-__all__ = ["EXAMPLES", "lines_of", "plane", "told"]
+__all__ = ["EXAMPLES", "lines_of", "plane", "plane_json"]

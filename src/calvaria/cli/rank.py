@@ -45,7 +45,7 @@ def rank(
 
     Each metric is averaged over the cases that all tables have; the methods get a rank in each metric, and the mean of
     these is the order. Beside it stands how far a method's place moves when the cases are drawn anew: methods whose
-    ranges overlap much are not told apart by these cases.
+    ranges overlap much cannot be distinguished by these cases.
     """
     from calvaria.io.scores import read_scores
     from calvaria.metrics import METRICS, rank_methods

@@ -2,7 +2,7 @@
 
 1. The bone of the skull, segmented if it is a CT; its canonical frame; is there a calvaria?
 2. Implant and patch: closed? how large? by which convention do they sit in the hole?
-3. The frame again, with the hole filled: a hole turns it by up to a degree, or misleads it.
+3. The frame again, with the skull completed: a hole rotates it by up to a degree, or misleads it.
 4. All rasterised on the aligned grid. What of an implant or patch lies in bone is cut off, if it is little.
 """
 
@@ -50,7 +50,7 @@ TURNED_DEG = 5.0
 """A first pose that is off by more was not only pulled by the hole, but wrong."""
 
 BEYOND_MM = 20.0
-"""An implant may reach so far beyond the box of the bone that is there: a hole may be at the skull's widest place."""
+"""An implant may reach so far beyond the box of the bone present: a hole may be where the skull is widest."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,24 @@ class ImportSettings:
 
     Args:
         spacing_mm: voxel edge of the aligned grid.
-        most_overlap: share of an implant or patch that may lie in bone, and is cut off.
-        most_overlap_ml: and how much that may be.
+        max_overlap: share of an implant or patch that may lie in bone, and is cut off.
+        max_overlap_ml: and how much that may be.
 
     Raises:
         InputError: the spacing is not from 0.3 to 3 mm, or the share not from 0 to 0.5.
     """
 
     spacing_mm: float = 0.8
-    most_overlap: float = MAX_OVERLAP
-    most_overlap_ml: float = MAX_OVERLAP_ML
+    max_overlap: float = MAX_OVERLAP
+    max_overlap_ml: float = MAX_OVERLAP_ML
 
     def __post_init__(self) -> None:
         if not 0.3 <= self.spacing_mm <= 3.0:
             raise InputError(f"the aligned grid's spacing is from 0.3 to 3 mm; got {self.spacing_mm:g}")
-        if not 0 <= self.most_overlap <= 0.5:
-            raise InputError(f"the share that may lie in bone is from 0 to 0.5; got {self.most_overlap:g}")
-        if not self.most_overlap_ml >= 0:
-            raise InputError(f"what may lie in bone is from 0 ml; got {self.most_overlap_ml:g}")
+        if not 0 <= self.max_overlap <= 0.5:
+            raise InputError(f"the share that may lie in bone is from 0 to 0.5; got {self.max_overlap:g}")
+        if not self.max_overlap_ml >= 0:
+            raise InputError(f"what may lie in bone is from 0 ml; got {self.max_overlap_ml:g}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class ClinicalCase:
     """A case in the canonical frame; all masks lie on one aligned grid, world mm of which are canonical mm.
 
     Args:
-        defective: the bone that is there.
+        defective: the bone present.
         implant: what was made, without what lay in bone; None if there is none.
         patch: the missing bone, likewise.
         frame: canonical mm -> world mm of the skull's file.
@@ -143,7 +143,7 @@ def load_case(row: ClinicalRow, settings: ImportSettings) -> ClinicalCase:
             "mismatch": round(frame.cost, 4),
             "scan_ends": len(frame.cuts),
         },
-        "proportions": asdict(proportions(settled.filled, frame)),
+        "proportions": asdict(proportions(settled.completed, frame)),
         "grid": {"shape": list(target.shape), "spacing_mm": settings.spacing_mm},
     }
     for what, (mask, _, removed_ml) in cut.items():
@@ -169,53 +169,55 @@ def _read_skull(row: ClinicalRow) -> tuple[Volume, Grid]:
 
 @dataclass(frozen=True, eq=False)
 class _Settled:
-    """A skull whose frame is found and whose hole is filled."""
+    """A skull whose frame is found, and the completed skull."""
 
     frame: CanonicalFrame
     vault_share: float
     parts: dict[str, Part]
-    filled: Volume
+    completed: Volume
     warnings: tuple[str, ...]
 
 
 def _settled(row: ClinicalRow, skull: Volume, grid: Grid) -> _Settled:
-    """Find the frame twice: with the hole, to place what fills it, and with the hole filled.
+    """Find the frame twice: with the hole, to place the parts, and in the completed skull.
 
-    A large hole turns the first frame by up to a degree, and the largest ones can mislead it altogether (seen with
+    A large hole rotates the first frame by up to a degree, and the largest ones can mislead it altogether (seen with
     hemicraniectomies); where that was so, everything is placed again.
     """
     first = locate(skull)
     vault, parts = _placed(row, skull, grid, first)
-    filled = _filled(skull, parts)
-    frame = locate(filled)
+    completed = _completed(skull, parts)
+    frame = locate(completed)
     turned_deg = float(np.degrees(np.linalg.norm(rotation_vector(first.to_world[:3, :3].T @ frame.to_world[:3, :3]))))
     warnings: tuple[str, ...] = ()
     if turned_deg > TURNED_DEG:
         vault, parts = _placed(row, skull, grid, frame)
-        filled = _filled(skull, parts)
-        warnings = (f"the pose found with the hole was wrong by {turned_deg:.0f} degrees; found again with it filled",)
-    return _Settled(frame, vault, parts, filled, warnings)
+        completed = _completed(skull, parts)
+        warnings = (
+            f"the pose found with the hole was wrong by {turned_deg:.0f} degrees; found again in the completed skull",
+        )
+    return _Settled(frame, vault, parts, completed, warnings)
 
 
 def _placed(row: ClinicalRow, skull: Volume, grid: Grid, frame: CanonicalFrame) -> tuple[float, dict[str, Part]]:
-    """How much of the vault is there, and implant and patch where they belong."""
+    """How much of the vault is present, and implant and patch where they belong."""
     around = Surroundings.of(skull, frame)
     vault = around.vault_share()
     if vault < MIN_VAULT:
         raise InputError(
-            f"{row.skull.name}: only {vault:.0%} of the vault is there, at least {MIN_VAULT:.0%} is wanted; "
+            f"{row.skull.name}: only {vault:.0%} of the vault is present, at least {MIN_VAULT:.0%} is wanted; "
             "give a scan that shows the calvaria"
         )
     files = {"implant": row.implant, "patch": row.patch}
     return vault, {what: read_part(path, what, row, grid, around) for what, path in files.items() if path is not None}
 
 
-def _filled(skull: Volume, parts: dict[str, Part]) -> Volume:
-    """The skull with its hole filled by the patch, or else by the implant; the hole may reach beyond the bone's box."""
-    filling = parts.get("patch") or parts["implant"]
+def _completed(skull: Volume, parts: dict[str, Part]) -> Volume:
+    """The skull completed by the patch, or else by the implant; the hole may reach beyond the bone's box."""
+    part = parts.get("patch") or parts["implant"]
     reach = reach_voxels(skull.grid, BEYOND_MM)
     wide = skull.pad(reach, reach, fill=False)
-    return wide.with_data(wide.mask | filling.on(wide.grid).mask)
+    return wide.with_data(wide.mask | part.on(wide.grid).mask)
 
 
 def _without_bone(
@@ -228,10 +230,10 @@ def _without_bone(
     removed = part.with_data(within).volume_ml
     if count == 0:
         raise InputError(f"{name}: nothing of it lies on the aligned grid")
-    if share > settings.most_overlap or removed > settings.most_overlap_ml:
+    if share > settings.max_overlap or removed > settings.max_overlap_ml:
         raise InputError(
-            f"{name}: {removed:.1f} ml ({share:.1%}) of it lie inside bone, at most {settings.most_overlap_ml:g} ml "
-            f"and {settings.most_overlap:.0%} are believed; check that it belongs to this skull"
+            f"{name}: {removed:.1f} ml ({share:.1%}) of it lie inside bone, at most {settings.max_overlap_ml:g} ml "
+            f"and {settings.max_overlap:.0%} are accepted; check that it belongs to this skull"
         )
     rest = part.with_data(part.mask & ~bone.mask)
     warnings = []
@@ -243,7 +245,7 @@ def _without_bone(
 
 
 def _require_together(masks: dict[str, Volume], parts: dict[str, Part]) -> None:
-    """Implant and patch fill the same hole."""
+    """Implant and patch belong to the same hole."""
     if len(masks) < 2:
         return
     small, large = sorted(masks.values(), key=lambda mask: mask.volume_ml)
@@ -251,7 +253,7 @@ def _require_together(masks: dict[str, Volume], parts: dict[str, Part]) -> None:
     together = float(near[small.mask].mean())
     if together < MIN_TOGETHER:
         names = " and ".join(part.name for part in parts.values())
-        raise InputError(f"{names}: only {together:.0%} of one lies at the other; they do not fill the same hole")
+        raise InputError(f"{names}: only {together:.0%} of one lies at the other; they do not belong to the same hole")
 
 
 __all__ = ["ClinicalCase", "ImportSettings", "aligned_grid", "load_case"]

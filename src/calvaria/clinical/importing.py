@@ -9,8 +9,8 @@ The folder that is left::
     OUT/population.json          mean and standard deviation of length, breadth and height
     OUT/report.json              counts, settings, warnings
 
-A case folder appears whole or not at all. A case that is there, made by the same settings from files of the same bytes,
-is not made again.
+A case folder appears whole or not at all. A case that is present, made by the same settings from files of the same
+bytes, is not made again.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _key(row: ClinicalRow, settings: Any) -> dict[str, Any]:
 
 
 def _kept(home: Path, key: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of a case that is there and still right."""
+    """The record of a case that is present and still right."""
     try:
         record: dict[str, Any] = json.loads((home / RECORD).read_text(encoding="utf-8"))
         whole = record["input"] == key and all(sha256_of(home / name) == sha for name, sha in record["files"].items())
@@ -209,9 +209,9 @@ def _write_report(
     measured = None
     (output / POPULATION).unlink(missing_ok=True)
     if done:
-        people = population([Proportions(**o.record["proportions"]) for o in done if o.record])
-        write_population(output / POPULATION, people)
-        measured = asdict(people)
+        size = population([Proportions(**o.record["proportions"]) for o in done if o.record])
+        write_population(output / POPULATION, size)
+        measured = asdict(size)
     summary = {
         "calvaria": __version__,
         "settings": asdict(settings),

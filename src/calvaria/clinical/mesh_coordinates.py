@@ -35,30 +35,31 @@ UNEVEN_MM = 3.0
 hole, and grows by 0.4 to 0.6 mm for each mm that it lies beside it."""
 
 SHELL_MM = 22.0
-"""A point belongs to the skull's wall if it lies this near to the model head; real walls lie within 15 mm of it."""
+"""A point belongs to the vault if it lies this near to the model head; real vaults lie within 15 mm of it."""
 
 RAY_MM = 10.0
-"""Bone is looked for so far above and below a point, along the ray from the head's centre: a wall is 3-10 mm thick."""
+"""Bone is looked for so far above and below a point, along the ray from the head's centre: the vault is 3-10 mm
+thick."""
 
 SECTORS = 24
-"""Directions about the middle in which the rim is looked at."""
+"""Directions about the centre in which the rim is examined."""
 
 MAX_POINTS = 4000
-"""Points of a mesh that are looked at."""
+"""Points of a mesh that are used."""
 
 MIN_FIT = 0.5
 """A mesh that sits worse does not belong there. Implants and patches simulated in three real skulls sit at 0.88 to 1;
 shifted by 6 mm at 0.44 to 0.53, by 10 mm at 0.18 to 0.20, by 30 mm below 0.18, and on the other side at 0."""
 
 CLEAR = 0.15
-"""The best place must fit better than any other by this, or a person has to say which is right; 6 mm cost 0.4."""
+"""The best position must fit better than any other by this, or a person has to say which is right; 6 mm cost 0.4."""
 
 LENGTH_MM = (20.0, 260.0)
 """Longest side of what may sit in a hole: cleared implants have 25 to 250 mm (K250334). It tells units apart: the same
 mesh read in metres instead of millimetres is a dot, which sits well in any hole."""
 
-SAME_PLACE_MM = 6.0
-"""Two conventions that move a mesh less apart than this, on average, mean one place; the better one is taken."""
+SAME_POSITION_MM = 6.0
+"""Two conventions that move a mesh less apart than this, on average, mean one position; the better one is taken."""
 
 TWIN_MM, TWIN_FIT = 1.0, 0.1
 """Conventions further apart than this that fit no worse than this are named in a warning."""
@@ -76,8 +77,8 @@ class Sit:
 
     Args:
         over_hole: part of its volume with no bone above or below.
-        contact: part of the directions about its middle in which its rim meets bone.
-        on_shell: part of its volume where a skull's wall is.
+        contact: part of the directions about its centre in which its rim meets bone.
+        on_shell: part of its volume where a skull's vault is.
         in_bone: part of its volume inside bone.
         uneven_mm: standard deviation of the gap between rim and bone over those directions.
     """
@@ -98,7 +99,7 @@ class Sit:
         """The figures as they are said in messages."""
         return (
             f"fit {self.fit:.2f}: {self.over_hole:.0%} over missing bone, rim at bone in {self.contact:.0%} of the "
-            f"directions with a gap uneven by {self.uneven_mm:.1f} mm, {self.on_shell:.0%} in the skull's wall, "
+            f"directions with a gap uneven by {self.uneven_mm:.1f} mm, {self.on_shell:.0%} in the skull's vault, "
             f"{self.in_bone:.0%} inside bone"
         )
 
@@ -170,25 +171,25 @@ class Surroundings:
 
     def _beyond_mm(self, points: F64) -> F64:
         """How far canonical points lie beyond the model head, mm, along the ray from its centre."""
-        arm = points / self.scale - HEAD_CENTRE_MM
-        rho = np.linalg.norm(arm / HEAD_HALF_AXES_MM, axis=1)
-        return np.asarray(np.linalg.norm(arm, axis=1) * (1 - 1 / np.maximum(rho, 1e-6)))
+        radial = points / self.scale - HEAD_CENTRE_MM
+        rho = np.linalg.norm(radial / HEAD_HALF_AXES_MM, axis=1)
+        return np.asarray(np.linalg.norm(radial, axis=1) * (1 - 1 / np.maximum(rho, 1e-6)))
 
     def _along_rays(self, points: F64, reach_mm: float = RAY_MM) -> FloatArray:
         """(N, S) signed distances on the ray through each point, up to a reach above and below."""
-        arm = points - HEAD_CENTRE_MM * self.scale
-        away = arm / np.maximum(np.linalg.norm(arm, axis=1, keepdims=True), 1e-6)
+        radial = points - HEAD_CENTRE_MM * self.scale
+        direction = radial / np.maximum(np.linalg.norm(radial, axis=1, keepdims=True), 1e-6)
         steps = np.arange(-reach_mm, reach_mm + STEP_MM, STEP_MM)
-        return self.at(points[:, None, :] + steps[:, None] * away[:, None, :])
+        return self.at(points[:, None, :] + steps[:, None] * direction[:, None, :])
 
 
-def _gaps(arms: F64, distance: FloatArray) -> F64:
-    """(SECTORS,) least distance to bone, mm, in each direction about points' middle, seen from the head's centre."""
-    middle = arms.mean(axis=0)
-    out = middle / max(float(np.linalg.norm(middle)), 1e-6)
+def _gaps(radial: F64, distance: FloatArray) -> F64:
+    """(SECTORS,) least distance to bone, mm, in each direction about points' centre, seen from the head centre."""
+    centre = radial.mean(axis=0)
+    out = centre / max(float(np.linalg.norm(centre)), 1e-6)
     side = np.cross(out, np.eye(3)[np.abs(out).argmin()])
     side /= np.linalg.norm(side)
-    rest = arms - middle
+    rest = radial - centre
     angle = np.arctan2(rest @ np.cross(out, side), rest @ side)
     sector = np.floor((angle / (2 * np.pi) + 0.5) * SECTORS).astype(int) % SECTORS
     nearest = np.full(SECTORS, np.inf)
@@ -241,8 +242,8 @@ def mask_conventions(mask: Grid, skull: Grid) -> dict[str, F64]:
         skull: the skull's.
 
     Returns:
-        ``header``: where its file says; ``skull-grid``, only for a mask of the skull's shape and another place: voxel
-        upon voxel of the skull, its own header having been lost.
+        ``header``: where its file says; ``skull-grid``, only for a mask of the skull's shape and another position:
+        voxel upon voxel of the skull, its own header having been lost.
     """
     known = {"header": np.eye(4)}
     if mask.shape == skull.shape and not mask.same_as(skull):
@@ -258,14 +259,15 @@ class Placement:
         convention: its name.
         to_world: (4, 4) coordinates of the file -> world LPS mm.
         sit: how it sits there.
-        rival: the best other place, and how it would sit; None if there is none worth a word.
-        twin: a convention that means nearly the same place and fits about as well, and how far apart the two are, mm.
+        second: the best other position, and how it would sit; None if there is none worth a word.
+        twin: a convention that means nearly the same position and fits about as well, and how far apart the two are,
+            mm.
     """
 
     convention: str
     to_world: F64
     sit: Sit
-    rival: tuple[str, Sit] | None = None
+    second: tuple[str, Sit] | None = None
     twin: tuple[str, float] | None = None
 
     def doubts(self, name: str) -> tuple[str, ...]:
@@ -284,7 +286,7 @@ def place(points: F64, conventions: Mapping[str, F64], surroundings: Surrounding
 
     Args:
         points: (N, 3) coordinates as in the file, evenly spread over the volume; at least one.
-        conventions: name -> (4, 4) to world mm; the first of those that mean the same place gives the name.
+        conventions: name -> (4, 4) to world mm; the first of those that mean the same position gives the name.
         surroundings: the skull.
         name: of the file, for messages.
 
@@ -292,7 +294,7 @@ def place(points: F64, conventions: Mapping[str, F64], surroundings: Surrounding
         The best placement.
 
     Raises:
-        InputError: it sits nowhere, or two places are about as good. The figures are in the message.
+        InputError: it sits nowhere, or two positions are about as good. The figures are in the message.
     """
     points = points[:: max(1, len(points) // MAX_POINTS)]
     placed = {key: points @ to[:3, :3].T + to[:3, 3] for key, to in conventions.items()}
@@ -312,20 +314,22 @@ def place(points: F64, conventions: Mapping[str, F64], surroundings: Surrounding
             f"{name}: does not sit in the hole by any of {len(sits)} conventions; best is {best} ({sits[best]}), "
             f"{MIN_FIT} is wanted; check that it belongs to this skull"
         )
-    others = [key for key in sits if apart[key] > SAME_PLACE_MM and sits[key].fit > 0]
-    rival = max(others, key=lambda key: sits[key].fit, default=None)
-    if rival is not None and sits[best].fit < sits[rival].fit + CLEAR:
+    others = [key for key in sits if apart[key] > SAME_POSITION_MM and sits[key].fit > 0]
+    second = max(others, key=lambda key: sits[key].fit, default=None)
+    if second is not None and sits[best].fit < sits[second].fit + CLEAR:
         raise InputError(
-            f"{name}: sits about as well by two conventions, {best} ({sits[best]}) and {rival} ({sits[rival]}); name "
+            f"{name}: sits about as well by two conventions, {best} ({sits[best]}) and {second} ({sits[second]}); name "
             "the right one in the table's column convention"
         )
-    twins = [key for key in sits if TWIN_MM < apart[key] <= SAME_PLACE_MM and sits[key].fit > sits[best].fit - TWIN_FIT]
+    twins = [
+        key for key in sits if TWIN_MM < apart[key] <= SAME_POSITION_MM and sits[key].fit > sits[best].fit - TWIN_FIT
+    ]
     twin = max(twins, key=lambda key: sits[key].fit, default=None)
     return Placement(
         best,
         conventions[best],
         sits[best],
-        None if rival is None else (rival, sits[rival]),
+        None if second is None else (second, sits[second]),
         None if twin is None else (twin, apart[twin]),
     )
 

@@ -52,18 +52,18 @@ class Part:
 
     def record(self) -> dict[str, Any]:
         """What is kept of it in the case's record."""
-        sit, rival = self.placement.sit, self.placement.rival
+        sit, second = self.placement.sit, self.placement.second
         return {
             "form": "mesh" if isinstance(self.shape, Mesh) else "mask",
             "convention": self.placement.convention,
             "file_to_world": self.placement.to_world.round(9).tolist(),
             "sits": {name: round(value, 4) for name, value in (*vars(sit).items(), ("fit", sit.fit))},
-            "next_best": None if rival is None else {"convention": rival[0], "fit": round(rival[1].fit, 4)},
+            "next_best": None if second is None else {"convention": second[0], "fit": round(second[1].fit, 4)},
         }
 
 
 def read_part(path: Path, what: str, row: ClinicalRow, grid: Grid, around: Surroundings) -> Part:
-    """Read an implant or patch and find its place.
+    """Read an implant or patch and find its position.
 
     Args:
         path: a mesh or a mask.
@@ -76,7 +76,7 @@ def read_part(path: Path, what: str, row: ClinicalRow, grid: Grid, around: Surro
         The part.
 
     Raises:
-        InputError: it cannot be read, is open, sits nowhere or in two places, or is too small or too large.
+        InputError: it cannot be read, is open, sits nowhere or at two positions, or is too small or too large.
     """
     shape, warnings = _closed_mesh(path) if extension_of(path) in MESHES else (read_mask(path), ())
     name = path.name
@@ -96,7 +96,7 @@ def read_part(path: Path, what: str, row: ClinicalRow, grid: Grid, around: Surro
     volume_ml = _volume_ml(part)
     if not VOLUME_ML[0] <= volume_ml <= VOLUME_ML[1]:
         raise InputError(
-            f"{name}: the {what} holds {volume_ml:.1f} ml, {VOLUME_ML[0]:g} to {VOLUME_ML[1]:g} are believed; check "
+            f"{name}: the {what} holds {volume_ml:.1f} ml, {VOLUME_ML[0]:g} to {VOLUME_ML[1]:g} are accepted; check "
             f"that it is the {what} alone"
         )
     return part

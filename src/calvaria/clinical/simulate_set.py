@@ -135,7 +135,9 @@ def sample_case(number: int, settings: SimulationSettings, fault: str = "") -> S
 
 def sample_implant(rng: np.random.Generator) -> ImplantSpec:
     """Draw how an implant is made: thickness, clearance and bevel, evenly from their ranges."""
-    thickness, clearance, bevel = (round(float(rng.uniform(*law)), 2) for law in (THICKNESS_MM, CLEARANCE_MM, BEVEL))
+    thickness, clearance, bevel = (
+        round(float(rng.uniform(*limits)), 2) for limits in (THICKNESS_MM, CLEARANCE_MM, BEVEL)
+    )
     return ImplantSpec(thickness, clearance, bevel)
 
 
@@ -204,7 +206,7 @@ def _measured(skulls: Sequence[SkullCase]) -> Population:
 
 
 def _write_case(home: Path, case: SimulatedCase, skull: SkullCase, factors: tuple[float, ...] | None) -> None:
-    """Make a case's folder, unless it is there and the same."""
+    """Make a case's folder, unless it is present and the same."""
     key = {
         "schema": SCHEMA,
         "case": json.loads(json.dumps(asdict(case))),

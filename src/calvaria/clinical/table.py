@@ -11,7 +11,7 @@ Columns, in any order, in capitals or not; ``id``, ``skull`` and one of ``implan
 | patch | the bone that is missing: a closed mesh or a mask |
 | person | equal for all cases of one human being; the id when empty |
 | convention | where the meshes' coordinates begin and point to, if a person has to say it; tested when empty |
-| notes | for people; not read |
+| notes | free text; not read |
 
 Files are named relative to the table's folder. Absolute paths and ``..`` are followed: the table is its user's own, and
 nothing is written where it points. Commas, semicolons or tabs separate; UTF-8 with or without a mark, UTF-16 and
@@ -53,7 +53,7 @@ class ClinicalRow:
         skull: an existing file: CT or mask.
         kind: one of ``KINDS_OF_SKULL``.
         implant: an existing file, or None.
-        patch: an existing file, or None; at least one of the two is there.
+        patch: an existing file, or None; at least one of the two is given.
         person: equal for all cases of one human being.
         convention: name of the meshes' convention, or None where it is to be found.
     """
@@ -184,7 +184,7 @@ def _split(name: str, text: str) -> tuple[list[str], list[tuple[int, list[str]]]
         )
     twice = [column for column, times in Counter(columns).items() if column and times > 1]
     if twice:
-        raise InputError(f"{name}: the column {twice[0]} is there twice; take one away")
+        raise InputError(f"{name}: the column {twice[0]} occurs twice; remove one")
     if len(found) == 1:
         raise InputError(f"{name}: the table has no row below its first line")
     return columns, found[1:]
@@ -201,7 +201,7 @@ def _check_id(case: str, count: Mapping[str, int]) -> None:
     if not case:
         raise InputError("the id is empty; give the case a name")
     if count[case.casefold()] > 1:
-        raise InputError(f"the id {case} is there {count[case.casefold()]} times; give each case its own")
+        raise InputError(f"the id {case} occurs {count[case.casefold()]} times; give each case its own")
     if not SAFE_ID.fullmatch(case) or case.endswith("."):
         raise InputError(
             f"the id {case!r} cannot be a folder's name; use up to 64 letters a-z, digits, '.', '_' and '-'"

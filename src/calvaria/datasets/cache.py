@@ -4,7 +4,7 @@ A safetensors file: it can be mapped into memory or read whole, and carried to a
 and B bytes a skull it holds
 
 ========== ================= ==========================================================================================
-bone       (N, B) uint8      the complete skull, or what is there of one whose truth is not public; bits in C order
+bone       (N, B) uint8      the complete skull, or the bone present in one whose truth is not public; bits in C order
 frame      (N, 4, 4) float64 canonical mm -> world LPS mm of the file that the skull came from
 patch_of   (P,) int32        which skull each patch belongs to
 *_box      (P or N, 6) int16 first voxel and voxel after the last, of each patch and each hidden part

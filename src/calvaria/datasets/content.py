@@ -11,7 +11,7 @@ from calvaria.datasets.layouts import SkullCase
 from calvaria.volume.volume import Volume
 
 DIGITS = 32
-"""Hexadecimal digits that are kept of a SHA-256: 128 bits, so that no two masks ever share them by chance."""
+"""Hexadecimal digits that are kept of a SHA-256: 128 bits, so that no two masks ever share them at random."""
 
 
 def mask_digest(mask: Volume) -> str:

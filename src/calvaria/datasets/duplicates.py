@@ -1,12 +1,12 @@
 """Who is in a set twice, or in two sets: the same skull found again by its shape.
 
-Every skull becomes a fingerprint in its canonical frame (`fingerprint`). All pairs are compared at a glance, with left
+Every skull becomes a fingerprint in its canonical frame (`fingerprint`). All pairs are compared coarsely, with left
 and right exchanged too (`neighbours`); the nearest neighbours are laid on each other, and the overlap decides.
 Fingerprints and overlaps are kept in a work folder under the hash of the files' content: an interrupted search goes on,
 and a second set is only compared, not read again.
 
 On AutoImplant 2020 (85 complete and 99 defective skulls) the overlap of two scans of one person is at least 0.96;
-docs/data.md has the figures for different people.
+docs/data.md has the figures for different persons.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ BONE = 0.4
 """Share of bone from which a point counts as bone where holes are looked for."""
 
 HOLE_MM = 10.0
-"""Bone of one skull that is farther than this from all bone of the other lies in the other's hole. Two people's vaults,
+"""Bone of one skull that is farther than this from all bone of the other lies in the other's hole. Two persons' vaults,
 laid on each other, are hardly ever as far apart."""
 
 RIM_MM = 2.0
@@ -222,7 +222,7 @@ def overlap(a: Fingerprint, b: Fingerprint) -> Overlap:
     """The rigid overlap of two skulls.
 
     The pose is found by Gauss-Newton on the robust difference of the smoothed bone, starting from the two canonical
-    frames; it must be within about 15 degrees and 15 mm. No scaling: two people of one shape and two sizes differ.
+    frames; it must be within about 15 degrees and 15 mm. No scaling: two persons of one shape and two sizes differ.
 
     Args:
         a: laid still.
@@ -243,10 +243,10 @@ def _descend(a: Fingerprint, b: Fingerprint, level: int, rotation: F64, shift: F
     sampler = b.samplers[level]
 
     def linear(pose: tuple[F64, F64]) -> Linear:
-        arm = points @ pose[0].T
-        value, ok, gradient = sampler(arm + pose[1])
+        lever = points @ pose[0].T
+        value, ok, gradient = sampler(lever + pose[1])
         shared = (ok & shown).astype(np.float64)
-        return Linear(value - wanted, np.concatenate([np.cross(arm, gradient), gradient], axis=1), shared)
+        return Linear(value - wanted, np.concatenate([np.cross(lever, gradient), gradient], axis=1), shared)
 
     def move(pose: tuple[F64, F64], step: F64) -> tuple[F64, F64]:
         return rotation_matrix(step[:3]) @ pose[0], pose[1] + step[3:]

@@ -1,7 +1,7 @@
 """How the files of each set lie, and the cases that they make.
 
 The names of the top folders differ between copies of a set, so a reader looks for what it can recognise and takes what
-is there; files that belong to no case are named by `calvaria.datasets.check`. What the readers know::
+is present; files that belong to no case are named by `calvaria.datasets.check`. What the readers know::
 
     AutoImplant 2020, SkullFix   training_set/{complete_skull,implant,defective_skull}/NNN.nrrd   -> "train-NNN"
                                  test_set_for_participants/NNN.nrrd                               -> "test-NNN"

@@ -1,4 +1,4 @@
-"""Which skulls might show one person: all pairs compared at a glance, by one matrix product.
+"""Which skulls might show one person: all pairs compared coarsely, by one matrix product.
 
 What sets a skull apart from the mean skull, read at coarse points of the canonical frame, is a vector; skulls of one
 person have nearly the same one, as far as their holes and their poses allow.

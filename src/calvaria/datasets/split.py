@@ -166,7 +166,7 @@ def draw_split(
         digests: id -> digest of its skull (`digests_of`). Cases of one digest are taken for one person.
 
     Returns:
-        Persons of one skull whose truth is there, on the test and the validation side with all defects of it; all other
+        Persons of one skull whose truth is known, on the test and the validation side with all defects of it; all other
         cases in training.
 
     Raises:
@@ -230,7 +230,7 @@ def verify_split(
 
     Args:
         split: from a file.
-        cases: what is there now.
+        cases: those present now.
         groups: more groups of one person, found since.
         digests: of the skulls that are there now.
 

@@ -1,8 +1,8 @@
 """Smooth random fields over the head: cubic B-splines with few knots, as functions of canonical mm.
 
 Drawn in numpy from a seed, so that they are the same on every device. Displacements keep to a gradient below one, so
-that space never folds: the refined control points bound a spline's slope (de Boor 1978; Choi and Lee 2000 use the
-same bound unrefined), and x + u(x) with a slope below one is a one-to-one map with a positive Jacobian determinant.
+that space never folds: the refined control points bound a spline's gradient (de Boor 1978; Choi and Lee 2000 use the
+same bound unrefined), and x + u(x) with a gradient below one is a one-to-one map with a positive Jacobian determinant.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REACH_MM = 110.0
 """Knots reach this far from the head's centre along each axis: half a head and some. Beyond, the outermost
 ones go on."""
 
-STEEPEST = 0.9
+MAX_GRADIENT = 0.9
 """Bound on a displacement's gradient (largest row sum of |du_i / dx_j|). Below 1 nothing folds. The bound is about
 twice the true value, so lengths change by half at the most."""
 
@@ -44,8 +44,8 @@ class Bend:
             twice this apart from its mirror image, along each axis.
         knot_mm: distance of the spline's knots.
 
-    Strong bends are scaled down as a whole so that they keep to `STEEPEST`: on knots of 40 mm, 1 mm comes out as asked
-    and 2 mm as about 1.6 mm.
+    Strong bends are scaled down as a whole so that they keep to `MAX_GRADIENT`: on knots of 40 mm, 1 mm comes out as
+    asked and 2 mm as about 1.6 mm.
 
     Raises:
         InputError: a negative standard deviation, or knots closer than 10 mm or further apart than the head.
@@ -70,14 +70,14 @@ class Bend:
         return self.shape_mm == 0 and self.asymmetry_mm == 0
 
     def control_mm(self) -> F64:
-        """(3, N, N, N) mm: the displacement's control points, scaled down where their slope would pass `STEEPEST`."""
+        """(3, N, N, N) mm: the displacement's control points, scaled down where their gradient would pass the limit."""
         count = knots_mm(self.knot_mm).size
         drawn = np.random.default_rng(self.seed).standard_normal((2, 3, count, count, count))
         drawn *= np.sqrt(2 / SPLINE_VARIANCE**3)  # 2: half of the variance goes with the other parity
         even, odd = drawn + mirrored(drawn), drawn - mirrored(drawn)
         control = self.shape_mm * even[0] / 2 + self.asymmetry_mm * odd[1] / 2
-        slope = steepness(control, self.knot_mm)
-        return np.asarray(control * min(1.0, STEEPEST / slope) if slope > 0 else control)
+        gradient = gradient_bound(control, self.knot_mm)
+        return np.asarray(control * min(1.0, MAX_GRADIENT / gradient) if gradient > 0 else control)
 
     def displacement(self) -> Displacement:
         """The displacement, ready to be read at points."""
@@ -155,7 +155,7 @@ class Displacement:
         return np.asarray(read[0, :, :, 0, 0].T.numpy())
 
 
-def steepness(control: F64, knot_mm: float) -> float:
+def gradient_bound(control: F64, knot_mm: float) -> float:
     """A bound on the largest row sum of |du_i / dx_j| of a displacement spline, tight to some percent.
 
     Args:
@@ -173,7 +173,7 @@ def steepness(control: F64, knot_mm: float) -> float:
     total = np.zeros_like(fine)
     for axis in (1, 2, 3):
         step = np.abs(np.diff(fine, axis=axis, append=np.take(fine, [-1], axis=axis)))
-        # The slope in a cell is a mean of the differences that act there: 3 along their axis, 4 along the others.
+        # The gradient in a cell is a mean of the differences that act there: 3 along their axis, 4 along the others.
         window = [1, 4, 4, 4]
         window[axis] = 3
         origin = [0, -1, -1, -1]  # 4 wide: from one before to two after
@@ -192,15 +192,15 @@ def _subdivided(control: F64, axis: int) -> F64:
 
 
 __all__ = [
+    "MAX_GRADIENT",
     "REACH_MM",
     "SPLINE_VARIANCE",
-    "STEEPEST",
     "TABLE_MM",
     "Bend",
     "Displacement",
     "basis",
+    "gradient_bound",
     "knots_mm",
     "mirrored",
     "spline_on",
-    "steepness",
 ]

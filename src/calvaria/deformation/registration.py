@@ -1,8 +1,8 @@
 """Every skull laid over the mean skull by a smooth, invertible deformation (log-demons, Vercauteren et al. 2008).
 
-First by how much bone there is in a neighbourhood, which brings walls near each other, then by the signed distance to
-the bone's surface, which brings outside to outside and inside to inside. A step moves each point against the difference
-along the gradient; steps are averaged over a neighbourhood, by how much each point knows.
+First by how much bone there is in a neighbourhood, which brings the vaults near each other, then by the signed distance
+to the bone's surface, which brings outside to outside and inside to inside. A step moves each point against the
+difference along the gradient; steps are averaged over a neighbourhood, by how much each point knows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ UNSURE = 0.02
 """Knowledge of a neighbourhood below which its step is shortened."""
 
 DOUBT = 8
-"""Power of the blurred known part by which blurred bone is believed: where a quarter of it comes from what is not
+"""Power of the blurred known part that is the weight of blurred bone: where a quarter of it comes from what is not
 known, it counts a tenth."""
 
 SOFT_MM = 0.8
@@ -90,7 +90,7 @@ def surface_of(bone: BoolArray, grid: Grid, hidden: BoolArray | None = None) -> 
     Args:
         bone: mask on ``grid``, holes filled as well as can be: blurred, their lack would be felt far around.
         grid: that the deformations' grids lie over (`DeformationGrids.over`): isotropic, about 1.6 mm; canonical mm.
-        hidden: on ``grid``: where bone was missing, there the skull is not believed.
+        hidden: on ``grid``: where bone was missing, there the skull has no weight.
 
     Raises:
         InputError: the mask is not on the grid.
@@ -151,10 +151,10 @@ def register(skull: Surface, mean: Surface, grids: DeformationGrids) -> Tensor:
     velocity = torch.zeros_like(points)
     for stage in STAGES:
         fixed, moving = (_blurred(s, grid, stage.blur_mm) for s in (mean, skull))
-        believed = blur(skull.known, grid, stage.blur_mm) ** DOUBT if stage.blur_mm else skull.felt
+        trust = blur(skull.known, grid, stage.blur_mm) ** DOUBT if stage.blur_mm else skull.felt
         for _ in range(stage.steps):
             path = points + exponential(velocity, grid)
-            known = floor * read(believed, grid, path)
+            known = floor * read(trust, grid, path)
             step, weight = _step(fixed, read(moving, grid, path), grid, stage.blur_mm)
             weight = weight * known
             sure = blur(weight, grid, stage.reach_mm) + UNSURE
@@ -168,13 +168,13 @@ def _blurred(surface: Surface, grid: Grid, blur_mm: float) -> Tensor:
 
 def _step(fixed: Tensor, moving: Tensor, grid: Grid, blur_mm: float) -> tuple[Tensor, Tensor]:
     """Where each point should go, mm, and how much it knows of that, 0 to 1."""
-    off, slope = moving - fixed, _gradient(moving, grid)
-    steep = (slope**2).sum(dim=1, keepdim=True)
+    off, gradient = moving - fixed, _gradient(moving, grid)
+    square = (gradient**2).sum(dim=1, keepdim=True)
     if blur_mm:  # a share of bone over mm: steps are held below some mm by the difference itself
-        usual = steep.mean()
-        step = -off * slope / (steep + off**2 / 36 + 0.1 * usual)
-        return step, steep / (steep + 0.3 * usual + off**2 / 16)
-    step = -off * slope / (steep + 0.3)  # distances: the slope is 1 but for ridges
+        usual = square.mean()
+        step = -off * gradient / (square + off**2 / 36 + 0.1 * usual)
+        return step, square / (square + 0.3 * usual + off**2 / 16)
+    step = -off * gradient / (square + 0.3)  # distances: the gradient is 1 but for ridges
     close = torch.minimum(moving.abs(), fixed.abs())
     return step, torch.exp(-((close / NEAR_MM) ** 2)) * (off.abs() < ALIEN_MM)
 

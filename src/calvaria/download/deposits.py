@@ -1,4 +1,4 @@
-"""What a repository says that lies under one of its numbers: files with sizes and hashes, the licence, what to cite.
+"""What a repository holds under one of its identifiers: files with sizes and hashes, the licence, what to cite.
 
 Asked at run time, so that a new version of a set is noticed. The forms of the answers are those of figshare's API v2
 and Zenodo's REST API as published; neither live service was reached while this was written, only servers that answer
@@ -22,7 +22,7 @@ FIGSHARE_API = "https://api.figshare.com/v2"
 ZENODO_API = "https://zenodo.org/api"
 
 PAGE_SIZE = 100
-"""Files or items asked for at once; figshare gives 10 where it is not told."""
+"""Files or items asked for at once; figshare gives 10 unless asked for more."""
 
 QUICK = Patience(timeout_s=30.0, tries=3)
 """A listing is short, and somebody waits for it."""

@@ -96,7 +96,7 @@ def _already_there(path: Path, remote: RemoteFile | None, record: Record | None,
         raise InputError(f"{path}: wanted a file there")
     if record is None and remote is not None and not remote.hashed:
         raise InputError(
-            f"{path}: is there, but no hash of it is published or recorded, so nobody can say whether it is whole: "
+            f"{path}: exists, but no hash of it is published or recorded, so it cannot be checked: "
             "give its --sha256, or move it away and it is downloaded anew"
         )
     checked, wrong = _compare(path, remote, record, progress, record.url if record else "")

@@ -247,7 +247,7 @@ def require_file_name(name: str) -> str:
 
 
 def _read(answer: HTTPResponse) -> bytes:
-    """What has arrived, up to a block; here an error of the network is told from one of the disk."""
+    """What has arrived, up to a block; here an error of the network is distinguished from one of the disk."""
     try:
         return answer.read1(BLOCK_BYTES)
     except (OSError, HTTPException) as error:

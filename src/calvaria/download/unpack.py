@@ -31,7 +31,7 @@ from calvaria.errors import FormatError, InputError
 from calvaria.files import require_file
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-"""Names of archives; what a file is, is told by its first bytes."""
+"""Names of archives; what a file is, its first bytes say."""
 
 HEADER_BYTES = 2**20
 """Longest extended header of a tar that is read: paths and dates take a few hundred bytes."""
@@ -104,7 +104,7 @@ def unpack(
     """
     archive = require_file(archive)
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
-        raise InputError(f"{folder}: something is there already; move it away, and {archive.name} is unpacked anew")
+        raise InputError(f"{folder}: something is in the way; move it away, and {archive.name} is unpacked anew")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-unfinished-", dir=folder.parent))
@@ -201,7 +201,7 @@ def _fill_from_tar(stream: _Counted, writer: SafeFolder) -> None:
 
 
 def _tar_stream(head: bytes, raw: IO[bytes]) -> IO[bytes] | None:
-    """The plain tar inside, told by the first bytes; None if it is none."""
+    """The plain tar inside, recognised by the first bytes; None if it is none."""
     if head.startswith(b"\x1f\x8b"):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
     if head.startswith(b"BZh"):

@@ -1,4 +1,4 @@
-"""Asking a server: http and https only, a time limit, and what may pass told from what will not.
+"""Asking a server: http and https only, a time limit, and what may pass distinguished from what will not.
 
 A connection that breaks and a server that is busy are worth another try (``BrokenError``); a wrong address, a refusal
 or a page that wants a browser is not (``InputError``: one line that says what to do).
@@ -180,7 +180,7 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
     if error.code in BUSY:
         return BrokenError(f"status {error.code} ({error.reason})", _wait_s(error.headers))
     if error.code in (404, 410):
-        return NotThereError(f"{url}: nothing is there (status {error.code}): the file was moved or taken away")
+        return NotThereError(f"{url}: not found (status {error.code}): the file was moved or taken away")
     return InputError(_odd_status(url, error.code, error.headers))
 
 

@@ -22,9 +22,9 @@ from calvaria.volume.mesh import Mesh, extract_surface
 from calvaria.volume.volume import Volume, bounding_box
 
 SMOOTH_MM = 0.7
-"""Smoothing of the implant's surface: takes the voxels' steps away."""
+"""Smoothing of the implant's surface: removes the voxel staircase."""
 
-CALM_MM = 3.0
+OUTER_SMOOTH_MM = 3.0
 """Standard deviation of the smoothing of the outer surface: larger than sutures, smaller than the head's shape."""
 
 FROM_CENTRE_MM = 80.0
@@ -176,11 +176,11 @@ def _calm(outer: F64) -> F64:
     known = outer > 0
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     filled = median_filter(outer[tuple(nearest)], 5)
-    sigma = CALM_MM / FROM_CENTRE_MM / CELL_RAD
+    sigma = OUTER_SMOOTH_MM / FROM_CENTRE_MM / CELL_RAD
     weight = gaussian_filter(known.astype(float), sigma) + 1e-6
-    smooth = gaussian_filter(np.where(known, filled, 0.0), sigma) / weight
-    calm: F64 = np.where(weight > 1e-3, smooth, filled)
-    return calm
+    blurred = gaussian_filter(np.where(known, filled, 0.0), sigma) / weight
+    smooth: F64 = np.where(weight > 1e-3, blurred, filled)
+    return smooth
 
 
 def _distance_at(bone: Volume, grid: Grid, limit_mm: float) -> NDArray[np.float32]:

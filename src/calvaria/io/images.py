@@ -49,7 +49,7 @@ _OTHERS = (
 
 _HEAD = 4096
 MAX_VALUES = 1000
-"""Distinct values that are counted for an error message; more are not told apart."""
+"""Distinct values that are counted for an error message; more are not distinguished."""
 
 
 UNLIKELY_MM = (30.0, 3000.0)
@@ -57,13 +57,13 @@ UNLIKELY_MM = (30.0, 3000.0)
 
 
 def read_volume(path: PathLike, *, orientation: str | None = None, notes: list[str] | None = None) -> Volume:
-    """Read a 3-D image: NRRD, NIfTI or MetaImage, told apart by their content.
+    """Read a 3-D image: NRRD, NIfTI or MetaImage, recognised by their content.
 
     Args:
         path: ``.nrrd``, ``.nhdr`` with its data file, ``.nii``, ``.nii.gz``, ``.mha``, ``.mhd`` with its data file.
         orientation: three letters, such as ``"LPS"`` or ``"RAS"``, that say where the coordinates of the file grow to.
             Used only where the file itself does not say; for a file without directions these are its voxel axes.
-        notes: gets a line for whatever is doubtful of the place and size of the voxels: two orientations that
+        notes: gets a line for whatever is doubtful of the position and size of the voxels: two orientations that
             disagree, a spacing that may have been lost, a size that is no head's. Lines do not name the file.
 
     Returns:

@@ -34,7 +34,7 @@ MESHES = (".stl", ".ply", ".obj")
 def read_mesh(path: PathLike, *, require_closed: bool = True) -> Mesh:
     """Read a triangle mesh.
 
-    Corners at exactly the same place become one vertex, unless the mesh is closed as it is, and triangles left with two
+    Corners at exactly the same point become one vertex, unless the mesh is closed as it is, and triangles left with two
     corners are dropped. A closed mesh whose normals point inwards is turned.
 
     Args:
@@ -164,9 +164,9 @@ def _load(path: Path, extension: str) -> tuple[NDArray[np.float64], NDArray[np.i
 
 
 def _merged(mesh: Mesh) -> Mesh:
-    """The mesh with one vertex for each place, in the order of first use, and without triangles of two corners."""
+    """The mesh with one vertex for each point, in the order of first use, and without triangles of two corners."""
     x, y, z = mesh.vertices_mm.T
-    order = np.lexsort((z, y, x))  # stable: equal places stay in their order
+    order = np.lexsort((z, y, x))  # stable: equal points stay in their order
     sorted_mm = mesh.vertices_mm[order]
     is_new = np.r_[True, (sorted_mm[1:] != sorted_mm[:-1]).any(axis=1)] if len(order) else np.zeros(0, bool)
     first = order[is_new]

@@ -247,4 +247,4 @@ def _layout(path: Path, fields: Fields, shape: tuple[int, int, int], end: int) -
 
 
 LONGEST_SIZE = 16
-"""Digits of a byte count that are believed."""
+"""Digits of a byte count that are accepted."""

@@ -4,9 +4,9 @@ A patch that is right on average may still stand proud of the skull along its ed
 not. The paper leaves open which voxels are outer, and what touching is; here, and named in every output:
 
 - a voxel of the patch is *outer* if it has a face on air once patch and skull are joined, and the blurred surface there
-  looks away from the middle of the head, a point 75 mm under the patch;
+  faces away from the head centre, a point 75 mm under the patch;
 - it *touches* the skull if one of its 26 neighbours is bone. Where a patch stands proud by more than a voxel, only the
-  foot of the step touches, so the border distance tells that there is a step rather than how high it is.
+  foot of the step touches, so the border distance shows that there is a step rather than how high it is.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calvaria.metrics.curvature import WALL_SLOPE, blurred, gaussian_curvature, gradient_at
+from calvaria.metrics.curvature import PLANE_GRADIENT, blurred, gaussian_curvature, gradient_at
 from calvaria.metrics.surface import AROUND, Voxels, any_beside, nearest_mm, surface_voxels
 from calvaria.types import F64, BoolArray
 from calvaria.volume.volume import Volume
 
-STEEP = 0.25 * WALL_SLOPE
-"""Border voxels where the blurred surface is flatter (per mm) have no curvature: narrow gaps between thin walls, as in
-a sinus, which the blur closes. On the vault there are none."""
+MIN_GRADIENT = 0.25 * PLANE_GRADIENT
+"""Border voxels where the gradient of the blurred mask is less (per mm) have no curvature: narrow gaps between thin
+plates, as in a sinus, which the blur closes. On the vault there are none."""
 
-MIDDLE_MM = 75.0
-"""The middle of the head lies this far under a patch, about a head's radius of curvature."""
+HEAD_CENTRE_DEPTH_MM = 75.0
+"""The head centre is taken to lie this far under a patch, about a head's radius of curvature."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,8 @@ class BorderErrors:
         outer_mm: mean distance between the two outer surfaces, all voxels of both pooled; 0 if both are empty,
             infinite if one is.
         border_mm: mean distance from the prediction's border voxels to the true outer surface; NaN without a border.
-        curvature_mse: mean squared difference of Gaussian curvature over those where the blurred surface is steep
-            enough to have one, mm^-4; NaN without.
+        curvature_mse: mean squared difference of Gaussian curvature over those where the gradient of the blurred
+            mask is large enough to have one, mm^-4; NaN without.
         border_voxels: how many there are.
     """
 
@@ -87,8 +87,8 @@ def outer_surface(patch: Volume, bone: BoolArray, head_mm: F64, other: Voxels | 
     points = patch.grid.to_world(voxels)
     centre = points.mean(axis=0)
     down = head_mm - centre
-    middle = centre + MIDDLE_MM * down / max(float(np.linalg.norm(down)), 1e-6)
-    outwards = -np.einsum("ni,ni->n", gradient_at(field, voxels), points - middle)
+    head_centre = centre + HEAD_CENTRE_DEPTH_MM * down / max(float(np.linalg.norm(down)), 1e-6)
+    outwards = -np.einsum("ni,ni->n", gradient_at(field, voxels), points - head_centre)
     voxels = voxels[outwards > 0]
     return OuterSurface(field, voxels, any_beside(voxels, bone, AROUND))
 
@@ -108,8 +108,8 @@ def border_errors(ours: OuterSurface, true: OuterSurface) -> BorderErrors:
     both = np.concatenate([there, back])
     if not len(border):
         return BorderErrors(float(both.mean()) if len(both) else 0.0, np.nan, np.nan, 0)
-    steep = np.linalg.norm(gradient_at(ours.joined, border), axis=1) >= STEEP
-    bend = gaussian_curvature(ours.joined, border[steep]) - gaussian_curvature(true.joined, border[steep])
+    certain = np.linalg.norm(gradient_at(ours.joined, border), axis=1) >= MIN_GRADIENT
+    bend = gaussian_curvature(ours.joined, border[certain]) - gaussian_curvature(true.joined, border[certain])
     return BorderErrors(
         outer_mm=float(both.mean()),
         border_mm=float(there[ours.border].mean()),

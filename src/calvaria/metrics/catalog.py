@@ -12,7 +12,7 @@ Better = Literal["higher", "lower", "zero"]
 """Which value is good; "zero": the nearer to zero, from either side."""
 
 Scope = Literal["whole", "border", "symmetry"]
-"""What a metric looks at: all of the patch, where it meets the skull, or the two sides of the head."""
+"""What a metric covers: all of the patch, where it meets the skull, or the two sides of the head."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Metric:
         title: heading on a terminal.
         form: format of its values.
         better: which way is better.
-        scope: what it looks at.
+        scope: what it covers.
         definition: in one or two sentences, with the choices made where a source leaves some open.
         source: where it was defined.
     """
@@ -150,7 +150,7 @@ _ALL = (
         "lower",
         "whole",
         "Mean distance between the outer surfaces of the two patches, all outer voxels of both pooled. Outer: a face "
-        "on air once patch and skull are joined, and the surface blurred by 2 mm looks away from the head's middle.",
+        "on air once patch and skull are joined, and the surface blurred by 2 mm faces away from the head centre.",
         KODYM,
     ),
     Metric(
@@ -170,7 +170,8 @@ _ALL = (
         "lower",
         "border",
         "Mean squared difference of the Gaussian curvature (eq. 7-8, blur of 2 mm) over the same voxels, mm^-4, less "
-        "those where the blur is flatter than a quarter of a wall's slope; times 0.0256 it is per voxel^4 at 0.4 mm.",
+        "those where the gradient of the blur is under a quarter of that at a plane surface; times 0.0256 it is per "
+        "voxel^4 at 0.4 mm.",
         KODYM,
     ),
     Metric(

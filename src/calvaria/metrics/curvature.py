@@ -24,11 +24,11 @@ SIGMA_MM = 2.0
 TRUNCATE = 4.0
 """The Gaussian is cut off at so many standard deviations."""
 
-WALL_SLOPE = 1.0 / (SIGMA_MM * math.sqrt(2.0 * math.pi))
-"""Slope of the blurred mask, per mm, on the surface of a thick plane wall."""
+PLANE_GRADIENT = 1.0 / (SIGMA_MM * math.sqrt(2.0 * math.pi))
+"""Gradient of the blurred mask, per mm, on the plane surface of something thick."""
 
-MIN_SLOPE = 0.1 * WALL_SLOPE
-"""Slopes are not taken to be less: where the field is flat there is no surface, and the formula has no bound."""
+MIN_GRADIENT = 0.1 * PLANE_GRADIENT
+"""Gradients are not taken to be less: where the field is flat there is no surface, and the formula has no bound."""
 
 
 def blurred(mask: Volume, sigma_mm: float = SIGMA_MM, *, at: NDArray[np.integer] | None = None) -> Volume:
@@ -88,7 +88,7 @@ def _boxes(at: NDArray[np.integer] | None, shape: tuple[int, int, int], reach: l
     blocks[tuple((at // reach).T)] = True
     boxes, work = [], 0
     for cluster in find_objects(label(blocks, np.ones((3, 3, 3)))[0]):
-        # One voxel more on each side: derivatives look at the neighbours.
+        # One voxel more on each side: derivatives need the neighbours.
         i, j, k = (
             slice(max(s.start * r - 1, 0), min(s.stop * r + 1, n))
             for s, r, n in zip(cluster, reach, shape, strict=True)
@@ -121,7 +121,7 @@ def gaussian_curvature(field: Volume, voxels: NDArray[np.integer]) -> F64:
 
     Returns:
         (N,) per mm^2: 1/r^2 on a ball of radius r, 0 on a plane or a cylinder, negative on a saddle. Nearer to 0
-        than it is where the slope is under a tenth of a plane wall's.
+        than it is where the gradient is under a tenth of that on a plane surface.
     """
     here = _at(field, voxels)
     hessian = np.empty((len(voxels), 3, 3))
@@ -132,9 +132,9 @@ def gaussian_curvature(field: Volume, voxels: NDArray[np.integer]) -> F64:
             hessian[:, a, b] = hessian[:, b, a] = sum(ends) / 4
     inverse = field.grid.inverse[:3, :3]
     hessian = inverse.T @ hessian @ inverse
-    slope = gradient_at(field, voxels)
-    square = np.maximum((slope**2).sum(axis=1), MIN_SLOPE**2)
-    return np.asarray(np.einsum("ni,nij,nj->n", slope, _adjugate(hessian), slope) / square**2)
+    gradient = gradient_at(field, voxels)
+    square = np.maximum((gradient**2).sum(axis=1), MIN_GRADIENT**2)
+    return np.asarray(np.einsum("ni,nij,nj->n", gradient, _adjugate(hessian), gradient) / square**2)
 
 
 def _adjugate(matrix: F64) -> F64:
@@ -152,4 +152,4 @@ def _at(field: Volume, voxels: NDArray[np.integer], *steps: int) -> F64:
     return np.asarray(field.data[tuple(index.T)], np.float64)
 
 
-__all__ = ["SIGMA_MM", "WALL_SLOPE", "blurred", "gaussian_curvature", "gradient_at"]
+__all__ = ["PLANE_GRADIENT", "SIGMA_MM", "blurred", "gaussian_curvature", "gradient_at"]

@@ -38,7 +38,7 @@ ANCHORS: tuple[Colour, ...] = (
     (226, 120, 60),
     (150, 18, 38),
 )
-"""From the most negative to the most positive value: blue, ivory at 0, red; told apart by the colour-blind too."""
+"""From the most negative to the most positive value: blue, ivory at 0, red; distinguished by the colour-blind too."""
 
 SHOWN_SHARE, SHOWN_SHARE_CURVATURE = 95.0, 80.0
 """The colours reach to this percentile of the errors' sizes, rounded up; what lies beyond has the last colour.

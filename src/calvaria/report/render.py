@@ -39,10 +39,10 @@ NEAR_SHADE_MM, FAR_SHADE_MM = 2.5, 11.0
 FULL_SHADE = 0.62
 """The darkest that surroundings can make a point."""
 
-CALM_MM, CALM_PER_SPACING = 1.8, 2.0
+SMOOTH_MM, SMOOTH_PER_SPACING = 1.8, 2.0
 """Normals are averaged over about this radius in the picture, or this many of the data's widest spacings ..."""
 
-CALM_COSINES = (0.92, 0.985)
+SMOOTH_COSINES = (0.92, 0.985)
 """... not at all where that turns them by more than 23 degrees, fully where by less than 10."""
 
 FULL_RISE = 0.9
@@ -173,7 +173,7 @@ def _light(scene: Scene, hits: Hits, camera: Camera) -> tuple[F32, F32]:
     """(N,) factor for the surface's own colour, and (N,) mirrored light from 0 to 1."""
     towards = np.array(LIGHT, np.float32)
     towards /= np.linalg.norm(towards)
-    normal = _calmed(hits, camera, max(CALM_MM, CALM_PER_SPACING * scene.detail_mm))
+    normal = _smoothed(hits, camera, max(SMOOTH_MM, SMOOTH_PER_SPACING * scene.detail_mm))
     facing = np.maximum(-normal[2], 0.0)
     # Wrapped around a little, as from a large lamp: no hard edge between light and dark.
     main = np.clip((towards @ normal + 0.25) / 1.25, 0.0, 1.0)
@@ -186,8 +186,8 @@ def _light(scene: Scene, hits: Hits, camera: Camera) -> tuple[F32, F32]:
     return (AMBIENT + MAIN * main + HEADLIGHT * facing) * shade * cue, SHEEN * mirrored * shade * cue
 
 
-def _calmed(hits: Hits, camera: Camera, radius_mm: float) -> F32:
-    """(3, N) normals without the terraces that voxels leave on gentle slopes; edges and details keep theirs."""
+def _smoothed(hits: Hits, camera: Camera, radius_mm: float) -> F32:
+    """(3, N) normals without the terraces that voxels leave on nearly flat surfaces; edges and details keep theirs."""
     from scipy.ndimage import gaussian_filter
 
     width, height = camera.size_px
@@ -195,11 +195,11 @@ def _calmed(hits: Hits, camera: Camera, radius_mm: float) -> F32:
     for axis in range(3):
         mean[axis].flat[hits.flat] = hits.normal[axis]
         gaussian_filter(mean[axis], radius_mm / camera.pixel_mm, output=mean[axis], truncate=2.0)
-    calm = mean.reshape(3, -1)[:, hits.flat]
-    calm /= np.maximum(np.linalg.norm(calm, axis=0), 1e-9)
-    low, high = CALM_COSINES
-    part = np.clip((np.einsum("an,an->n", calm, hits.normal) - low) / (high - low), 0.0, 1.0)
-    mixed: F32 = hits.normal + part * (calm - hits.normal)
+    smooth = mean.reshape(3, -1)[:, hits.flat]
+    smooth /= np.maximum(np.linalg.norm(smooth, axis=0), 1e-9)
+    low, high = SMOOTH_COSINES
+    part = np.clip((np.einsum("an,an->n", smooth, hits.normal) - low) / (high - low), 0.0, 1.0)
+    mixed: F32 = hits.normal + part * (smooth - hits.normal)
     mixed /= np.maximum(np.linalg.norm(mixed, axis=0), 1e-9)
     return mixed
 

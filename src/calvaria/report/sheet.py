@@ -32,7 +32,7 @@ PATCH: Colour = (240, 134, 46)
 """Orange: the patch."""
 
 REFERENCE: Colour = (72, 160, 214)
-"""Blue: the reference; told from orange by the colour-blind too."""
+"""Blue: the reference; distinguished from orange by the colour-blind too."""
 
 INK: Colour = (232, 234, 238)
 FAINT: Colour = (150, 156, 166)

@@ -22,7 +22,7 @@ PARALLEL_COSINE = 0.94
 """An up direction closer than 20 degrees to the line of sight says too little about what is up."""
 
 RADIAL_COSINE = 0.64
-"""A plate's normal further than 50 degrees from the line to the skull's middle is not believed."""
+"""A plate's normal further than 50 degrees from the line to the centre of the braincase is not trusted."""
 
 SAMPLED_VOXELS = 200_000
 """Centres and main axes of a mask are taken from about this many of its voxels."""
@@ -133,7 +133,7 @@ def view_onto(patch: Volume, skull: Volume, axes: NDArray[np.float64] | None = N
     """The view straight onto a patch.
 
     Along the normal of the patch as a plate (its thinnest main axis), from outside. A patch that is no plate, or one
-    whose normal does not point away from the skull's middle, is seen along the line from that middle.
+    whose normal does not point away from the centre of the braincase, is seen along the line from that centre.
 
     Args:
         patch: mask, not empty.
@@ -150,7 +150,7 @@ def view_onto(patch: Volume, skull: Volume, axes: NDArray[np.float64] | None = N
         raise InputError("the patch is empty: there is nothing to look at")
     centre = points.mean(axis=0)
     skull_points = _points_mm(skull) @ axes
-    outward = centre - _middle(skull_points) if len(skull_points) else np.array([0.0, -1.0, 0.0])
+    outward = centre - _braincase_centre(skull_points) if len(skull_points) else np.array([0.0, -1.0, 0.0])
     outward = outward / max(float(np.linalg.norm(outward)), 1e-9)
     normal = np.linalg.eigh((points - centre).T @ (points - centre))[1][:, 0]
     cosine = float(normal @ outward)
@@ -163,12 +163,12 @@ def view_onto(patch: Volume, skull: Volume, axes: NDArray[np.float64] | None = N
     return View(name, (x, y, z), up)
 
 
-def _middle(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The middle of the braincase: of the bone's extent across, and 8 cm (or half the height) under its top."""
+def _braincase_centre(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The centre of the braincase: of the bone's extent across, and 8 cm (or half the height) under its top."""
     low, high = points.min(axis=0), points.max(axis=0)
-    middle = (low + high) / 2
-    middle[2] = high[2] - min(80.0, float(high[2] - low[2]) / 2)
-    return np.asarray(middle)
+    centre = (low + high) / 2
+    centre[2] = high[2] - min(80.0, float(high[2] - low[2]) / 2)
+    return np.asarray(centre)
 
 
 def _points_mm(volume: Volume) -> NDArray[np.float64]:

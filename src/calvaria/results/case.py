@@ -55,7 +55,7 @@ class _Clock:
         self._laps[name] = now - self._last
         self._last = now
 
-    def told(self, stages: dict[str, float]) -> Seconds:
+    def seconds(self, stages: dict[str, float]) -> Seconds:
         """The laps so far, what the stages inside ``reconstruct`` took, and the whole, rounded to ms."""
         laps, inner = (
             {name: round(float(seconds), 3) for name, seconds in found.items()} for found in (self._laps, stages)
@@ -88,7 +88,7 @@ def run_case(
     notes: list[str] = []
     volume = _read(source, settings.orientation, notes)
     clock.lap("read")
-    from calvaria.pipeline import reconstruct  # after reading: a bad file is told at once
+    from calvaria.pipeline import reconstruct  # after reading: a bad file is reported at once
 
     clock.lap("load")
     start, end = ENGINE_SHARE
@@ -201,7 +201,7 @@ def _record(
         model=report.model,
         pose=report.pose,
         warnings=(*notes, *report.warnings),
-        seconds=clock.told(report.seconds),
+        seconds=clock.seconds(report.seconds),
         peak_memory_mb=peak_memory_mb(),
         files=tuple(files),
         scores=scores,

@@ -89,8 +89,8 @@ class Record:
         input: the file that was read.
         parameters: what was asked for.
         patch: the missing bone.
-        holes: what was filled, largest first.
-        left_open: openings of the vault that were too small to be filled, largest first.
+        holes: those completed, largest first.
+        left_open: openings of the vault that were too small to be completed, largest first.
         plane: of symmetry.
         confidence: what accuracy to expect, or why none can be said.
         model: what completed the skull.

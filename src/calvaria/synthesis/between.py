@@ -1,9 +1,9 @@
 """Skulls between skulls: every skull's deformation to the mean skull, and new heads from blends of them.
 
-A new skull takes its bone, with all that is fine in it, from one person and its form from a blend of several people's
+A new skull takes its bone, with all that is fine in it, from one person and its form from a blend of several subjects'
 deformations, mirror images included: bone of A at ``A(mean(new))``, one resampling in all. This is the augmentation by
 registration of pairs (Ellis and Aizenberg 2020; Wodzinski et al. 2024) at the price of one registration a skull
-instead of one a pair, and the blend can stop anywhere between people.
+instead of one a pair, and the blend can stop anywhere between subjects.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from calvaria.models.registry import LICENCE
 
 FORMAT = "calvaria-deformations-1"
 
-MAX_PEOPLE = 3
-"""People besides the source whose forms are blended."""
+MAX_SUBJECTS = 3
+"""Subjects besides the source whose forms are blended."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Blend:
 
     Args:
         source: row of the skull whose bone is taken.
-        rows: rows of the people whose forms are blended.
+        rows: rows of the subjects whose forms are blended.
         mirrored: for each of them, whether their mirror image is taken.
         weights: for each of them, how much; their sum is 1.
     """
@@ -52,10 +52,10 @@ class Blend:
 
 
 def sample_blend(rng: np.random.Generator, source: int, rows: Sequence[int], own: float = 0.5) -> Blend:
-    """Draw a form between people.
+    """Draw a form between subjects.
 
     Args:
-        rng: where chance comes from.
+        rng: source of random numbers.
         source: row of the skull whose bone is taken.
         rows: rows that may be blended in.
         own: mean weight of the source's own form.
@@ -63,7 +63,7 @@ def sample_blend(rng: np.random.Generator, source: int, rows: Sequence[int], own
     Returns:
         The source's own form with a weight of ``own`` on average, and those of one to three others.
     """
-    count = int(rng.integers(1, MAX_PEOPLE + 1))
+    count = int(rng.integers(1, MAX_SUBJECTS + 1))
     others = tuple(int(row) for row in rng.choice(np.asarray(rows), size=count))
     share = float(rng.beta(2.0 * own, 2.0 * (1 - own)))
     parts = (1 - share) * rng.dirichlet(np.ones(count))
@@ -218,7 +218,7 @@ def _one(job: tuple[Path, int, Path]) -> None:
 
 
 def skull_surface(cache: SkullCache, row: int) -> Surface:
-    """A skull of a cache, its unknown holes filled by the prior and not believed there."""
+    """A skull of a cache, its unknown holes completed by the prior, and no weight there."""
     filling = cache.patch(row, FILLING) if FILLING in cache.item(row).patches else False
     return surface_of(cache.bone(row) | filling, cache.grid, cache.hidden(row))
 

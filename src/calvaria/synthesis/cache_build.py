@@ -1,7 +1,7 @@
 """Making a training cache: each skull posed once, read on the training grid, and kept until all are there.
 
 What is done stays in ``FILE.parts`` until the cache is written, so an interrupted run goes on where it was. A skull is
-made anew only if its file, the resolution, or the model that poses and fills it has changed.
+made anew only if its file, the resolution, or the model that poses and completes it has changed.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from calvaria.volume import Volume, bounding_box, dilate_mm, resample_mask
 from calvaria.volume.grid import Box
 
 HIDDEN_MM = 4.0
-"""Room around the bone that the prior fills into a hole: 95 % of its surface errors are below half of this."""
+"""Room around the bone that the prior gives back in a hole: 95 % of its surface errors are below half of this."""
 
 LOST_SHARE = 0.01
 """A skull of whose bone more than this lies beside the grid gets a warning."""
 
 ENGINE = "shape-prior"
-"""What poses and fills skulls whose truth is not public."""
+"""What poses and completes skulls whose truth is not public."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def build_cache(
 ) -> Built:
     """Make or renew the training cache of a set.
 
-    Complete skulls are posed and read; a skull whose truth is not public is filled by the shape prior, which tells its
-    pose and where bone may be missing unseen. Of a person with several files, the first complete one is used, or
+    Complete skulls are posed and read; a skull whose truth is not public is completed by the shape prior, which tells
+    its pose and where bone may be missing unseen. Of a person with several files, the first complete one is used, or
     the first.
 
     Args:
@@ -171,7 +171,7 @@ def _key(cases: Sequence[SkullCase], refine: int) -> str:
             if path is not None:
                 digest.update(sha256_of(path).encode())
     if all(case.complete is None and case.defective is None for case in cases):
-        raise InputError(f"{cases[0].id}: neither a complete nor a defective skull is there")
+        raise InputError(f"{cases[0].id}: neither a complete nor a defective skull is present")
     return digest.hexdigest()[:32]
 
 
@@ -234,7 +234,7 @@ def _complete(case: SkullCase) -> tuple[Volume, CanonicalFrame, None]:
 
 
 def _filled(case: SkullCase) -> tuple[Volume, CanonicalFrame, SoftField]:
-    """A defective skull, its frame as found with its holes filled, and what fills them."""
+    """A defective skull, its frame as found with the skull completed, and the patch that completes it."""
     engine = load_engine(ENGINE)
     skull = _cropped(read_mask(case.defective))  # type: ignore[arg-type] # not None here
     found = engine.reconstruct(skull, locate(skull, engine.template))

@@ -17,7 +17,7 @@ MODES = 60
 """Modes that are drawn; the finer ones would add only roughness."""
 
 SPREAD = 0.7
-"""Coefficients are drawn from a normal law of this standard deviation: a head well within the usual."""
+"""Coefficients are drawn from a normal distribution of this standard deviation: a head well within the usual."""
 
 ROUGH_MM, ROUGH_LENGTH_MM = 0.25, 6.0
 """Bumps that no mode describes: standard deviation and size. Without them the sample lies in the model's own span and

@@ -1,7 +1,7 @@
 """Connected components of masks, and cavities.
 
 Bone is connected by faces, edges and corners (26 neighbours) unless asked otherwise, and what is not bone by faces
-alone (6), so that a wall one voxel thick separates what it seems to separate.
+alone (6), so that a plate one voxel thick separates what it seems to separate.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def descend(
 
 
 def _damp(normal: Normal, _: object) -> None:
-    """A millionth of the mean diagonal: only felt where a direction is not told by any point."""
+    """A millionth of the mean diagonal: only felt where no point says anything of a direction."""
     size = len(normal.right)
     normal.matrix[...] += 1e-6 * np.trace(normal.matrix) * np.eye(size) / size
 

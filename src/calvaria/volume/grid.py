@@ -26,7 +26,7 @@ MIN_SINE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Shape and place of a voxel grid.
+    """Shape and position of a voxel grid.
 
     Args:
         shape: (I, J, K), each at least 1.
@@ -123,7 +123,7 @@ class Grid:
         return self.to_world(ends * (np.array(self.shape) - 1))
 
     def same_as(self, other: Grid, atol_mm: float = SAME_GRID_ATOL_MM) -> bool:
-        """Whether both grids have one shape, and every voxel the same place within ``atol_mm``."""
+        """Whether both grids have one shape, and every voxel the same position within ``atol_mm``."""
         if self.shape != other.shape:
             return False
         return bool(np.abs(self.corners_mm() - other.corners_mm()).max() <= atol_mm)
@@ -141,7 +141,7 @@ class Grid:
             raise GeometryError(f"{what} must lie on one grid; their corners are up to {off:.3g} mm apart")
 
     def crop(self, box: Box) -> Grid:
-        """The part of the grid inside ``box``; every kept voxel keeps its place.
+        """The part of the grid inside ``box``; every kept voxel keeps its position.
 
         Raises:
             GeometryError: the box is empty, or has steps.
@@ -166,7 +166,7 @@ class Grid:
         return Grid((i, j, k), affine)
 
     def permute(self, order: tuple[int, int, int]) -> Grid:
-        """The grid with its axes reordered; every voxel keeps its place.
+        """The grid with its axes reordered; every voxel keeps its position.
 
         Raises:
             GeometryError: ``order`` is not a permutation of 0, 1, 2.
@@ -177,7 +177,7 @@ class Grid:
         return Grid((i, j, k), self.affine[:, [*order, 3]])
 
     def flip(self, axes: tuple[int, ...]) -> Grid:
-        """The grid with axes running the other way; every voxel keeps its place.
+        """The grid with axes running the other way; every voxel keeps its position.
 
         Raises:
             GeometryError: ``axes`` are not different numbers from 0 to 2.
@@ -191,7 +191,7 @@ class Grid:
         return Grid(self.shape, affine)
 
     def moved(self, world_to_world: ArrayLike) -> Grid:
-        """The grid after a 4 x 4 map of the world: voxel (i, j, k) now lies where the map takes its old place.
+        """The grid after a 4 x 4 map of the world: voxel (i, j, k) now lies where the map takes its old position.
 
         Raises:
             GeometryError: the map is not invertible.

@@ -166,7 +166,7 @@ class Mesh:
         return Mesh(self.vertices_mm @ matrix[:3, :3].T + matrix[:3, 3], faces)
 
     def _corners(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Three (F, 3) arrays, about the mesh's middle so that large coordinates cost no digits."""
+        """Three (F, 3) arrays, about the mesh's centre so that large coordinates cost no digits."""
         middle = self.vertices_mm.mean(axis=0) if len(self.vertices_mm) else 0.0
         a, b, c = np.moveaxis((self.vertices_mm - middle)[self.faces], 1, 0)
         return a, b, c
@@ -187,7 +187,7 @@ def extract_surface(volume: Volume, level: float = 0.5, *, inside_above: bool = 
         volume: a mask (level 0.5), or an image such as a probability or a signed distance.
         level: the value on the surface; between the two values of a mask.
         inside_above: inside is where the field is above the level; False for signed distances (negative inside).
-        smooth_mm: for masks only: sigma of a Gaussian, mm along each axis, that takes the voxels' steps away. Each
+        smooth_mm: for masks only: sigma of a Gaussian, mm along each axis, that removes the voxel staircase. Each
             piece (6 neighbours) of the mask then becomes one shell: its cavities are filled, its volume, with them,
             is kept to 0.5 %, and where thin bone would tear it is smoothed less.
 

@@ -205,7 +205,7 @@ def _soft_by_share(part: Volume, grid: Grid, steps: tuple[int, ...]) -> Volume:
 
 
 def _sigma(wide: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gaussian that widens one voxel to ``wide`` voxels: a box of w has the variance w^2 / 12, one is there already."""
+    """Gaussian that widens one voxel to ``wide`` voxels: a box of w has the variance w^2 / 12, one is in already."""
     return np.sqrt(np.maximum(wide**2 - 1, 0) / 12)
 
 

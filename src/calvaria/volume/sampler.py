@@ -55,8 +55,8 @@ class Sampler:
             seen = known_mask(padded, unknown).astype(np.float32)
             share = ndimage.gaussian_filter(seen, sigma_mm / spacing, mode="nearest", truncate=2.5)
             value = value / np.maximum(share, 0.25)
-        slopes = np.stack(np.gradient(value))
-        world = np.tensordot(padded.grid.inverse[:3, :3].T.astype(np.float32), slopes, axes=1)
+        gradients = np.stack(np.gradient(value))
+        world = np.tensordot(padded.grid.inverse[:3, :3].T.astype(np.float32), gradients, axes=1)
         table = np.stack([value, *world], axis=-1).reshape(-1, 4).astype(np.float32)
         return cls(table, padded.grid.shape, padded.grid.inverse, tuple(unknown))
 

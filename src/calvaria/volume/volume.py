@@ -1,4 +1,4 @@
-"""Voxels with their place: the value that travels through the whole program."""
+"""Voxels with their position: the value that travels through the whole program."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Volume:
         return Volume(data, self.grid)
 
     def crop(self, box: Box) -> Volume:
-        """A view of the part inside ``box``; every voxel keeps its place.
+        """A view of the part inside ``box``; every voxel keeps its position.
 
         Raises:
             GeometryError: the box is empty, or has steps.
@@ -93,7 +93,7 @@ class Volume:
         return Volume(np.pad(self.data, width, constant_values=fill)[i, j, k], grid)
 
     def permute(self, order: tuple[int, int, int]) -> Volume:
-        """A view with the axes reordered; every voxel keeps its place.
+        """A view with the axes reordered; every voxel keeps its position.
 
         Raises:
             GeometryError: ``order`` is not a permutation of 0, 1, 2.
@@ -102,7 +102,7 @@ class Volume:
         return Volume(np.transpose(self.data, order), grid)
 
     def flip(self, axes: tuple[int, ...]) -> Volume:
-        """A view with axes running the other way; every voxel keeps its place.
+        """A view with axes running the other way; every voxel keeps its position.
 
         Raises:
             GeometryError: ``axes`` are not different numbers from 0 to 2.

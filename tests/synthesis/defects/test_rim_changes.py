@@ -133,7 +133,7 @@ def test_a_hole_that_heals_shut_is_no_hole() -> None:
     assert np.array_equal(bone.mask, SLAB)
 
 
-def test_crumbs_go_to_the_patch_and_specks_to_the_skull() -> None:
+def test_small_components_go_to_the_other_side() -> None:
     crumb, speck = BONE.mask.copy(), HOLE.mask.copy()
     crumb[70:72, 10:12, 10:12], speck[70:72, 10:12, 10:12] = True, False  # bone alone in the hole
     crumb[20:22, 10:12, 10:12], speck[20:22, 10:12, 10:12] = False, True  # a hole alone in the bone

@@ -43,7 +43,7 @@ def cache(
 
     Every skull in the canonical frame, one bit a voxel, in one file.
 
-    About 3 s a complete skull, 10 s one with a hole (it is filled first) and a core. An interrupted run goes on; a
+    About 3 s a complete skull, 10 s one with a hole (it is completed first) and a core. An interrupted run goes on; a
     second one makes only what has changed. The file descends from the skulls: their licence holds for it.
     """
     from calvaria.datasets.catalog import read_set

@@ -1,4 +1,4 @@
-"""``calvaria data check``: what is there, what is missing, what is damaged."""
+"""``calvaria data check``: what is present, what is missing, what is damaged."""
 
 from __future__ import annotations
 

@@ -89,8 +89,8 @@ def _say(result: Duplicates, screen: Screen) -> None:
     for number, group in enumerate(result.groups, 1):
         screen.say(f"person {number}: {', '.join(group)}")
     highest = f"; the most alike of the others overlap by {max(others):.3f}" if others else ""
-    people = sum(len(group) for group in result.groups)
+    shared = sum(len(group) for group in result.groups)
     screen.say(
         f"{len(result.skulls)} skulls, {len(result.pairs)} pairs laid on each other: "
-        f"{people} skulls show {len(result.groups)} people, {len(result.look_at)} pairs are to be looked at{highest}"
+        f"{shared} skulls show {len(result.groups)} persons, {len(result.look_at)} pairs are to be looked at{highest}"
     )

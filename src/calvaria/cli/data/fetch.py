@@ -65,8 +65,8 @@ def fetch(
 ) -> None:
     """Download a public set, or any file.
 
-    Goes on where it was interrupted, and does nothing where all is there. Sizes and hashes are held against those that
-    are published, and against checksums.json, which is written at the first download. The licence is said before
+    Goes on where it was interrupted, and does nothing where all is present. Sizes and hashes are held against those
+    that are published, and against checksums.json, which is written at the first download. The licence is said before
     anything is downloaded: by using the files you agree to it.
     """
     from calvaria.download.acquire import acquire, chosen, local_plan, plan_for
@@ -132,8 +132,8 @@ def _by_hand(plan: Plan, folder: Path) -> str:
 
 
 def _line(outcome: Outcome, record: Record, folder: Path) -> str:
-    """What became of a file, for people."""
-    done = "is there and right" if outcome.was_there else "downloaded"
+    """What became of a file, in words."""
+    done = "present and correct" if outcome.was_there else "downloaded"
     unpacked = f", unpacked to {outcome.unpacked}" if outcome.unpacked else ""
     return f"{folder / outcome.name}: {record.size_bytes / 1e6:.1f} MB, {done}, sha256 {record.sha256}{unpacked}"
 

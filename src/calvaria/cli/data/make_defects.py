@@ -41,7 +41,7 @@ def make_defects(
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="bilateral, frontoorbital, parietotemporal, random_1, random_2 (these five unless told otherwise), "
+            help="bilateral, frontoorbital, parietotemporal, random_1, random_2 (these five by default), "
             "ball, craniotomy, hemicraniectomy or multiple; may be given several times.",
         ),
     ] = None,

@@ -27,10 +27,10 @@ def described(data_set: DataSet) -> dict[str, str]:
 
 
 def heading(found: FoundSet) -> str:
-    """One line: which set, how many cases and people, under which licence."""
-    people = len({case.person for case in found.cases})
+    """One line: which set, how many cases and persons, under which licence."""
+    persons = len({case.person for case in found.cases})
     one = found.data_set
-    return f"{found.root}: {one.title}, {len(found.cases)} cases of {people} people; licence: {one.terms}"
+    return f"{found.root}: {one.title}, {len(found.cases)} cases of {persons} persons; licence: {one.terms}"
 
 
 def counted(counts: dict[str, tuple[int, int]]) -> dict[str, Any]:

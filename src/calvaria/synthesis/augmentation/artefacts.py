@@ -37,8 +37,8 @@ STREAK_SPREAD_DEG = (1.0, 4.0)
 STREAK_HEIGHT_MM = 6.0
 """Standard deviation, along z, of the slices that metal spoils: a clip's or a crown's height."""
 
-STEEP_FROM, STEEPER = 0.1, 4.0
-"""Where rays are this bright, the threshold's edge is so much steeper besides: a faint ray is air, not thin bone."""
+SHARPER_FROM, SHARPER = 0.1, 4.0
+"""Where rays are this bright, the threshold's edge is so much sharper besides: a faint ray is air, not thin bone."""
 
 FAR = 60.0
 """Squared distances in standard deviations are cut here, before the exponential underflows in float32."""
@@ -217,7 +217,7 @@ def _scanned(head: Tensor, grid: Grid, scan: Artefacts) -> Tensor:
     else:
         soft = picture.sub(taken.level).mul_(gain)
         if rays is not None:
-            soft.mul_(rays.abs_().div_(STEEP_FROM).clamp_(max=1).mul_(STEEPER).add_(1))
+            soft.mul_(rays.abs_().div_(SHARPER_FROM).clamp_(max=1).mul_(SHARPER).add_(1))
         soft.add_(0.5).clamp_(0, 1)
     return soft > 0.5 if head.dtype == torch.bool else soft.to(head.dtype)
 

@@ -8,7 +8,7 @@ defective skull that a network sees, never the truth. Synthetic defects are best
     ... cut the defects: defective, patch
     shown, seen = apply_artefacts(defective, grid, drawn)
 
-:func:`apply_augmentations` does both to skulls whose patch is there already.
+:func:`apply_augmentations` does both to skulls whose patch is known already.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Augmentation:
         """The parameters that :meth:`to_json` wrote.
 
         Raises:
-            InputError: the text is not an augmentation, or its numbers are not usable.
+            InputError: the text is not an augmentation, or its values are not usable.
         """
         try:
             values: dict[str, Any] = json.loads(text)
@@ -168,7 +168,7 @@ def apply_artefacts(defective: Tensor, grid: Grid, drawn: Sequence[Augmentation]
 def apply_augmentations(
     complete: Tensor, patch: Tensor, grid: Grid, drawn: Sequence[Augmentation], known: Tensor | None = None
 ) -> AugmentedHeads:
-    """Geometry and artefacts of skulls whose patch is there already.
+    """Geometry and artefacts of skulls whose patch is known already.
 
     Args:
         complete: (B, X, Y, Z) complete skulls in the canonical pose: soft bone (floating, 0 to 1) or bool.

@@ -18,7 +18,7 @@ from calvaria.synthesis.augmentation.thickness import MAX_MM, Thickness
 Range = tuple[float, float]
 
 CUT_SD = 3.0
-"""Normal laws are cut at this many standard deviations."""
+"""Normal distributions are cut at this many standard deviations."""
 
 TILT_DEG = ((-12.0, 9.0), (0.0, 3.0))
 """Mean and standard deviation of a scan's pitch and roll against the canonical frame. The lower ends of eight
@@ -31,7 +31,7 @@ METAL_HEIGHT = (-0.6, 0.9)
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """How much is varied. Chances are probabilities; ranges are drawn from evenly; ``sd`` are of normal laws.
+    """How much is varied. Chances are probabilities; ranges are drawn from evenly; ``sd`` are of normal distributions.
 
     Args:
         flip_chance: the head is mirrored about x = 0.
@@ -40,9 +40,9 @@ class AugmentationSettings:
         size_sd: of the head as a whole, as a share.
         scale_sd: of each axis besides, as a share.
         shear_sd: each shear, as a tangent; 0 where the symmetry plane must stay one (the symmetry network).
-        shape_mm: largest standard deviation of the bend that moves left and right alike; drawn evenly from 0.
-        asymmetry_mm: largest standard deviation of the bend that moves them oppositely; drawn evenly from 0. At 0.5 mm
-            a symmetric head's two sides come to differ by 0.75 mm, as those of real heads do (see docs/data.md).
+        shape_mm: largest standard deviation of the deformation that moves left and right alike; drawn evenly from 0.
+        asymmetry_mm: largest standard deviation of the deformation that moves them oppositely; drawn evenly from 0. At
+            0.5 mm a symmetric head's two sides come to differ by 0.75 mm, as those of real heads do (see docs/data.md).
         thickness_chance: the vault gets thicker or thinner.
         thickness_sd_mm: by how much.
         threshold_chance: another blur and threshold.

@@ -16,7 +16,7 @@ from calvaria.errors import InputError
 from calvaria.volume.grid import Grid
 
 SHARPEST = 3.0
-"""A threshold works on pixels far finer than a slice is thick: within a slice the share of bone is made steeper by so
+"""A threshold works on pixels far finer than a slice is thick: within a slice the share of bone is made sharper by so
 much, and stays soft at edges across it."""
 
 
@@ -54,12 +54,12 @@ def through_slices(picture: Tensor, grid: Grid, slices: Slices, level: float = 0
         grid: canonical mm, axes along x, y, z.
         slices: how they lie.
         level: threshold within the slices.
-        gain: how much steeper edges get at the threshold; at least `SHARPEST` is taken.
+        gain: how much sharper edges get at the threshold; at least `SHARPEST` is taken.
 
     Returns:
         (X, Y, Z) float32, 0 to 1, linear between the middles of the slices.
     """
-    first, per_voxel, count = _places(grid, slices, picture.device)
+    first, per_voxel, count = _slice_positions(grid, slices, picture.device)
     means = _means(picture, first, per_voxel, count)
     bone = means.sub_(level).mul_(max(gain, SHARPEST)).add_(0.5).clamp_(0, 1)  # (X, Y, K)
     at = torch.arange(grid.shape[2], device=picture.device) * per_voxel + first[:, :, None] - 0.5  # in slices' middles
@@ -69,7 +69,7 @@ def through_slices(picture: Tensor, grid: Grid, slices: Slices, level: float = 0
     return bone.gather(2, below).lerp_(bone.gather(2, below + 1), at)
 
 
-def _places(grid: Grid, slices: Slices, device: torch.device) -> tuple[Tensor, float, int]:
+def _slice_positions(grid: Grid, slices: Slices, device: torch.device) -> tuple[Tensor, float, int]:
     """(X, Y) where voxel 0 of each column lies, in slices counted from the lowest; slices a voxel; how many slices."""
     pitch, roll = np.tan(np.radians([slices.pitch_deg, slices.roll_deg]))
     per_mm = np.sqrt(1 + pitch**2 + roll**2) ** -1 / slices.thickness_mm  # slices along z
@@ -95,7 +95,7 @@ def _means(picture: Tensor, first: Tensor, per_voxel: float, count: int) -> Tens
 
 
 def _between(sums: Tensor, at: Tensor) -> Tensor:
-    """Values of (X, Y, N) columns at (X, Y, K) fractional places within them."""
+    """Values of (X, Y, N) columns at (X, Y, K) fractional positions within them."""
     below = at.long().clamp_(max=sums.shape[2] - 2)
     return sums.gather(2, below).lerp_(sums.gather(2, below + 1), at - below)
 

@@ -30,12 +30,12 @@ MAX_VARIED = 1.5
 """The variation makes a change at most so many times its mean, and at least nothing of it."""
 
 MAX_MM = 3.0
-"""Largest mean change. The vaults of eight people of AutoImplant 2020 were 7.2 mm thick on average, with a standard
+"""Largest mean change. The vaults of eight subjects of AutoImplant 2020 were 7.2 mm thick on average, with a standard
 deviation of 1.1 mm."""
 
 FADE_MM = 20.0
 """The change is whole so far above the landmark plane, and fades to nothing towards it: base and face keep theirs,
-where orbits and air cells have walls of a voxel."""
+where orbits and air cells are bounded by plates of a voxel."""
 
 MIN_PLATE_MM = 3.0
 """Plates are thinned down to about this and not further: thinner ones come and go between voxels, and a hole that opens
@@ -88,7 +88,7 @@ class Thickness:
 
 
 def axes_mm(grid: Grid) -> tuple[F64, F64, F64]:
-    """Three arrays, (X,), (Y,), (Z,): places of the voxel centres of a grid along the canonical axes, mm."""
+    """Three arrays, (X,), (Y,), (Z,): positions of the voxel centres of a grid along the canonical axes, mm."""
     x, y, z = (
         np.arange(n) * step + origin
         for n, step, origin in zip(grid.shape, grid.spacing_mm, grid.affine[:3, 3], strict=True)

@@ -1,6 +1,6 @@
 """Changes of the rim on whole batches: the torch twin of :mod:`calvaria.synthesis.defects.ageing`.
 
-The changes are the same formulas (:mod:`calvaria.synthesis.defects.rim_changes`), and crumbs and specks follow
+The changes are the same formulas (:mod:`calvaria.synthesis.defects.rim_changes`), and small components follow
 the same rules.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from calvaria.errors import GeometryError, InputError
 from calvaria.synthesis.batched.components import pieces
 from calvaria.synthesis.batched.cutting_torch import points_of, take_islands
-from calvaria.synthesis.defects.ageing import SPECK_ML
+from calvaria.synthesis.defects.ageing import SMALL_ML
 from calvaria.synthesis.defects.rim_changes import Fragments, Rim, in_order
 from calvaria.synthesis.defects.soundness import ISLAND_ML
 from calvaria.volume.distance import reach_voxels
@@ -79,13 +79,13 @@ def _change(bone: Tensor, hole: Tensor, grid: Grid, rim: Rim) -> None:
 
 
 def _tidy(bone: Tensor, hole: Tensor, box: Box, voxels_per_ml: float) -> None:
-    """Specks of the patch go back to the skull, and crumbs of the skull to the patch; in place."""
+    """Small components of the patch go back to the skull, those of the skull to the patch; in place."""
     labels, sizes = pieces(hole[box])
-    small = sizes <= SPECK_ML * voxels_per_ml
-    small[0] = small[sizes.argmax()] = False  # a patch that is a speck stays
-    specks = small[labels]
-    hole[box] &= ~specks
-    bone[box] |= specks
+    small = sizes <= SMALL_ML * voxels_per_ml
+    small[0] = small[sizes.argmax()] = False  # a patch that is small itself stays
+    fragments = small[labels]
+    hole[box] &= ~fragments
+    bone[box] |= fragments
     take_islands(bone, hole, box, ISLAND_ML * voxels_per_ml)
     bone &= ~hole
 

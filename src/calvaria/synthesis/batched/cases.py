@@ -1,8 +1,8 @@
 """Training cases from a cache of skulls: each drawn as a plan, then made on the training device.
 
-A case is a skull of the cache, its form blended with other people's, moved, bent, given another thickness, cut open,
-its rim aged, and scanned badly. The plan of case n depends on the seed and on n alone: any case can be made again, in
-any order, in any process.
+A case is a skull of the cache, its form blended with other subjects', moved, deformed, given another thickness, cut
+open, its rim aged, and scanned badly. The plan of case n depends on the seed and on n alone: any case can be made
+again, in any order, in any process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ KINDS: Mapping[str, float] = {
 """How often each kind of defect is cut: the public sets' six twice as often as the others."""
 
 TRIES = 10
-"""Other skulls that are tried where a defect finds no sound place."""
+"""Other skulls that are tried where a defect finds no sound position."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class CaseSettings:
         kinds: kind of defect -> weight; "official" is the one that comes with the set, and falls to another kind on
             skulls that have none. Empty: complete skulls without a defect.
         rim_chance: chance of each change of the rim.
-        blend_chance: a skull takes its form from a blend of people; needs deformations.
+        blend_chance: a skull takes its form from a blend of subjects; needs deformations.
         own_share: mean weight of its own form then.
         augmentation: how much heads and scans are varied.
         unlabelled_share: share of cases from skulls whose truth is not known, with a further defect; where their own
@@ -92,7 +92,7 @@ class Plan:
         blend: whose form it takes; None for its own.
         kind: kind of the defect; None for none.
         rims: kinds of changes of the rim.
-        seed: of the defect's place and shape, and of the rim, which are drawn on the device until they are sound.
+        seed: of the defect's position and shape, and of the rim, which are drawn on the device until they are sound.
     """
 
     row: int
@@ -110,7 +110,7 @@ class Cases:
     Args:
         shown: float32, the defective skulls as their scans show them: 0 or 1.
         patch: float32, the missing bone.
-        complete: float32, the complete skulls; of a skull whose truth is not known, with the prior's filling.
+        complete: float32, the complete skulls; of a skull whose truth is not known, with the prior's completion.
         weight: float32, 1 where the truth is known and seen, 0 elsewhere.
         rows: (B,) rows in the cache.
         kinds: of the defects; "" for none.
@@ -199,7 +199,7 @@ class CaseMaker:
         return Cases(shown, patch, complete, weight, rows, kinds)
 
     def _one(self, plan: Plan) -> tuple[int, tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """One case, of its own skull, or of the next one where the defect finds no sound place."""
+        """One case, of its own skull, or of the next one where the defect finds no sound position."""
         for turn in range(TRIES):
             row = self.rows[(self.rows.index(plan.row) + turn) % len(self.rows)]
             blend = plan.blend if turn == 0 else None

@@ -17,7 +17,7 @@ from calvaria.volume.distance import distance_to, reach_voxels
 from calvaria.volume.grid import Box
 from calvaria.volume.volume import Volume, bounding_box
 
-SPECK_ML = 0.1
+SMALL_ML = 0.1
 """A piece of the patch up to this size that a change cut off from the rest goes back to the skull."""
 
 
@@ -34,8 +34,8 @@ def apply_rims(
 
     Returns:
         The defective skull and the patch as they are afterwards: together they are what they were together, and they
-        do not overlap. Crumbs of bone that a change cut loose are in the patch, specks of the patch that it cut off
-        are in the skull.
+        do not overlap. Small components of bone that a change cut loose are in the patch, those of the patch that it
+        cut off are in the skull.
 
     Raises:
         GeometryError: the grids differ, or the frame is no invertible 4 x 4 matrix.
@@ -93,16 +93,16 @@ def _points(index: tuple[NDArray[np.intp], ...], box: Box, to_canonical: FloatAr
 
 
 def _tidy(bone: Volume, hole: Volume, box: Box) -> None:
-    """Specks of the patch go back to the skull, and crumbs of the skull to the patch; in place."""
+    """Small components of the patch go back to the skull, those of the skull to the patch; in place."""
     voxels_per_ml = 1000.0 / bone.grid.voxel_volume_mm3
     labels, _ = label(hole.mask[box], connectivity=6)
     sizes = np.bincount(labels.ravel(order="K"))
-    small = sizes <= SPECK_ML * voxels_per_ml
+    small = sizes <= SMALL_ML * voxels_per_ml
     small[0] = False
-    small[np.argmax(np.where(np.arange(len(sizes)) > 0, sizes, 0))] = False  # a patch that is a speck stays
-    specks: BoolArray = small[labels]
-    hole.mask[box] &= ~specks
-    bone.mask[box] |= specks
+    small[np.argmax(np.where(np.arange(len(sizes)) > 0, sizes, 0))] = False  # a patch that is small itself stays
+    fragments: BoolArray = small[labels]
+    hole.mask[box] &= ~fragments
+    bone.mask[box] |= fragments
     for where in islands(bone.mask, hole.mask, box):
         if len(where[0]) <= ISLAND_ML * voxels_per_ml:
             bone.mask[where], hole.mask[where] = False, True

@@ -22,7 +22,7 @@ def outer_area_cm2(patch: Volume, complete: Volume, to_canonical: FloatArray) ->
     """Area of the outer surface that a patch restores: what surgeons call the size of a craniectomy.
 
     Faces between the patch and the air outside are added up as vectors over cells of ``CELL_MM``; the lengths of the
-    sums are the areas of the smooth pieces. Faces to the defective skull (the walls of the hole) and of the inner
+    sums are the areas of the smooth pieces. Faces to the defective skull (the cut faces of the hole) and of the inner
     surface do not count. On a ball's shell right within 2 %.
 
     Args:

@@ -1,7 +1,7 @@
 """Synthetic defects cut out of complete skulls: a spec is drawn first, then applied without any chance.
 
-The shapes and their laws stand in :mod:`calvaria.synthesis.defects.sampling`; a shape is a function of canonical mm, so
-that a spec gives the same defect at any resolution. The patch is the bone inside it.
+The shapes and the distributions of their parameters stand in :mod:`calvaria.synthesis.defects.sampling`; a shape is a
+function of canonical mm, so that a spec gives the same defect at any resolution. The patch is the bone inside it.
 """
 
 from __future__ import annotations

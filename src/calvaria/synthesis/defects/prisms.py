@@ -1,7 +1,7 @@
 """The shape of what a surgeon's saw takes out: an outline on the head, cut through along the local normal.
 
 The outline is drawn on a plane and laid on a sphere that bends as the head does there (azimuthal, equidistant from
-the middle); the walls of the cut run towards the sphere's centre, as a craniotome held upright to the bone leaves
+the middle); the faces of the cut run towards the sphere's centre, as a craniotome held upright to the bone leaves
 them. The prism ends a little below the model head's surface: it takes the vault, not what lies deeper.
 """
 
@@ -140,7 +140,7 @@ class PrismSpec:
             points_mm: (N, 3) canonical mm.
 
         Returns:
-            (N,) float32 mm, negative inside the shape. The edge is right; inside, the distance to the walls is measured
+            (N,) float32 mm, negative inside the shape. The edge is right; inside, the distance to the faces is measured
             along the sphere of radius ``bend_mm``; outside the value is positive and at most the distance.
         """
         field: FloatArray = self.field(np.ascontiguousarray(np.asarray(points_mm, dtype=np.float32).T))
@@ -158,16 +158,16 @@ class PrismSpec:
             field = xp.maximum(field, self.midline_mm - side * points[0])
         # The outline costs most: it is asked only where nothing else says no.
         left = field < 0
-        field[left] = xp.maximum(field[left], self._wall(a[left], b[left], points[:, left]))
+        field[left] = xp.maximum(field[left], self._faces(a[left], b[left], points[:, left]))
         return field
 
-    def _wall(self, a: Array, b: Array, points: Array) -> Array:
-        """Signed distance to the walls of the cut, at outline coordinates and the points they belong to."""
+    def _faces(self, a: Array, b: Array, points: Array) -> Array:
+        """Signed distance to the faces of the cut, at outline coordinates and the points they belong to."""
         xp = namespace_of(a)
-        wall = polygon(a, b, self.outline_mm) - (self.corner_mm + self.kerf_mm)
+        face = polygon(a, b, self.outline_mm) - (self.corner_mm + self.kerf_mm)
         for u, v, r in self.burrs_mm:
-            wall = xp.minimum(wall, xp.hypot(a - u, b - v) - r)
-        return roughened(wall, points, self.ragged_mm, self.ragged_seed)
+            face = xp.minimum(face, xp.hypot(a - u, b - v) - r)
+        return roughened(face, points, self.ragged_mm, self.ragged_seed)
 
     def on_plane(self, points_mm: ArrayLike) -> FloatArray:
         """(N, 2) outline coordinates of (N, 3) canonical points, mm: where they lie on the outline's plane."""

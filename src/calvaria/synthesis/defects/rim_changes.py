@@ -2,7 +2,7 @@
 
 A change works on the defective skull alone and never beyond the complete one: defective skull and patch stay two parts
 of it that do not overlap. So the patch stays what a surgeon would want back: bone that healing adds leaves the patch,
-bone that thinning takes joins it, and a loose fragment, being bone that is there, is no part of it.
+bone that thinning takes joins it, and a loose fragment, being bone that is present, is no part of it.
 
 Each change is a formula of two lengths, shared by numpy and torch: how far a voxel lies *beyond* the rim (mm into the
 hole, negative in the skull), and its *depth* under the complete bone's free surface.
@@ -38,7 +38,7 @@ ROUGH_MM = (0.5, 1.2)
 FRAGMENT_MM, MAX_FRAGMENTS = (3.0, 8.0), 4
 """Ranges that are drawn from. Skulls heal little after a craniectomy, children's more: see the class of each."""
 
-PLACES = 400
+POSITIONS = 400
 """Points of the model head among which those of fragments are sought."""
 
 
@@ -155,16 +155,16 @@ class Roughening:
 class Fragments:
     """Pieces of bone left in the hole, each the full thickness of the plate.
 
-    They belong to the defective skull: they are bone that is there. Left where they were, so that the complete skull
+    They belong to the defective skull: they are bone that is present. Left where they were, so that the complete skull
     stays the sum of its parts.
 
     Args:
-        columns_mm: (x, y, z, r) canonical point and radius of each: bone about the line from the middle of the model
+        columns_mm: (x, y, z, r) canonical point and radius of each: bone about the line from the centre of the model
             head through the point, at least ``LOOSE_MM`` from the rim.
         seed: which roughness of their outlines.
 
     Raises:
-        InputError: no fragment, or one without a positive radius or at the model head's very middle.
+        InputError: no fragment, or one without a positive radius or at the model head's very centre.
     """
 
     kind: ClassVar[str] = "fragments"
@@ -176,7 +176,7 @@ class Fragments:
         if columns.ndim != 2 or columns.shape[1] != 4 or not np.isfinite(columns).all():
             raise InputError(f"fragments are one or more of (x, y, z, radius) in mm; got {self.columns_mm}")
         if not (columns[:, 3] > 0).all() or not np.linalg.norm(columns[:, :3] - HEAD_CENTRE_MM, axis=1).all():
-            raise InputError(f"a fragment has a radius above 0, off the head's middle; got {self.columns_mm}")
+            raise InputError(f"a fragment has a radius above 0, off the head centre; got {self.columns_mm}")
 
     @property
     def reach_mm(self) -> float:
@@ -257,11 +257,11 @@ def sample_rim(kind: str, rng: np.random.Generator, spec: Spec) -> Rim:
 
 
 def _columns(spec: Spec, rng: np.random.Generator) -> tuple[tuple[float, float, float, float], ...]:
-    """Places and radii of fragments: inside the shape, where the model head has its surface."""
+    """Positions and radii of fragments: inside the shape, where the model head has its surface."""
     low, high = spec.bounds_mm()
-    away = rng.uniform(low, high, (PLACES, 3)) - HEAD_CENTRE_MM
-    stretched = away / HEAD_HALF_AXES_MM
-    points = HEAD_CENTRE_MM + away / np.linalg.norm(stretched, axis=1, keepdims=True)
+    radial = rng.uniform(low, high, (POSITIONS, 3)) - HEAD_CENTRE_MM
+    stretched = radial / HEAD_HALF_AXES_MM
+    points = HEAD_CENTRE_MM + radial / np.linalg.norm(stretched, axis=1, keepdims=True)
     room = -spec.field_mm(points) - LOOSE_MM
     count, radii = int(rng.integers(1, MAX_FRAGMENTS + 1)), rng.uniform(*FRAGMENT_MM, MAX_FRAGMENTS)
     where = np.flatnonzero(room >= MIN_FRAGMENT_MM)[:count]
@@ -275,7 +275,7 @@ def _columns(spec: Spec, rng: np.random.Generator) -> tuple[tuple[float, float, 
 
 
 def in_order(rims: Sequence[Rim]) -> list[Rim]:
-    """The changes as they are applied: fragments last, or what follows would treat them as crumbs of the rim."""
+    """The changes as they are applied: fragments last, or what follows would take them for small components."""
     return sorted(rims, key=lambda rim: isinstance(rim, Fragments))
 
 

@@ -1,4 +1,4 @@
-"""Synthetic defects drawn by chance: how large they are and where they lie, for a head in the canonical frame.
+"""Synthetic defects drawn at random: how large they are and where they lie, for a head in the canonical frame.
 
 Balls follow the generator that the authors of SkullBreak published (github.com/OldaKodym/BUT_autoimplant_public): one
 of N(28, 8) mm radius, up to seven of N(16, 4) mm on its surface. Where each kind lies was not published: it is
@@ -81,7 +81,7 @@ HEMI_CM2 = (100.0, 150.0)
 """Area of a hemicraniectomy's outline."""
 
 HEMI_AZIMUTH_DEG, HEMI_ELEVATION_DEG = (78.0, 94.0), (26.0, 32.0)
-"""Where the middle of its outline lies on the model head: over the ear, halfway up."""
+"""Where the centre of its outline lies on the model head: over the ear, halfway up."""
 
 FLOOR_GAP_MM = (0.0, 10.0)
 """How far above the landmark plane a hemicraniectomy ends: the temporal floor, at the root of the zygoma."""
@@ -111,13 +111,13 @@ JITTER = 0.02
 """Standard deviation of these corners, of 1."""
 
 SEVERAL = (2, 3)
-"""Fewest and most defects of a skull with several."""
+"""Least and greatest number of defects of a skull with several."""
 
 BRIDGE_MM = 10.0
 """Bone left between two defects of one skull, at least."""
 
 TRIES = 1000
-"""Draws of numbers that must fit together; one in two does."""
+"""Draws of parameters that must fit together; one in two does."""
 
 
 def sample_defect(kind: str, rng: np.random.Generator) -> Spec:
@@ -166,7 +166,7 @@ def sample_specs(rng: np.random.Generator, n: int, kinds: Mapping[str, float] | 
 
 
 def _balls(kind: str, rng: np.random.Generator) -> DefectSpec:
-    centre = _place(kind, rng)
+    centre = _position(kind, rng)
     radius = _radius(PRIMARY_RADIUS_MM, rng)
     if kind == "ball":
         return DefectSpec(kind, (_ball(centre, radius),))
@@ -180,7 +180,7 @@ def _balls(kind: str, rng: np.random.Generator) -> DefectSpec:
     return DefectSpec(kind, tuple(balls), RAGGED_MM, int(rng.integers(2**31)))
 
 
-def _place(kind: str, rng: np.random.Generator) -> FloatArray:
+def _position(kind: str, rng: np.random.Generator) -> FloatArray:
     """(3,) canonical mm: the primary ball's centre."""
     side = rng.choice([-1.0, 1.0])
     if kind == "bilateral":
@@ -202,8 +202,8 @@ def _anywhere(rng: np.random.Generator) -> tuple[float, float]:
     return azimuth, float(np.degrees(np.arcsin(rng.uniform(LOWEST_SINE, 1.0))))
 
 
-def _radius(law: tuple[float, float, float, float], rng: np.random.Generator) -> float:
-    mean, sd, smallest, largest = law
+def _radius(distribution: tuple[float, float, float, float], rng: np.random.Generator) -> float:
+    mean, sd, smallest, largest = distribution
     return float(np.clip(rng.normal(mean, sd), smallest, largest))
 
 
