@@ -34,7 +34,7 @@ from calvaria.volume.volume import Volume
 SETTLED_MM = 1.5
 """A pose that moves the skull by less is not looked for again."""
 
-MIN_TURNS, MAX_TURNS = 2, 3
+MIN_ITERATIONS, MAX_ITERATIONS = 2, 3
 """How often the pose is renewed: a sketch that was drawn in the first pose fills the hole as that pose had it."""
 
 MAX_COMPLETIONS = 3
@@ -61,11 +61,11 @@ def settle(skull: Volume, frame: CanonicalFrame, sketcher: Sketcher, surface: Bo
     coarse, surface = coarse_bone(skull), surface or BoneSurface.of(skull)
     field = surface.in_box(frame)
     sketch = sketcher.sketch(field)
-    for turn in range(1, MAX_TURNS + 1):
+    for turn in range(1, MAX_ITERATIONS + 1):
         if not sketch.region.any():
             break
         before, frame = frame, relocate(filled(coarse, frame, sketch), frame, sketcher.template)
-        last = turn == MAX_TURNS or (turn >= MIN_TURNS and displacement_mm(before, frame) < SETTLED_MM)
+        last = turn == MAX_ITERATIONS or (turn >= MIN_ITERATIONS and displacement_mm(before, frame) < SETTLED_MM)
         with ThreadPoolExecutor(1) as beside:
             earlier = beside.submit(moved, sketch, before, frame)
             # The thin walls that are lost on the way by interpolation do not show in a sketch.
@@ -76,7 +76,7 @@ def settle(skull: Volume, frame: CanonicalFrame, sketcher: Sketcher, surface: Bo
     return Completion(frame, field, sketch)
 
 
-def complete_in_turns(
+def complete_iteratively(
     skull: Volume,
     frame: CanonicalFrame,
     complete: Callable[[BoxField], SoftField],

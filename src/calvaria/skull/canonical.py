@@ -56,10 +56,10 @@ MIN_LIKENESS = 0.5
 """Correlation with the mean skull below which something is no skull. Skulls with holes have 0.9, the top quarter
 of one 0.8; a solid cube, a ball and noise 0.1."""
 
-GLANCE_POINTS = 1000
+COARSE_SCORE_POINTS = 1000
 """Points at which the many starts are compared before the best are registered."""
 
-RIVAL_COST = 0.04
+CANDIDATE_MARGIN = 0.04
 """Settled poses this close to the best are followed to the finest level and told apart there: with its forehead missing
 a head turned back to front mismatches by 0.13 either way, at the finest level by 0.14 against 0.13."""
 
@@ -287,7 +287,7 @@ def register(
     """
     levels = [Level.build(bone, cuts, template, sigma, spacing) for sigma, spacing in LEVELS]
     first = levels[0]
-    glance = first.thinned(GLANCE_POINTS)
+    glance = first.thinned(COARSE_SCORE_POINTS)
     surface = surface_points(bone)
     rough: list[Pose] = []
     for turns in (near_orientations(), all_orientations()) if rotations is None else (rotations,):
@@ -295,7 +295,7 @@ def register(
         tried.sort(key=lambda p: p.cost)
         rough += [first.settle(start) for start in spread(tried, keep)]
     rough.sort(key=lambda p: p.cost)
-    rivals = spread([pose for pose in rough if pose.cost < rough[0].cost + RIVAL_COST], keep)
+    rivals = spread([pose for pose in rough if pose.cost < rough[0].cost + CANDIDATE_MARGIN], keep)
     fine = [_refined(pose, levels[1:]) for pose in rivals]
     best = first.with_cost(min(fine, key=lambda pose: pose.total))
     return replace(best, likeness=first.likeness(best))

@@ -54,7 +54,7 @@ SMOOTHING_MM = 0.6
 THRESHOLDS_HU = (100.0, 1500.0)
 """A threshold outside of this is soft tissue, or leaves nothing of a vault."""
 
-DULLEST_BONE_HU = 300.0
+MIN_BONE_PEAK_HU = 300.0
 """An image that stays under this on the HU scale, and is to be cut at the usual threshold, is not in HU."""
 
 HEAD_MM, MAX_HEAD_MM = 280.0, 350.0
@@ -138,7 +138,7 @@ def _offset_hu(ct: Volume, name: str, *, stated: bool) -> tuple[int, list[str]]:
         kind_of(ct, name)  # says what else it looks like
         raise InputError(f"{name}: a CT in Hounsfield units is wanted here; this is a mask: use it as the skull itself")
     low, high = float(ct.data.min()), float(ct.data.max())
-    unsigned = low >= 0 and high >= UNSIGNED_OFFSET_HU + DULLEST_BONE_HU
+    unsigned = low >= 0 and high >= UNSIGNED_OFFSET_HU + MIN_BONE_PEAK_HU
     scale = f"HU + {UNSIGNED_OFFSET_HU}" if unsigned else "HU"
     return UNSIGNED_OFFSET_HU if unsigned else 0, [
         f"the values ({low:g} to {high:g}) do not look like a living head's CT; as it is said to be one, they are "
@@ -149,7 +149,7 @@ def _offset_hu(ct: Volume, name: str, *, stated: bool) -> tuple[int, list[str]]:
 def _require_bone_values(ct: Volume, offset: int, threshold_hu: float | None, name: str) -> None:
     """Raise where no threshold in HU can find bone in what is said to be a CT."""
     highest = float(ct.data.max()) - offset
-    wanted = DULLEST_BONE_HU if threshold_hu is None else threshold_hu
+    wanted = MIN_BONE_PEAK_HU if threshold_hu is None else threshold_hu
     if highest <= wanted:
         raise InputError(
             f"{name}: said to be a CT, but no value is above {wanted:g} HU (the highest is {highest:g}), so no bone: "

@@ -35,7 +35,7 @@ UNDERCUT_MM = 3.0
 """So far beyond what is openly missing, bone may be missing under cover."""
 
 
-def behind_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
+def behind_bone(places: BoolArray, bone: BoolArray) -> BoolArray:
     """Those places of the sinuses' zone that have a wall before them.
 
     Args:
@@ -46,7 +46,7 @@ def behind_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
 
 
 def covered_by(places: BoolArray, bone: BoolArray) -> BoolArray:
-    """Those places that have a wall before them, anywhere in the head; as `behind_wall`."""
+    """Those places that have a wall before them, anywhere in the head; as `behind_bone`."""
     return meets_bone(places, bone, np.arange(STEP_MM, COVERED_MM, STEP_MM))
 
 
@@ -59,7 +59,7 @@ def sinuses() -> BoolArray:
     return zone
 
 
-def over_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
+def over_bone(places: BoolArray, bone: BoolArray) -> BoolArray:
     """Those places that have a wall behind them: nothing stands before the head's outside but a sinus's front wall.
 
     Args:
@@ -101,5 +101,5 @@ def without_covered(missing: BoolArray, bone: BoolArray) -> BoolArray:
         missing: bool on the box grid.
         bone: what is there, on the same grid.
     """
-    openly = Volume(missing & ~behind_wall(missing, bone), box_grid())
+    openly = Volume(missing & ~behind_bone(missing, bone), box_grid())
     return missing & dilate_mm(openly, UNDERCUT_MM).mask

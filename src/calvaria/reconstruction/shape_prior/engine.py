@@ -28,7 +28,7 @@ from calvaria.reconstruction.box import (
 )
 from calvaria.reconstruction.protocol import Completion, SoftField, Stage
 from calvaria.reconstruction.repose import settle
-from calvaria.reconstruction.shape_prior.cover import behind_wall, lies_open, over_wall, without_covered
+from calvaria.reconstruction.shape_prior.cover import behind_bone, lies_open, over_bone, without_covered
 from calvaria.reconstruction.shape_prior.find import real_holes
 from calvaria.reconstruction.shape_prior.model import (
     MIN_PLATE_DEPTH_MM,
@@ -81,10 +81,10 @@ MIN_BLEND_WEIGHT = 0.005
 ASYMMETRY_MM = 3.0
 """Bone of one side has a counterpart on the other within this distance."""
 
-CLOSED_MM, DEEPEST_MM = -0.9, 1.4
+CLOSED_MM, MAX_DEEPENING_MM = -0.9, 1.4
 """The outside of the head is at least twice the first thick: no gap is left in it."""
 
-LAMELLA_MM, LAMELLA_DEEPEST_MM = -0.7, 2.0
+LAMELLA_MM, MAX_LAMELLA_DEEPENING_MM = -0.7, 2.0
 """The same of the orbits' roofs: thinner, and lying elsewhere by more, so that their valleys are shallower."""
 
 HULL_DEPTH_MM = 9.0
@@ -115,7 +115,7 @@ class Settings:
         reach_mm: points farther from the hole are left out.
         rough_grow_mm: room given to the hole's outline in quick fits.
         grow_mm: ... and in the final one.
-        smallest_ml: predicted and absent bone below this is a natural opening, or none.
+        min_hole_ml: predicted and absent bone below this is a natural opening, or none.
         open_ml: ... unless it is larger than this and the head's wall is openly missing there, as in a burr hole.
         seed: which jitters are drawn.
     """
@@ -132,7 +132,7 @@ class Settings:
     reach_mm: float = 24.0
     rough_grow_mm: float = 5.0
     grow_mm: float = 3.3
-    smallest_ml: float = 5.0
+    min_hole_ml: float = 5.0
     open_ml: float = np.inf
     seed: int = 1
 
@@ -176,10 +176,10 @@ class ShapePrior:
         Args:
             min_ml: less missing bone is left open. Below the usual limit only where the head's wall is openly missing.
         """
-        usual = Settings().smallest_ml
+        usual = Settings().min_hole_ml
         open_ml = min_ml if min_ml < usual else np.inf
         other = copy(self)
-        other.settings = replace(self.settings, smallest_ml=max(min_ml, usual), open_ml=open_ml)
+        other.settings = replace(self.settings, min_hole_ml=max(min_ml, usual), open_ml=open_ml)
         return other
 
     def left_open(self, field: BoxField, soft: SoftField) -> BoolArray:
@@ -224,7 +224,7 @@ class ShapePrior:
             before: an earlier sketch, whose holes are outlined anew instead of looking for holes everywhere.
         """
         if before is None:
-            hole = self.finder.find(field, self.settings.smallest_ml, self.settings.open_ml)
+            hole = self.finder.find(field, self.settings.min_hole_ml, self.settings.open_ml)
         else:
             hole = self._hole(field, before)
         return self._rough(field, hole) if hole.any() else _no_hole()
@@ -265,7 +265,7 @@ class ShapePrior:
     def _plates(self, values: F32, field: BoxField, gap_mm: F32) -> F32:
         """A completion whose plates are kept, without gaps in the outside of the head."""
         values = keep_plates(values, field, gap_mm, self._depth, self.settings.plate)
-        return close_valleys(values, self._outer(field, gap_mm, values), CLOSED_MM, DEEPEST_MM)
+        return close_valleys(values, self._outer(field, gap_mm, values), CLOSED_MM, MAX_DEEPENING_MM)
 
     def _hole(self, field: BoxField, rough: SoftField) -> BoolArray:
         """The hole as a rough completion shows it: bone that is absent, but predicted or there on the other side."""
@@ -280,7 +280,7 @@ class ShapePrior:
         missing = ndimage.binary_opening(lacking) | (mirrored & absent) | plate
         missing = without_covered(missing, bone)
         chosen = self.settings
-        return real_holes(missing, missing & predicted, field, chosen.smallest_ml * 0.67, chosen.open_ml * 0.67)
+        return real_holes(missing, missing & predicted, field, chosen.min_hole_ml * 0.67, chosen.open_ml * 0.67)
 
     def _only_holes(self, soft: SoftField, field: BoxField) -> SoftField:
         """The completion without what turned out to be no hole.
@@ -291,7 +291,7 @@ class ShapePrior:
         added = without_covered(filled, field.distance_mm < 0)
         missing = added & (~frontal_floor() | (field.distance_mm[::-1] < ASYMMETRY_MM) | added[::-1])
         chosen = self.settings
-        real = real_holes(missing, missing, field, chosen.smallest_ml * 0.6, chosen.open_ml * 0.6)
+        real = real_holes(missing, missing, field, chosen.min_hole_ml * 0.6, chosen.open_ml * 0.6)
         if not real.any():
             return _no_hole()
         return SoftField(np.where(filled & ~real, AIR_MM, soft.distance_mm), soft.region, soft.misfit_mm)
@@ -306,7 +306,7 @@ class ShapePrior:
         """
         final = self._fit(field, gap_mm, self.settings.dense_mm, self.moves, self.settings.modes)
         values = self._plates(self._read(final, gap_mm, read_mm, EXACT_MM), field, gap_mm)
-        values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM)
+        values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, MAX_LAMELLA_DEEPENING_MM)
         values = self._two_sided(values, field, gap_mm, read_mm)
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
 
@@ -340,8 +340,8 @@ class ShapePrior:
     def _outer(self, field: BoxField, gap_mm: F32, values: F32) -> BoolArray:
         """Where the outside of the head may be missing: neither behind a wall that stands nor over one."""
         near = self._outside & (gap_mm <= REGION_MM)
-        near &= ~over_wall(near, (values < 0) & (gap_mm <= REGION_MM))
-        return near & ~behind_wall(near, field.distance_mm < 0)
+        near &= ~over_bone(near, (values < 0) & (gap_mm <= REGION_MM))
+        return near & ~behind_bone(near, field.distance_mm < 0)
 
     def _lamellae(self, gap_mm: F32) -> BoolArray:
         """Where lamellae of the frontal floor may be missing: orbits' roofs, that most people have."""
@@ -396,14 +396,14 @@ def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: fl
     return out
 
 
-def close_valleys(values: F32, zone: BoolArray, closed_mm: float, deepest_mm: float) -> F32:
+def close_valleys(values: F32, zone: BoolArray, closed_mm: float, max_deepening_mm: float) -> F32:
     """Deepen the valley of a thin completion, so that no gap is left in it.
 
     Args:
         values: completed distances on the box grid.
         zone: where a valley is a plate.
         closed_mm: its bottom is lowered to this, negative.
-        deepest_mm: ... by this at most: what would have to be deepened by more is no plate.
+        max_deepening_mm: ... by this at most: what would have to be deepened by more is no plate.
 
     Returns:
         The distances, lowered where needed.
@@ -416,7 +416,7 @@ def close_valleys(values: F32, zone: BoolArray, closed_mm: float, deepest_mm: fl
     # Next to bone some neighbour is deep enough, so that only the valley itself and what lies over it are lowered.
     smallest = ndimage.minimum_filter(values[inside], 3)
     out = values.copy()
-    out[inside] -= np.where(zone[inside], np.clip(smallest - closed_mm, 0.0, deepest_mm), 0.0)
+    out[inside] -= np.where(zone[inside], np.clip(smallest - closed_mm, 0.0, max_deepening_mm), 0.0)
     return out
 
 

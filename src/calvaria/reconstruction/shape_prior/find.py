@@ -47,7 +47,7 @@ OPEN_SHARE = 0.6
 """A small piece is a hole if no bone lies before or behind so much of it: burr holes and round holes of 12 to 26 mm
 have 0.87 and more, what healthy heads merely have thinner or lower than predicted 0.25 and less."""
 
-MIN_TOLD_ML = 0.4
+MIN_REPORTED_ML = 0.4
 """Smaller openings are not told: a burr hole of 12 mm has 0.6."""
 
 LATER_ROUNDS = 2
@@ -72,12 +72,12 @@ class HoleFinder:
         self.usual = (read @ model.depth.reshape(-1)).reshape(self.grid.shape)
         self.features = np.concatenate([np.concatenate(modes), np.stack(moved, axis=1)], axis=1).astype(np.float32)
 
-    def find(self, field: BoxField, smallest_ml: float, open_ml: float = np.inf) -> BoolArray:
+    def find(self, field: BoxField, min_hole_ml: float, open_ml: float = np.inf) -> BoolArray:
         """The holes of a skull.
 
         Args:
             field: the skull in the common box.
-            smallest_ml: predicted and absent bone below this is no hole.
+            min_hole_ml: predicted and absent bone below this is no hole.
             open_ml: ... unless the head's wall is openly missing there and it is larger than this.
 
         Returns:
@@ -86,7 +86,7 @@ class HoleFinder:
         core, predicted = self._global(*self._seen(field))
         rough = self._fine(core.astype(np.float32)) > 0.3
         surface = self._fine(predicted)
-        return self._pieces(field, rough, surface, smallest_ml, open_ml)
+        return self._pieces(field, rough, surface, min_hole_ml, open_ml)
 
     def left_open(self, field: BoxField, filled_mm: F32) -> BoolArray:
         """Openings of the head's wall that a completion has left, small ones too.
@@ -104,7 +104,7 @@ class HoleFinder:
         _, predicted = self._global(*self._seen(whole), LATER_ROUNDS)
         missing = (self._fine(predicted) < 0.5) & (whole.distance_mm > 1.0) & field.known & vault()
         missing = ndimage.binary_opening(missing)
-        return real_holes(missing, missing & False, whole, np.inf, MIN_TOLD_ML)
+        return real_holes(missing, missing & False, whole, np.inf, MIN_REPORTED_ML)
 
     def _seen(self, field: BoxField) -> tuple[F32, BoolArray]:
         """Distance at the coarse points, and whether the scan says anything there."""
@@ -166,17 +166,17 @@ class HoleFinder:
         )
 
     @staticmethod
-    def _pieces(field: BoxField, rough: BoolArray, surface: F32, smallest_ml: float, open_ml: float) -> BoolArray:
+    def _pieces(field: BoxField, rough: BoolArray, surface: F32, min_hole_ml: float, open_ml: float) -> BoolArray:
         """Pieces of predicted, absent bone that the coarse fit saw too and that are large enough, or open."""
         from scipy import ndimage
 
         missing = (surface < 0.5) & (field.distance_mm > 1.0) & field.known & vault()
         pieces = ndimage.binary_opening(missing) | (rough & missing)
-        return real_holes(pieces, rough, field, smallest_ml, open_ml)
+        return real_holes(pieces, rough, field, min_hole_ml, open_ml)
 
 
 def real_holes(
-    missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml: float, open_ml: float = np.inf
+    missing: BoolArray, seed: BoolArray, field: BoxField, min_hole_ml: float, open_ml: float = np.inf
 ) -> BoolArray:
     """The pieces of predicted, absent bone that are holes.
 
@@ -186,7 +186,7 @@ def real_holes(
         field: the skull; somewhere in a hole the nearest bone is `OPEN_MM` away, while a surface that merely lies
             elsewhere than predicted leaves slivers along the bone. And a hole goes through: a piece behind a wall that
             stands is bone that most people have thicker.
-        smallest_ml: smaller pieces are dropped.
+        min_hole_ml: smaller pieces are dropped.
         open_ml: ... but for those larger than this behind and before which no bone stands; they need no seed, for the
             coarse fit does not see them.
     """
@@ -197,7 +197,7 @@ def real_holes(
     size = np.bincount(labels.ravel())
     size_ml = size * SPACING_MM**3 / 1000
     wide = np.bincount(labels[field.distance_mm > OPEN_MM], minlength=count + 1) > 0
-    keep = touched & (size_ml > smallest_ml) & wide
+    keep = touched & (size_ml > min_hole_ml) & wide
     keep[0] = False
     pieces = keep[labels]
     covered = np.bincount(labels[covered_by(pieces, field.distance_mm < 0)], minlength=count + 1)

@@ -33,7 +33,7 @@ RAY_DEG = 1.0
 RAY_STEP_MM = 0.8
 """Between two places along a direction."""
 
-NEAREST_MM, FARTHEST_MM = 20.0, 132.0
+MIN_RAY_MM, MAX_RAY_MM = 20.0, 132.0
 """Bone of the skull is seen between these."""
 
 SAME_MM = 2.4
@@ -67,11 +67,11 @@ class _Surface:
     """Where bone begins along the box's axes.
 
     Args:
-        places_mm: (S, 3), scaled canonical mm.
+        points_mm: (S, 3), scaled canonical mm.
         normals: (S, 3) unit vectors out of bone, in the skull's own mm.
     """
 
-    places_mm: F64
+    points_mm: F64
     normals: F64
 
 
@@ -148,13 +148,13 @@ def _distance(surface: _Surface, view: _View, points_mm: Points, box_scale: Scal
     from scipy.spatial import cKDTree
 
     scale = np.asarray(box_scale)
-    away = (surface.places_mm - HEAD_CENTRE_MM) * scale
+    away = (surface.points_mm - HEAD_CENTRE_MM) * scale
     facing = view.way * np.einsum("nk,nk->n", surface.normals, away) > FACING * np.linalg.norm(away, axis=1)
-    own = facing & (view.free_mm(surface.places_mm) > -SAME_MM)
+    own = facing & (view.free_mm(surface.points_mm) > -SAME_MM)
     out = np.where(view.free_mm(points_mm) > 0, limit_mm, -limit_mm).astype(np.float32)
     if not own.any():
         return out
-    feet, normals, points = surface.places_mm[own] * scale, surface.normals[own], points_mm * scale
+    feet, normals, points = surface.points_mm[own] * scale, surface.normals[own], points_mm * scale
     apart, foot = cKDTree(feet).query(points, distance_upper_bound=limit_mm)
     hit = np.flatnonzero(np.isfinite(apart))
     apart, foot = apart[hit], foot[hit]
@@ -181,7 +181,7 @@ def _seen(distance_mm: F32) -> tuple[_View, _View]:
     voxels = ray_voxels()
     # Beyond the box there is air.
     bone = np.append(distance_mm.reshape(-1) < 0, False)[voxels]
-    far = NEAREST_MM + RAY_STEP_MM * np.arange(len(voxels))
+    far = MIN_RAY_MM + RAY_STEP_MM * np.arange(len(voxels))
     none = ~bone.any(axis=0)
     first = np.where(none, np.inf, far[bone.argmax(axis=0)])
     last = np.where(none, 0.0, far[::-1][bone[::-1].argmax(axis=0)])
@@ -201,7 +201,7 @@ def ray_voxels() -> NDArray[np.int32]:
     ways = np.stack([np.cos(turn) * np.cos(rise), np.sin(turn) * np.cos(rise), np.sin(rise) + 0 * turn])
     steps = ways.reshape(3, -1) / grid.spacing_mm[0]
     start = grid.to_index(HEAD_CENTRE_MM)[:, None]
-    far = np.arange(NEAREST_MM, FARTHEST_MM, RAY_STEP_MM)
+    far = np.arange(MIN_RAY_MM, MAX_RAY_MM, RAY_STEP_MM)
     out = np.empty((len(far), steps.shape[1]), np.int32)
     _, ny, nz = grid.shape
     for row, distance in zip(out, far, strict=True):
