@@ -1,7 +1,7 @@
 """Observations: points near a hole whose distance is known and does not depend on the hole.
 
-A signed distance near a hole already shows where the missing surface lies, so a point counts only if its nearest known surface
-is nearer than the hole. The farther from the hole, the fewer points are used and the less each counts.
+A signed distance near a hole already shows where the missing surface lies, so a point counts only if its nearest known
+surface is nearer than the hole. The farther from the hole, the fewer points are used and the less each counts.
 """
 
 from __future__ import annotations
