@@ -10,7 +10,7 @@ import pytest
 from calvaria.reconstruction import repose
 from calvaria.reconstruction.box import AIR_MM, TRUNCATION_MM, BoxField, box_grid, box_to_world
 from calvaria.reconstruction.protocol import SoftField
-from calvaria.reconstruction.repose import complete_in_turns, displacement_mm, filled, moved, moved_field, settle
+from calvaria.reconstruction.repose import complete_iteratively, displacement_mm, filled, moved, moved_field, settle
 from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.edges import CutPlane
@@ -155,7 +155,7 @@ def test_without_sketches_a_skull_is_completed_once_a_pose_and_three_times_at_mo
         fields.append(field)
         return replace(ramp(), misfit_mm=float(len(fields)))
 
-    frame_, field, soft = complete_in_turns(skull, frame(), complete, None)
+    frame_, field, soft = complete_iteratively(skull, frame(), complete, None)
     assert len(fields) == completions
     assert len({one.distance_mm.tobytes() for one in fields}) == completions
     # The answer is the last completion, in the pose that it was made in.
@@ -172,6 +172,6 @@ def test_without_a_hole_a_skull_is_completed_once_in_its_own_pose(monkeypatch):
         fields.append(field)
         return SoftField(field.distance_mm, np.zeros(field.known.shape, bool), 0.0)
 
-    done = complete_in_turns(cube(), first, complete, None)
+    done = complete_iteratively(cube(), first, complete, None)
     assert done.frame is first
     assert (len(fields), asked) == (1, [])

@@ -15,7 +15,7 @@ from calvaria.skull.edges import CutPlane
 from calvaria.symmetry import estimate as module
 from calvaria.symmetry.estimate import (
     DISAGREEMENT_DEG,
-    MAX_LOOKS,
+    MAX_PASSES,
     ask,
     axes_of,
     estimate_from,
@@ -135,7 +135,7 @@ def test_a_hole_does_not_pull_the_plane_and_is_no_reason_for_doubt() -> None:
 
 
 def test_every_further_look_is_about_the_last_answer() -> None:
-    first = ask(network(5.0, 3.0), bone(), UPRIGHT, looks=1)
+    first = ask(network(5.0, 3.0), bone(), UPRIGHT, passes=1)
     frame = head_frame(bone(), UPRIGHT)
     wanted = Plane([1.0, -np.tan(np.radians(5.0)), 0.0], 3.0).moved(frame)
     assert first.angle_deg(wanted) < 1e-3
@@ -156,7 +156,7 @@ def test_a_network_that_never_settles_is_asked_four_times() -> None:
         return network(8.0)(cube)
 
     ask(numbers, bone(), UPRIGHT)
-    assert len(asked) == MAX_LOOKS
+    assert len(asked) == MAX_PASSES
 
 
 def test_network_and_optimiser_together_are_as_good_as_the_optimiser(monkeypatch: pytest.MonkeyPatch) -> None:

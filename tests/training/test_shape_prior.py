@@ -86,7 +86,7 @@ def test_the_sides_of_all_examples_make_the_wall(tmp_path):
     _sides([*cases, joined], tmp_path, 1, note)
     assert notes[1:] == ["tables of the vault: 1 of 1 (a)"]
     walls = {way: _wall([*cases, joined], tmp_path, way) for way in ("filled", "left-out", "none")}
-    assert {way: wall.outer.people for way, wall in walls.items()} == {"filled": 4, "left-out": 4, "none": 3}
+    assert {way: wall.outer.subjects for way, wall in walls.items()} == {"filled": 4, "left-out": 4, "none": 3}
     # At the vertex of the mean head: from within to without, through the wall.
     grid = box_grid(MODEL_SPACING_MM)
     nx, ny, _ = grid.shape

@@ -47,7 +47,7 @@ RIM_MM = 6.0
 ROUGH_MM = 3.3
 """Room around a given outline, as around a found one."""
 
-NEAREST_MM, FARTHEST_MM, STEP_MM = 35.0, 125.0, 0.25
+MIN_RAY_MM, MAX_RAY_MM, STEP_MM = 35.0, 125.0, 0.25
 """Rays are read from the first to the second distance from the head's centre, where they start."""
 
 MAX_RAYS = 4000
@@ -117,7 +117,7 @@ def plate_errors(soft: SoftField, seen: BoxField, complete: BoxField, truth: Box
 
 def _plate(distance: F32, directions: F64) -> tuple[F64, F64]:
     """(N,) distance of the outermost surface from the middle along rays and thickness of bone there; NaN without."""
-    along = np.arange(NEAREST_MM, FARTHEST_MM, STEP_MM)
+    along = np.arange(MIN_RAY_MM, MAX_RAY_MM, STEP_MM)
     points = HEAD_CENTRE_MM + directions[:, None] * along[:, None]
     inside = (_read(distance, points.reshape(-1, 3)) < 0).reshape(len(directions), -1)
     last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)

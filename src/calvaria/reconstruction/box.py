@@ -29,7 +29,7 @@ FINE_MM = 0.95
 AIR_MM = 9.0
 """Value of a soft field where no bone is missing: nothing within this distance matters to a patch."""
 
-FRONT_FLOOR_MM, FLOOR_SLOPE, LOWEST_MM = -18.0, -0.25, -40.0
+FRONT_FLOOR_MM, FLOOR_SLOPE, MIN_FLOOR_MM = -18.0, -0.25, -40.0
 """Missing bone is looked for above z = -18 mm at the brow (y = -80), falling by a quarter of the way back, and above
 z = -40 mm anywhere: vault, brow and the orbits' upper edge, about SkullBreak's landmark plane."""
 
@@ -55,7 +55,7 @@ def vault(spacing_mm: float = SPACING_MM) -> BoolArray:
     points = box_grid(spacing_mm).centres_mm()
     outside = (((points - HEAD_CENTRE_MM) / INNER_HALF_AXES_MM) ** 2).sum(axis=-1) > 1
     outside |= points[..., 2] > INNER_TOP_MM
-    floor = np.maximum(FRONT_FLOOR_MM + FLOOR_SLOPE * (points[..., 1] + 80.0), LOWEST_MM)
+    floor = np.maximum(FRONT_FLOOR_MM + FLOOR_SLOPE * (points[..., 1] + 80.0), MIN_FLOOR_MM)
     zone = outside & (points[..., 2] > floor)
     zone.setflags(write=False)
     return np.asarray(zone)

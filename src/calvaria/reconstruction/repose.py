@@ -1,4 +1,4 @@
-"""The pose again, once a hole is roughly filled: a hole pulls the pose of the head, and the pose shapes the patch."""
+"""Refining the pose once a hole is roughly completed: a hole pulls the pose, and the pose shapes the patch."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from calvaria.volume.sampler import known_mask
 from calvaria.volume.volume import Volume
 
 SETTLED_MM = 1.5
-"""A pose that moves the skull by less is not looked for again."""
+"""Once the pose moves the skull by less than this, it has settled."""
 
-MIN_TURNS, MAX_TURNS = 2, 3
-"""How often the pose is renewed: a sketch that was drawn in the first pose fills the hole as that pose had it."""
+MIN_ITERATIONS, MAX_ITERATIONS = 2, 3
+"""How often the pose is refined: a sketch made in the first pose completes the hole as that pose suggests."""
 
 MAX_COMPLETIONS = 3
-"""Completions of one skull by an engine that draws no sketches: one in the first pose, one in the pose that this shows,
-and a third where the second shows the pose to be another still."""
+"""Completions of one skull by an engine without sketches: one in the first pose, one in the pose found with it, and a
+third where the second moves the pose again."""
 
 
 def settle(skull: Volume, frame: CanonicalFrame, sketcher: Sketcher, surface: BoneSurface | None = None) -> Completion:
-    """Fill the holes roughly and find the pose again, in turns, until it stays.
+    """Complete the holes roughly and find the pose again, by turns, until it has settled.
 
     Args:
-        skull: the bone that is there.
+        skull: the defective skull.
         frame: its canonical frame, found with the holes.
         sketcher: sketches the completion.
         surface: of the skull, if it has been found already.
@@ -61,14 +61,15 @@ def settle(skull: Volume, frame: CanonicalFrame, sketcher: Sketcher, surface: Bo
     coarse, surface = coarse_bone(skull), surface or BoneSurface.of(skull)
     field = surface.in_box(frame)
     sketch = sketcher.sketch(field)
-    for turn in range(1, MAX_TURNS + 1):
+    for iteration in range(1, MAX_ITERATIONS + 1):
         if not sketch.region.any():
             break
         before, frame = frame, relocate(filled(coarse, frame, sketch), frame, sketcher.template)
-        last = turn == MAX_TURNS or (turn >= MIN_TURNS and displacement_mm(before, frame) < SETTLED_MM)
+        settled = displacement_mm(before, frame) < SETTLED_MM
+        last = iteration == MAX_ITERATIONS or (iteration >= MIN_ITERATIONS and settled)
         with ThreadPoolExecutor(1) as beside:
             earlier = beside.submit(moved, sketch, before, frame)
-            # The thin walls that are lost on the way by interpolation do not show in a sketch.
+            # Interpolation loses thin bone, which a sketch does not show anyway; the last field must be exact.
             field = surface.in_box(frame) if last else moved_field(field, before, frame)
             sketch = sketcher.sketch(field, earlier.result())
         if last:
@@ -76,7 +77,7 @@ def settle(skull: Volume, frame: CanonicalFrame, sketcher: Sketcher, surface: Bo
     return Completion(frame, field, sketch)
 
 
-def complete_in_turns(
+def complete_iteratively(
     skull: Volume,
     frame: CanonicalFrame,
     complete: Callable[[BoxField], SoftField],
@@ -85,13 +86,13 @@ def complete_in_turns(
     surface: BoneSurface | None = None,
     stage: Stage = nullcontext,
 ) -> Completion:
-    """Complete a skull, find the pose by it, and complete it there: for engines that draw no sketches.
+    """Complete a skull, find the pose by it, and complete it there: for engines without sketches.
 
-    The first completion has to do with the pose that the hole pulled, and is a sketch for the second; the second is the
-    answer, unless it shows a pose more than `SETTLED_MM` away. Twice in one pose nothing is completed.
+    The first completion is made in the pose that the hole pulled, and serves as a sketch for the second; the second is
+    the answer, unless it moves the pose by more than `SETTLED_MM`. No skull is completed twice in one pose.
 
     Args:
-        skull: the bone that is there.
+        skull: the defective skull.
         frame: its canonical frame, found with the holes.
         complete: completes it in a pose.
         template: the mean skull that poses are registered to.
@@ -113,6 +114,7 @@ def complete_in_turns(
                 break
             frame = relocate(filled(coarse, done.frame, done.soft), done.frame, template)
             move_mm = displacement_mm(done.frame, frame)
+            # In the same pose the answer would be the same.
             if move_mm == 0 or (count > 1 and move_mm < SETTLED_MM):
                 break
             done = _completed(surface, frame, complete)
@@ -125,7 +127,7 @@ def _completed(surface: BoneSurface, frame: CanonicalFrame, complete: Callable[[
 
 
 def filled(bone: Volume, frame: CanonicalFrame, sketch: SoftField) -> Volume:
-    """Bone fractions with a completion's bone added.
+    """Bone fractions of the completed skull.
 
     Args:
         bone: bone fraction on any coarse grid.
@@ -139,12 +141,12 @@ def filled(bone: Volume, frame: CanonicalFrame, sketch: SoftField) -> Volume:
 
 
 def missing_share(sketch: SoftField, frame: CanonicalFrame, bone: NDArray[np.bool_], grid: Grid, parts: int) -> F32:
-    """How much of each block of voxels a sketch holds for missing bone.
+    """How much of each block of voxels is missing bone according to a sketch.
 
     Args:
         sketch: the completion.
         frame: its frame, in the world of ``grid``.
-        bone: (I, J, K) what is there.
+        bone: (I, J, K) the defective skull.
         grid: of ``bone``.
         parts: voxels along an edge of a block; divides all counts.
 
@@ -153,6 +155,7 @@ def missing_share(sketch: SoftField, frame: CanonicalFrame, bone: NDArray[np.boo
     """
     distance_mm = _at(sketch.distance_mm, sketch.region, grid.centres_mm().reshape(-1, 3), frame)
     missing = (distance_mm.reshape(grid.shape) < 0) & ~bone
+    # (I, J, K) -> six axes, three of them within the blocks, over which the mean is taken.
     i, j, k = (n // parts for n in grid.shape)
     share: F32 = missing.reshape(i, parts, j, parts, k, parts).mean(axis=(1, 3, 5), dtype=np.float32)
     return share
@@ -160,6 +163,7 @@ def missing_share(sketch: SoftField, frame: CanonicalFrame, bone: NDArray[np.boo
 
 def displacement_mm(before: CanonicalFrame, after: CanonicalFrame) -> float:
     """How far the box's inner half moves between two frames of a skull, mean over its corners, mm."""
+    # Corners halfway to the box's own lie about as far out as the skull.
     half = np.array([HALF_X_MM, HALF_Y_MM, TOP_MM]) / 2
     corners = np.array(list(product((-1.0, 1.0), repeat=3))) * half
     world = [corners @ box_to_world(frame)[:3, :3].T + box_to_world(frame)[:3, 3] for frame in (before, after)]
@@ -170,14 +174,16 @@ def moved(sketch: SoftField, before: CanonicalFrame, after: CanonicalFrame) -> S
     """A completion carried over into another frame of the same skull."""
     points = box_grid().moved(box_to_world(after)).centres_mm().reshape(-1, 3)
     distance = _at(sketch.distance_mm, sketch.region, points, before).reshape(box_grid().shape)
+    # `_at` gives `AIR_MM` beyond the old region, so the new one is what lies below.
     return SoftField(distance, distance < AIR_MM, sketch.misfit_mm)
 
 
 def moved_field(field: BoxField, before: CanonicalFrame, after: CanonicalFrame) -> BoxField:
     """A skull carried over into another frame by interpolation."""
-    place, grid = box_grid().moved(box_to_world(before)), box_grid().moved(box_to_world(after))
+    source, grid = box_grid().moved(box_to_world(before)), box_grid().moved(box_to_world(after))
     points = grid.centres_mm().reshape(-1, 3)
-    distance = read_box(field.distance_mm, points, TRUNCATION_MM, place).reshape(grid.shape)
+    distance = read_box(field.distance_mm, points, TRUNCATION_MM, source).reshape(grid.shape)
+    # Not carried over but made anew: interpolated, its edge would blur.
     known = known_mask(Volume(distance, grid), [cut.moved(after.to_world) for cut in after.cuts])
     return BoxField(distance, known, scale_of(after))
 

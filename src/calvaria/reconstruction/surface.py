@@ -46,13 +46,13 @@ class BoneSurface:
 
     Args:
         fraction: bone fractions on the skull's own grid, about `FINE_MM`, with air around.
-        places_mm: (S, 3) where edges of that grid cross the half level.
+        points_mm: (S, 3) where edges of that grid cross the half level.
         normals: (S, 3) unit vectors into bone; 0 where there is no slope.
         tree: of the places; None if there are none.
     """
 
     fraction: Volume
-    places_mm: F64
+    points_mm: F64
     normals: F64
     tree: cKDTree | None
 
@@ -104,7 +104,7 @@ class BoneSurface:
         out = np.full(grid.shape, limit_mm, np.float32)
         if self.tree is None:
             return out
-        voxels = _Voxels.of(self.places_mm, self.normals, grid)
+        voxels = _Voxels.of(self.points_mm, self.normals, grid)
         if voxels.filled.any():
             apart, seed = voxels.nearest()
             out = voxels.distances(apart, seed, limit_mm)
@@ -115,7 +115,7 @@ class BoneSurface:
     def _near(self, tree: cKDTree, points_mm: F64) -> F32:
         """Distances of points that lie near the surface, without sign."""
         apart, foot = tree.query(points_mm, workers=2)
-        along = np.abs(np.einsum("nk,nk->n", points_mm - self.places_mm[foot], self.normals[foot]))
+        along = np.abs(np.einsum("nk,nk->n", points_mm - self.points_mm[foot], self.normals[foot]))
         widest = max(STRAIGHT_MM, STRAIGHT * max(self.fraction.grid.spacing_mm))
         straight = (apart < widest) & self.normals[foot].any(axis=1)
         out: F32 = np.where(straight, np.minimum(along, apart), apart).astype(np.float32)
@@ -147,9 +147,9 @@ class _Voxels:
     step_mm: F64
 
     @classmethod
-    def of(cls, places_mm: F64, normals: F64, grid: Grid) -> _Voxels:
+    def of(cls, points_mm: F64, normals: F64, grid: Grid) -> _Voxels:
         step = np.linalg.norm(grid.affine[:3, :3], axis=0)
-        index = grid.to_index(places_mm)
+        index = grid.to_index(points_mm)
         # Half a voxel to either side: the nearer of the two layers tells apart better which points are nearest.
         aside = normals @ (grid.affine[:3, :3] / step) / 2
         both = np.concatenate([index, index])

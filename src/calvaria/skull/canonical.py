@@ -1,9 +1,9 @@
-"""The canonical frame: every skull in one pose, whatever way it was scanned.
+"""The canonical frame: every skull in one pose, however it was scanned.
 
 Canonical mm: +x left, +y posterior, +z superior, the mid-sagittal plane at x = 0, the vertex near z = +80. The pose is
 found by registering smoothed bone to a symmetric mean skull (rigid, three scales as nuisance), from several starts,
-coarse to fine, with robust weights so that a hole does not pull; then the best symmetry plane of the upper skull sets
-yaw, roll and the left-right offset. What lies beyond a cut edge of the scan is unknown, not air.
+coarse to fine, with robust weights so that a hole does not pull the pose; then the best symmetry plane of the upper
+skull sets yaw, roll and the left-right offset. What lies beyond a cut edge of the scan is unknown, not air.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ PLANE_SPACING_MM = 5.0
 """Spacing of the points at which the two sides of the vault are compared."""
 
 GOOD_COST = 0.22
-"""Mean robust mismatch below which a pose is believed; wrong poses of real skulls lie above 0.3."""
+"""Mean robust mismatch below which a pose is accepted; wrong poses of real skulls lie above 0.3."""
 
 MIN_LIKENESS = 0.5
 """Correlation with the mean skull below which something is no skull. Skulls with holes have 0.9, the top quarter
 of one 0.8; a solid cube, a ball and noise 0.1."""
 
-GLANCE_POINTS = 1000
-"""Points at which the many starts are compared before the best are registered."""
+COARSE_SCORE_POINTS = 1000
+"""Number of points of the coarse score by which the many starts are compared before the best are registered."""
 
-RIVAL_COST = 0.04
-"""Settled poses this close to the best are followed to the finest level and told apart there: with its forehead missing
-a head turned back to front mismatches by 0.13 either way, at the finest level by 0.14 against 0.13."""
+CANDIDATE_MARGIN = 0.04
+"""Candidates whose mismatch is within this of the best are followed to the finest level and compared there: a head
+without its forehead mismatches by 0.13 both in the right pose and back to front, at the finest level by 0.13 and 0.14."""
 
 SIZE_COST = 0.5
 """What an unusual size adds to a pose's mismatch there, times the sum of its squared log scales: a wrong pose stretches
@@ -72,7 +72,8 @@ ROTATION_PRIOR = np.array([0.002, 0.02, 0.02])
 
 MAX_STEP = np.array([0.15] * 3 + [8.0] * 3 + [np.inf] * 3)
 SETTLED_STEP = np.array([3e-4] * 3 + [0.03] * 3 + [np.inf] * 3)
-"""Turn (radians), shift (mm) and scale of one step of a descent: the most that is taken, the least that is followed."""
+"""Rotation (radians), shift (mm) and log scale of one step of a descent: the largest that is taken, and the smallest
+after which the descent goes on."""
 
 LANDMARK_NORMAL = np.array([0.0, -0.3328, -0.9430])
 LANDMARK_MM = 38.0
@@ -96,7 +97,7 @@ USUAL_ACROSS = (0.88, 1.12)
 descent starts from the mean skull's size, and from 0.65 or 1.15 times that it turns the head rather than scale it."""
 
 BETTER_COST = 0.85
-"""The pose at the measured size is believed if its mismatch is below this share of the first."""
+"""The pose at the measured size is accepted if its mismatch is below this share of the first."""
 
 MIN_BONE_ML = 100.0
 """Less bone than this is no skull; the smallest adult calvaria holds several times as much."""
@@ -176,8 +177,10 @@ def _best_over(faces: tuple[CutPlane, ...], bone: Volume, template: Template) ->
     Over the hole of a hemicraniectomy the hull is as flat as at the end of a scan, and larger: taken for the end, it
     turned heads by 50 to 180 degrees. Such poses mismatch by a third more than the right one.
     """
+    # Without any flat face the scan is taken to show the whole head.
     ends: list[tuple[CutPlane, ...]] = [(face,) for face in faces[:MAX_FACES]] or [()]
     best = min((register(bone, end, template) for end in ends), key=lambda pose: pose.total)
+    # The face of a hole hides the bone beyond it: what fits badly is tried without any end.
     if faces and best.cost > DOUBTFUL_COST:
         best = min(best, register(bone, (), template), key=lambda pose: pose.total)
     return best
@@ -192,17 +195,19 @@ def _at_measured_size(first: Pose, bone: Volume, template: Template) -> Pose:
     fits = first.cost <= DOUBTFUL_COST and first.likeness >= MIN_LIKENESS
     if fits or size == 0 or USUAL_ACROSS[0] < size < USUAL_ACROSS[1]:
         return first
+    # The same voxels in a world scaled to the mean size; nothing is resampled.
     usual = Volume(bone.data, bone.grid.moved(np.diag([1 / size, 1 / size, 1 / size, 1.0])))
     again = _best_over(cut_planes(usual), usual, template)
     if again.cost >= BETTER_COST * first.cost:
         return first
+    # Back to the true world, the size in the pose's scales.
     return replace(again, shift=again.shift * size, log_scale=again.log_scale + np.log(size))
 
 
 def across_mm(bone: Volume, rotation: F64) -> float:
     """How far bone reaches across the head: the geometric mean of its extents along canonical x and y.
 
-    Nearly the same for a head whose axes were confused, and unlike the scales not led by the mean skull.
+    Nearly the same if the pose has confused the head's axes, and unlike the scales not biased to the mean skull's.
 
     Args:
         bone: bone fraction, as from `coarse_bone`.
@@ -211,6 +216,7 @@ def across_mm(bone: Volume, rotation: F64) -> float:
     Returns:
         World mm; the outermost five hundredth of the bone at each end are not counted. 0 where there is no bone.
     """
+    # (N, 3) blocks that are mostly bone; x and y only, since a scan may end at any height.
     index = np.argwhere(bone.data > 0.4)
     if not len(index):
         return 0.0
@@ -219,17 +225,18 @@ def across_mm(bone: Volume, rotation: F64) -> float:
 
 
 def relocate(bone: Volume, frame: CanonicalFrame, template: Template) -> CanonicalFrame:
-    """The frame of a skull whose holes have been filled meanwhile, starting from its frame with the holes.
+    """The frame of a skull completed in the meantime, starting from its frame with the holes.
 
-    A hole turns and shifts the best pose by up to a few degrees and millimetres, however robust the weights.
+    A hole rotates and shifts the best pose by up to a few degrees and millimetres, however robust the weights.
 
     Args:
-        bone: bone fraction of about `COARSE_MM`, holes filled.
+        bone: bone fraction on voxels of about `COARSE_MM`, of the completed skull.
         frame: as found with the holes; its scan ends are kept.
         template: the mean skull.
     """
     cuts = tuple(cut.moved(frame.to_world) for cut in frame.cuts)
     levels = [Level.build(bone, cuts, template, sigma, spacing) for sigma, spacing in LEVELS]
+    # One start only: the pose is nearly right, and its orientation is held only weakly.
     pose = Pose(frame.to_world[:3, :3], frame.to_world[:3, 3], np.log(frame.scale))
     pose = levels[0].descend(pose, 8, 1e-3, 0.1, pose.rotation, 0.1)
     return finish(bone, cuts, levels[0].with_cost(_refined(pose, levels[1:])))
@@ -252,9 +259,9 @@ class Pose:
     """A candidate: world = rotation @ (exp(log_scale) * canonical) + shift.
 
     Args:
-        rotation: see above.
-        shift: see above.
-        log_scale: see above.
+        rotation: (3, 3) canonical -> world.
+        shift: (3,) world mm of the canonical origin.
+        log_scale: (3,) natural logarithm of this skull's size over the mean skull's along canonical x, y, z.
         cost: mean robust mismatch, 0 to 1.
         likeness: correlation with the mean skull where both are known.
     """
@@ -267,7 +274,7 @@ class Pose:
 
     @property
     def total(self) -> float:
-        """The mismatch, and what an unusual size adds to it."""
+        """The mismatch plus the penalty of an unusual size."""
         return self.cost + SIZE_COST * float(self.log_scale @ self.log_scale)
 
 
@@ -281,22 +288,25 @@ def register(
         cuts: scan edges in world mm.
         template: the mean skull.
         rotations: start orientations; by default those within about 55 degrees of the header's, and every way a head
-            can lie, for the header's "up" may be wrong: real skulls turned back to front mismatch by 0.08, less than
+            can lie, for the header's "up" may be wrong: real skulls rotated back to front mismatch by 0.08, less than
             many an upright one.
-        keep: starts of each kind that are registered, the best by their first mismatch.
+        keep: starts of each kind that are registered, the best by their coarse score.
     """
     levels = [Level.build(bone, cuts, template, sigma, spacing) for sigma, spacing in LEVELS]
     first = levels[0]
-    glance = first.thinned(GLANCE_POINTS)
+    scoring = first.thinned(COARSE_SCORE_POINTS)
     surface = surface_points(bone)
     rough: list[Pose] = []
-    for turns in (near_orientations(), all_orientations()) if rotations is None else (rotations,):
-        tried = [glance.with_cost(Pose(r, start_shift(surface, r), np.zeros(3))) for r in turns]
+    # Each kind keeps its own best starts: among all of them, wrong ones could crowd out those near the header's.
+    for starts in (near_orientations(), all_orientations()) if rotations is None else (rotations,):
+        tried = [scoring.with_cost(Pose(r, start_shift(surface, r), np.zeros(3))) for r in starts]
         tried.sort(key=lambda p: p.cost)
         rough += [first.settle(start) for start in spread(tried, keep)]
     rough.sort(key=lambda p: p.cost)
-    rivals = spread([pose for pose in rough if pose.cost < rough[0].cost + RIVAL_COST], keep)
-    fine = [_refined(pose, levels[1:]) for pose in rivals]
+    # Blurred, a head with a hole may look alike from front and back: near ties are decided at the finest level.
+    candidates = spread([pose for pose in rough if pose.cost < rough[0].cost + CANDIDATE_MARGIN], keep)
+    fine = [_refined(pose, levels[1:]) for pose in candidates]
+    # The cost of a pose is that of the first level: the limits above were measured there.
     best = first.with_cost(min(fine, key=lambda pose: pose.total))
     return replace(best, likeness=first.likeness(best))
 
@@ -314,9 +324,11 @@ def finish(bone: Volume, faces: tuple[CutPlane, ...], pose: Pose) -> CanonicalFr
     The hull of a skull with a large hole is flat over the hole too; only faces that look down end the scan.
     """
     to_world = np.eye(4)
+    # Rigid: the scales are kept beside it, so that canonical mm stay the skull's own.
     to_world[:3, :3], to_world[:3, 3] = pose.rotation, pose.shift
     cuts = tuple(face for face in faces if face.normal @ pose.rotation[:, 2] < FACING_DOWN)
     sampler = Sampler.smooth(bone, LEVELS[-1][0], cuts)
+    # The mean skull knows the midline less exactly than the skull's own two sides do.
     to_world = Comparison.of(sampler, REGION_MM, PLANE_SPACING_MM).descend(to_world)
     to_canonical = np.asarray(np.linalg.inv(to_world), np.float64)
     moved = tuple(cut.moved(to_canonical) for cut in cuts)
@@ -339,6 +351,7 @@ class Level:
         """Smooth the skull by ``sigma_mm`` and read the equally smoothed template at points ``spacing_mm`` apart."""
         points = lattice(REGION_MM, spacing_mm)
         values, weights = template.at(points, sigma_mm)
+        # Points that no subject of the template shows are left out.
         used = weights > 0
         return cls(Sampler.smooth(bone, sigma_mm, cuts), points[used], values[used], weights[used])
 
@@ -351,12 +364,14 @@ class Level:
         """The pose with its mean robust mismatch; points beyond the scan count one half."""
         values, ok = self.sampler.values(self._world(pose))
         square = (values - self.values) ** 2
+        # Geman-McClure: from a difference of 0.1 on a point counts ever less, so that a hole adds a bounded amount.
         cost = float((self.weights * np.where(ok, square / (square + 0.01), 0.5)).sum() / self.weights.sum())
         return Pose(pose.rotation, pose.shift, pose.log_scale, cost)
 
     def likeness(self, pose: Pose) -> float:
         """Correlation of skull and template at the points that the scan shows; 0 where one of them is flat."""
         values, ok = self.sampler.values(self._world(pose))
+        # Unlike the mismatch, only over what the scan shows: how much it shows is another question.
         weights = self.weights * ok
         if weights.sum() <= 0:
             return 0.0
@@ -365,35 +380,40 @@ class Level:
 
     def settle(self, start: Pose) -> Pose:
         """The pose that a start runs to, plain steps first, then robust ones, with its mismatch."""
+        # Robust weights from the start would ignore all that does not fit yet, and stay where they are.
         rough = self.descend(start, 10, 1e-3, None, start.rotation)
         return self.with_cost(self.descend(rough, 8, 1e-3, 0.1, start.rotation))
 
     def _world(self, pose: Pose) -> F64:
         return np.asarray((self.points * np.exp(pose.log_scale)) @ pose.rotation.T + pose.shift)
 
-    def descend(  # noqa: PLR0917 - the knobs of one descent, always given together
+    def descend(  # noqa: PLR0917 - the parameters of one descent, always given together
         self, pose: Pose, iterations: int, scale_prior: float, robust: float | None, held: F64, held_share: float = 1.0
     ) -> Pose:
         """Gauss-Newton steps on the mismatch, with weak pulls to unit scale and to the orientation ``held``."""
 
         def linear(at: Pose) -> Linear:
             scaled = self.points * np.exp(at.log_scale)
-            arm = scaled @ at.rotation.T
-            value, ok, gradient = self.sampler(arm + at.shift)
-            jacobian = np.concatenate([np.cross(arm, gradient), gradient, (gradient @ at.rotation) * scaled], axis=1)
+            radial = scaled @ at.rotation.T
+            value, ok, gradient = self.sampler(radial + at.shift)
+            # (N, 9): by rotation about the world axes, by shift, and by the logarithm of each scale.
+            jacobian = np.concatenate([np.cross(radial, gradient), gradient, (gradient @ at.rotation) * scaled], axis=1)
             return Linear(value - self.values, jacobian, self.weights * ok)
 
         def prior(normal: Normal, at: Pose) -> None:
             total = normal.total
             # The last term only matters where the bone has no edge along an axis, as in something that is no skull.
             normal.matrix[...] += 1e-4 * np.diag(np.diag(normal.matrix)) + 1e-9 * total * np.eye(9)
+            # In units of the sum of squares, so that the pulls do not depend on the number of points.
             pull = ROTATION_PRIOR * held_share * total
             normal.matrix[:3, :3] += np.diag(pull)
             normal.right[:3] += pull * rotation_vector(at.rotation @ held.T)
+            # Towards the mean skull's size: with a large hole, a wrong pose could stretch the head until it fits.
             normal.matrix[6:, 6:] += scale_prior * total * np.eye(3)
             normal.right[6:] += scale_prior * total * at.log_scale
 
         def move(at: Pose, step: F64) -> Pose:
+            # Rotations are composed, not added: steps stay small, the sum of them does not.
             return Pose(rotation_matrix(step[:3]) @ at.rotation, at.shift + step[3:6], at.log_scale + step[6:])
 
         start = Pose(pose.rotation, pose.shift, pose.log_scale)
@@ -418,14 +438,16 @@ def surface_points(bone: Volume, count: int = 1500) -> F64:
 def start_shift(surface_mm: F64, rotation: F64) -> F64:
     """World mm of the canonical origin if the head stands as ``rotation`` says: below the vertex, in mid-vault."""
     points = surface_mm @ rotation
+    # Not the very top: single bright voxels above the head would lift it.
     top = np.percentile(points[:, 2], 99.9)
+    # Only the vault, for jaw and neck would draw the middle to the front or the back.
     vault = points[points[:, 2] > top - 80.0, :2]
     middle = (np.percentile(vault, 1, axis=0) + np.percentile(vault, 99, axis=0)) / 2
     return np.asarray(rotation @ np.array([middle[0], middle[1], top - 80.0]))
 
 
 def spread(poses: list[Pose], count: int, apart_rad: float = 0.3) -> list[Pose]:
-    """The first ``count`` poses that are turned at least ``apart_rad`` from one another."""
+    """The first ``count`` poses whose rotations differ by at least ``apart_rad``."""
     kept: list[Pose] = []
     for pose in poses:
         if all(np.linalg.norm(rotation_vector(pose.rotation @ k.rotation.T)) > apart_rad for k in kept):
@@ -444,12 +466,13 @@ def near_orientations() -> list[F64]:
 
 def all_orientations() -> list[F64]:
     """The 24 ways a box can lie, each tilted by up to 35 degrees."""
-    turns = []
+    rotations = []
     for order in itertools.permutations(range(3)):
         for signs in itertools.product((1.0, -1.0), repeat=3):
             matrix = np.zeros((3, 3))
             matrix[range(3), order] = signs
+            # Half of the 48 signed permutations are reflections.
             if np.linalg.det(matrix) > 0:
-                turns.append(matrix)
+                rotations.append(matrix)
     tilts = [np.zeros(3)] + [s * 0.5 * np.eye(3)[a] for a in range(3) for s in (1, -1)]
-    return [rotation_matrix(tilt) @ turn for turn in turns for tilt in tilts]
+    return [rotation_matrix(tilt) @ rotation for rotation in rotations for tilt in tilts]

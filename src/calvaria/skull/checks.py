@@ -31,7 +31,7 @@ USUAL_WIDTH = (0.885, 1.19)
 USUAL_SIZE = (0.87, 1.11)
 """Geometric mean of the scales: 0.917 to 1.058 (sd 0.036). A child of two has 0.88, of six 0.92."""
 
-BELIEVED_HEIGHT, BELIEVED_WIDTH, BELIEVED_SIZE = (0.62, 1.6), (0.65, 1.55), (0.72, 1.3)
+ACCEPTED_HEIGHT, ACCEPTED_WIDTH, ACCEPTED_SIZE = (0.62, 1.6), (0.65, 1.55), (0.72, 1.3)
 """Beyond these no head is completed: the model's shapes say nothing of it, and the work to fit them has no bounds.
 A newborn has a size of 0.62, a head with half its slices' distance a height of 0.5; the widest deformed heads that are
 published (brachycephaly, scaphocephaly) have a width of 0.7 and 1.35."""
@@ -76,7 +76,7 @@ def require_adult(frame: CanonicalFrame, grid: Grid) -> None:
     Raises:
         InputError: with what was measured and what adults have.
     """
-    limits = (BELIEVED_HEIGHT, BELIEVED_WIDTH, BELIEVED_SIZE)
+    limits = (ACCEPTED_HEIGHT, ACCEPTED_WIDTH, ACCEPTED_SIZE)
     if all(low <= value <= high for value, (low, high) in zip(_ratios(frame.scale), limits, strict=True)):
         return
     raise InputError(

@@ -21,7 +21,7 @@ METAL_HU, MIN_METAL_ML = 2500.0, 0.5
 TEETH_BELOW_VERTEX_MM = 130.0
 """Metal in the front half, and deeper below the highest bone than this, is a tooth's: it is no matter for the vault."""
 
-MAX_TOLD = 3
+MAX_REPORTED = 3
 """So many pieces are told one by one, the largest first."""
 
 
@@ -60,9 +60,9 @@ def notes_on_metal(ct: Volume, bone: Volume, offset_hu: int = 0) -> list[str]:
         if not (centre[2] < high[2] - TEETH_BELOW_VERTEX_MM and centre[1] < (low[1] + high[1]) / 2):
             found.append((float(dense_ml[one]), centre))
     found.sort(key=lambda one: -one[0])
-    lines = [_line(ml, centre, (low + high) / 2) for ml, centre in found[:MAX_TOLD]]
-    if len(found) > MAX_TOLD:
-        lines.append(f"{len(found) - MAX_TOLD} more pieces as dense as metal were counted as bone")
+    lines = [_line(ml, centre, (low + high) / 2) for ml, centre in found[:MAX_REPORTED]]
+    if len(found) > MAX_REPORTED:
+        lines.append(f"{len(found) - MAX_REPORTED} more pieces as dense as metal were counted as bone")
     return lines
 
 

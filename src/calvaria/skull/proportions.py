@@ -26,7 +26,7 @@ from calvaria.volume.volume import Volume
 MEATUS_Y_MM = 5.0
 """Where the auditory meatus lies on the mean skull, canonical y; the landmark plane passes through it."""
 
-SPECK_MM3 = 10.0
+MAX_OUTLIER_MM3 = 10.0
 """So much bone beyond an end is a speck and not counted; on a head's curvature that is 0.2 mm."""
 
 FACTORS = (0.7, 1.4)
@@ -88,7 +88,7 @@ def proportions(skull: Volume, frame: CanonicalFrame) -> Proportions:
         raise InputError("there is no bone above the landmark plane (meatus to brow): this is no calvaria")
     # How far a voxel reaches beyond its centre along each canonical axis; for oblique ones, about.
     half_x, half_y, half_z = np.abs(to_canonical[:3, :3]).max(axis=1) / 2
-    speck = max(round(SPECK_MM3 / skull.grid.voxel_volume_mm3), 1)
+    speck = max(round(MAX_OUTLIER_MM3 / skull.grid.voxel_volume_mm3), 1)
     meatus_z = (LANDMARK_MM - b * MEATUS_Y_MM * frame.scale[1]) / c
     return Proportions(
         length_mm=round(_end(y[above], speck) + _end(-y[above], speck) + 2 * float(half_y), 3),

@@ -1,7 +1,7 @@
 """Where the bone is in a CT.
 
-The simple way, made sturdy: bone is what lies above a threshold, belongs to the head and hangs together. The head is
-the largest piece of tissue after thin things (a head rest's shell, a table's skins, tubes, a blanket) are opened away.
+A robust threshold: bone lies above a number of HU, belongs to the head and is connected. The head is the largest piece
+of tissue after a morphological opening has removed thin things (head rest, table top, tubes, a blanket).
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from calvaria.volume.volume import Volume, bounding_box
 
 BONE_HU = 250.0
 """Bone lies above this. The usual choices are 150-300: brain and muscle stay under 100, a haemorrhage under 100, and
-a wall a third as thick as the slices still reaches it. Half way up to cortical bone (600) would lose thin walls."""
+a plate a third as thick as the slices still reaches it. Half way up to cortical bone (600) would lose thin plates."""
 
 TISSUE_HU = -300.0
 """Head, with its fat, lies above this; air and foam below."""
 
 COARSE_MM = 2.5
-"""The head is looked for on blocks of about this size."""
+"""The head is found on blocks of about this size."""
 
 THIN_MM = 6.0
-"""Half the thickness under which tissue is taken for a support or a tube and opened away from the head."""
+"""Half the thickness under which tissue is taken for a support or a tube and removed by the opening."""
 
 HEAD_REACH_MM = 30.0
-"""Bone is looked for up to this far from the head's core: over the sinuses and the nose, which the opening took."""
+"""Bone is segmented up to this far from the head's core: the opening has removed the sinuses and the nose."""
 
 MIN_HEAD_ML, MIN_BONE_ML = 200.0, 10.0
 """Less tissue or bone than this is no head: a child's braincase alone holds more."""
 
 GAP_MM = 1.6
-"""Bone pieces are one piece when they meet on blocks of about this size: sutures and thin walls stay together."""
+"""Bone pieces are one piece when they meet on blocks of about this size: sutures and thin plates stay together."""
 
 NOISY_HU = 40.0
 """Noise above which the image is smoothed first: the brain is then less than five deviations below bone."""
@@ -54,8 +54,8 @@ SMOOTHING_MM = 0.6
 THRESHOLDS_HU = (100.0, 1500.0)
 """A threshold outside of this is soft tissue, or leaves nothing of a vault."""
 
-DULLEST_BONE_HU = 300.0
-"""An image that stays under this on the HU scale, and is to be cut at the usual threshold, is not in HU."""
+MIN_BONE_PEAK_HU = 300.0
+"""An image whose values all stay under this on the HU scale, at the usual threshold, is not in HU."""
 
 HEAD_MM, MAX_HEAD_MM = 280.0, 350.0
 """A skull with its jaw is up to 260 mm long in any direction. Bone longer than the first holds a neck, longer than the
@@ -83,15 +83,15 @@ def segment_bone(
 ) -> Segmentation:
     """The bone of the head in a CT.
 
-    Everything above the threshold that hangs together (over gaps of about 1.6 mm) with most of the head's bone. Head
-    rest, table and what else lies around the head is left out; noisy images are smoothed lightly first.
+    Everything above the threshold that is connected (over gaps of about 1.6 mm) to most of the head's bone. Head rest,
+    table and whatever else lies around the head are left out; noisy images are smoothed lightly first.
 
     Args:
-        ct: in HU, or HU + 1024 (recognised). Any orthogonal or sheared grid. 400 MB of voxels are worked through in
-            slabs: extra memory is about three bytes a voxel.
+        ct: in HU, or HU + 1024 (recognised). Any orthogonal or sheared grid. Large volumes are processed
+            in slabs: extra memory is about three bytes a voxel.
         threshold_hu: bone lies above it; None for ``BONE_HU``.
         name: of the file or case, for messages.
-        stated: somebody said that it is a CT: what does not look like one is a note and no error, and where there is
+        stated: the user said that it is a CT: what does not look like one is a note and no error, and where there is
             no head of soft tissue, the largest piece of bone is taken for a dry skull or a replica.
 
     Returns:
@@ -109,6 +109,7 @@ def segment_bone(
     if stated:
         _require_bone_values(ct, offset, threshold_hu, name)
     core = _head_core(ct, offset, name, required=not stated)
+    # A dry skull has no core of soft tissue: the whole volume is searched.
     box = _box_around(core, ct.grid) if core is not None else (slice(None), slice(None), slice(None))
     part = ct.crop(box)
     bone = _above(part, threshold + offset, _noise_hu(part, offset))
@@ -116,7 +117,7 @@ def segment_bone(
     found = Volume(bone, part.grid)
     if found.volume_ml < MIN_BONE_ML:
         raise InputError(
-            f"{name}: no skull found: {found.volume_ml:.1f} ml above {threshold:g} HU hang together in the head, at "
+            f"{name}: no skull found: {found.volume_ml:.1f} ml above {threshold:g} HU are connected in the head, at "
             f"least {MIN_BONE_ML:g} are wanted; lower the threshold, or check that the scan shows the head"
         )
     if core is None:
@@ -138,7 +139,7 @@ def _offset_hu(ct: Volume, name: str, *, stated: bool) -> tuple[int, list[str]]:
         kind_of(ct, name)  # says what else it looks like
         raise InputError(f"{name}: a CT in Hounsfield units is wanted here; this is a mask: use it as the skull itself")
     low, high = float(ct.data.min()), float(ct.data.max())
-    unsigned = low >= 0 and high >= UNSIGNED_OFFSET_HU + DULLEST_BONE_HU
+    unsigned = low >= 0 and high >= UNSIGNED_OFFSET_HU + MIN_BONE_PEAK_HU
     scale = f"HU + {UNSIGNED_OFFSET_HU}" if unsigned else "HU"
     return UNSIGNED_OFFSET_HU if unsigned else 0, [
         f"the values ({low:g} to {high:g}) do not look like a living head's CT; as it is said to be one, they are "
@@ -149,7 +150,7 @@ def _offset_hu(ct: Volume, name: str, *, stated: bool) -> tuple[int, list[str]]:
 def _require_bone_values(ct: Volume, offset: int, threshold_hu: float | None, name: str) -> None:
     """Raise where no threshold in HU can find bone in what is said to be a CT."""
     highest = float(ct.data.max()) - offset
-    wanted = DULLEST_BONE_HU if threshold_hu is None else threshold_hu
+    wanted = MIN_BONE_PEAK_HU if threshold_hu is None else threshold_hu
     if highest <= wanted:
         raise InputError(
             f"{name}: said to be a CT, but no value is above {wanted:g} HU (the highest is {highest:g}), so no bone: "
@@ -168,7 +169,7 @@ def _notes_on_length(bone: Volume, name: str) -> list[str]:
     longest = max(sides, default=0.0)
     if longest > MAX_HEAD_MM:
         raise InputError(
-            f"{name}: the bone that hangs together is {longest:.0f} mm long, a skull at most {HEAD_MM:.0f}: the scan "
+            f"{name}: the connected bone is {longest:.0f} mm long, a skull at most {HEAD_MM:.0f}: the scan "
             "shows more of the body than the head; crop it to the head"
         )
     if longest > HEAD_MM:
@@ -200,6 +201,7 @@ def _head_core(ct: Volume, offset: int, name: str, *, required: bool) -> Volume 
     tissue = coarse.data > TISSUE_HU + offset
     # Beyond the scan's ends there is no outside: nothing is opened away there.
     grid = coarse.grid
+    # Tissue deeper than the opening's radius: what is thinner than twice that has none.
     depth = distance_transform_edt(tissue, sampling=grid.spacing_mm)
     pieces, number = label(depth > THIN_MM)
     sizes = np.bincount(pieces.ravel())[1:]
@@ -220,6 +222,7 @@ def _box_around(core: Volume, grid: Grid) -> Box:
     inner = bounding_box(core.mask)
     if inner is None:
         return (slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2]))
+    # (2, 3) outer faces of the outermost coarse voxels, then in indices of the full grid.
     ends = np.array([[p.start - 0.5 for p in inner], [p.stop - 0.5 for p in inner]])
     ends = grid.to_index(core.grid.to_world(ends))
     reach = HEAD_REACH_MM / np.array(grid.spacing_mm)
@@ -231,13 +234,16 @@ def _box_around(core: Volume, grid: Grid) -> Box:
 
 def _noise_hu(part: Volume, offset: int) -> float:
     """Standard deviation of the noise in soft tissue, from differences 3 voxels apart; 0 where there is none."""
+    # Within slices that lie together in memory; (slices, rows, columns).
     slow = int(np.argmax(np.abs(part.data.strides)))
     slices = np.moveaxis(part.data, slow, 0)
     middle = slices[:: max(len(slices) // 16, 1)].astype(np.float32) - offset
+    # Neighbours share noise through the reconstruction kernel; voxels 3 apart hardly do.
     before, after = middle[:, :-3], middle[:, 3:]
     pairs = (np.abs(before + after - 80) < 160) & (np.abs(before - after) < 400)
     if np.count_nonzero(pairs) < 1000:
         return 0.0
+    # Median absolute difference to standard deviation, and two noisy values in each difference.
     return float(1.4826 * np.median(np.abs(before[pairs] - after[pairs])) / np.sqrt(2))
 
 
@@ -248,12 +254,14 @@ def _above(part: Volume, threshold: float, noise_hu: float) -> BoolArray:
     data = part.data
     bone = np.zeros(data.shape, bool, _order(data))
     if noise_hu <= NOISY_HU:
+        # Whole values are compared as they are stored: over 250.5 is over 250.
         limit = np.floor(threshold) if np.issubdtype(data.dtype, np.integer) else threshold
         for box, slab in _slabs(data):
             np.greater(slab, data.dtype.type(limit), out=bone[box])
         return bone
     sigma = [SMOOTHING_MM / s for s in part.grid.spacing_mm]
     slow = int(np.argmax(np.abs(data.strides)))
+    # As far as the truncated Gaussian reaches, so that slabs meet without seams.
     halo = int(np.ceil(3 * sigma[slow]))
     for box, _ in _slabs(data, 32):
         start, stop, _ = box[slow].indices(data.shape[slow])
@@ -273,16 +281,19 @@ def _keep_main_piece(bone: BoolArray, grid: Grid, core: Volume | None) -> None:
 
     i, j, k = factors = tuple(max(round(GAP_MM / s), 1) for s in grid.spacing_mm)
     count = np.zeros([-(-n // f) for n, f in zip(grid.shape, factors, strict=True)], np.uint16, _order(bone))
+    # Voxels of bone in each block, by adding strided views: no copy of the volume.
     for start in product(range(i), range(j), range(k)):
         piece = bone[tuple(slice(s, None, f) for s, f in zip(start, factors, strict=True))]
         count[tuple(slice(0, n) for n in piece.shape)] += piece
     blocks = grid_of_blocks(grid, count.shape, factors)
+    # Blocks that meet at an edge or corner are connected, too.
     pieces, number = label(count > 0, np.ones((3, 3, 3)))
     if not number:
         return
     index = np.stack(np.nonzero(count))
     weight = count[tuple(index)].astype(np.float64)
     if core is not None:
+        # A table full of metal may hold more bone-like voxels than the head: only those near the head count.
         near = distance_transform_edt(~core.mask, sampling=core.grid.spacing_mm) <= 2 * THIN_MM
         at = np.rint(core.grid.to_index(blocks.to_world(index.T))).astype(int).T
         weight *= near[tuple(np.clip(at, 0, np.array(core.shape)[:, None] - 1))]

@@ -27,8 +27,8 @@ METHODS = ("network", "optimise", "network+optimise")
 SYMMETRY_NETWORK = "symmetry-vit"
 """Name of the network that is asked unless another is named."""
 
-MAX_LOOKS = 4
-"""The network looks at the head as it lies, and again with its answer as the middle of the cube, at most so often."""
+MAX_PASSES = 4
+"""The network passes at the head as it lies, and again with its answer as the middle of the cube, at most so often."""
 
 SETTLED = (3.0, 2.0)
 """A plane that lies no farther from the middle of the cube than this, degrees and mm, is not looked at again."""
@@ -162,7 +162,7 @@ def axes_of(up: Sequence[float]) -> F64:
 
 
 def ask(
-    numbers: Numbers, bone: Volume, axes: F64, looks: int = MAX_LOOKS, settled: tuple[float, float] = SETTLED
+    numbers: Numbers, bone: Volume, axes: F64, passes: int = MAX_PASSES, settled: tuple[float, float] = SETTLED
 ) -> Plane:
     """What a network itself says of a skull, without the step behind it.
 
@@ -170,12 +170,12 @@ def ask(
         numbers: the network.
         bone: bone fractions of about 2 mm.
         axes: (3, 3), as columns: left or right, back or front, up.
-        looks: at most so many.
+        passes: at most so many.
         settled: degrees and mm from the middle of the cube within which a plane is not looked at again.
     """
     frame = head_frame(bone, axes)
     plane = _asked(numbers, bone, frame)
-    for _ in range(looks - 1):
+    for _ in range(passes - 1):
         middle = Plane(frame[:3, 0], float(frame[:3, 0] @ frame[:3, 3]))
         if plane.angle_deg(middle) < settled[0] and plane.apart_mm(middle, frame[:3, 3]) < settled[1]:
             break

@@ -22,7 +22,7 @@ from calvaria.symmetry.reflection import unit_planes
 ENCODERS = ("vit", "resnet")
 """Names of the encoders."""
 
-TOLD = 16
+TOKEN_FEATURES = 16
 """Numbers that each token of the transformer tells the regressor.
 
 The mean over all tokens, as for pictures of one thing, was tried: three tokens in four see no bone, and nothing was
@@ -129,14 +129,14 @@ class ViTEncoder(nn.Module):
 
     def __init__(self, settings: ViTSettings) -> None:
         super().__init__()
-        self.width = TOLD * (SIZE // 16) ** 3
+        self.width = TOKEN_FEATURES * (SIZE // 16) ** 3
         self.patches = Patches(settings.stem, 4)
         self.stem_1 = nn.Conv3d(settings.stem, 2 * settings.stem, 3, stride=2, padding=1)
         self.stem_2 = nn.Conv3d(2 * settings.stem, settings.width, 3, stride=2, padding=1)
         self.norm_1, self.norm_2 = nn.LayerNorm(settings.stem), nn.LayerNorm(2 * settings.stem)
         self.place = nn.Parameter(waves(SIZE // 16, settings.width)[None])
         self.blocks = nn.ModuleList(Block(settings.width, settings.heads) for _ in range(settings.depth))
-        self.norm, self.told = nn.LayerNorm(settings.width), nn.Linear(settings.width, TOLD)
+        self.norm, self.told = nn.LayerNorm(settings.width), nn.Linear(settings.width, TOKEN_FEATURES)
 
     def forward(self, cubes: Tensor) -> Tensor:
         """(B, 96, 96, 96) -> (B, W)."""

@@ -29,7 +29,7 @@ ROBUST = 0.15
 LEVELS = ((8.0, 9.0), (5.0, 6.0), (3.0, 4.0))
 """Blur of the bone and spacing of the compared points, mm, coarse to fine."""
 
-STEEP = 0.04
+MIN_GRADIENT = 0.04
 """Slope of blurred bone, per mm, from which a point lies at a surface; at a wall's own it is 0.1."""
 
 APART_DEG, APART_MM = 3.0, 3.0
@@ -107,7 +107,7 @@ class Comparison:
         a, ok_a, slope = self.sampler(self.right @ rotation.T + shift)
         b, ok_b = self.sampler.values((self.right * [-1.0, 1.0, 1.0]) @ rotation.T + shift)
         steep = np.linalg.norm(slope, axis=1)
-        surface = ok_a & ok_b & (steep > STEEP)
+        surface = ok_a & ok_b & (steep > MIN_GRADIENT)
         return float(np.median(np.abs(a - b)[surface] / steep[surface])) if surface.any() else float("nan")
 
     def descend(self, to_world: F64, iterations: int = 12, robust: float | None = ROBUST) -> F64:

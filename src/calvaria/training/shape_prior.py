@@ -89,7 +89,7 @@ def build(recipe: ShapePriorRecipe, progress: Progress = unheard) -> ModelInfo:
     _sides(cases, work, jobs, progress)
     model, wall = _model(cases, work, recipe.unlabelled), _wall(cases, work, recipe.unlabelled)
     counts = f"{model.count} modes, {wall.outer.count} of the outer and {wall.inner.count} of the inner table"
-    progress(f"{model.people} subjects, {counts}", 1.0)
+    progress(f"{model.subjects} subjects, {counts}", 1.0)
     return _write(recipe, model, wall, template)
 
 

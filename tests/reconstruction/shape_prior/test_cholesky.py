@@ -24,16 +24,16 @@ def system_of(count: int, seed: int) -> np.ndarray:
 def test_it_is_lapacks_for_any_size(count, seed):
     wanted = np.linalg.cholesky(system_of(count, seed).astype(np.float64))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "FEWEST", 1)
+        patch.setattr(module, "MIN_TILED", 1)
         found = system_of(count, seed)
         factor_lower(found)
     assert np.tril(found) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_a_large_system_is_factored_in_tiles():
-    found = system_of(module.FEWEST, 1)
+    found = system_of(module.MIN_TILED, 1)
     factor_lower(found)
-    assert np.tril(found) == pytest.approx(np.linalg.cholesky(system_of(module.FEWEST, 1)), abs=1e-4)
+    assert np.tril(found) == pytest.approx(np.linalg.cholesky(system_of(module.MIN_TILED, 1)), abs=1e-4)
 
 
 def test_what_lies_above_the_diagonal_means_nothing():

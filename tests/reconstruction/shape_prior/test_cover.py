@@ -15,7 +15,7 @@ from calvaria.reconstruction.shape_prior.cover import (
     SINUS_TOP_MM,
     UNDERCUT_MM,
     lies_open,
-    over_wall,
+    over_bone,
     without_covered,
 )
 
@@ -91,9 +91,9 @@ def test_a_mirrored_head_is_treated_alike_and_nothing_is_added(seed):
 def test_a_place_over_a_wall_has_it_behind_but_a_sinus_has_two_walls():
     wall = (Y > 78) & (Y < 82)  # at the back of the head
     over = LOW & (Y > 85) & (Y < 89) & (np.abs(X) < 10) & (np.abs(Z) < 5)
-    np.testing.assert_array_equal(over_wall(over, wall), over)
-    assert not over_wall(over, wall & ~LOW).any()
-    assert not over_wall(LOW & (Y > 70) & (Y < 78), wall).any()
+    np.testing.assert_array_equal(over_bone(over, wall), over)
+    assert not over_bone(over, wall & ~LOW).any()
+    assert not over_bone(LOW & (Y > 70) & (Y < 78), wall).any()
     thin = LOW & (Y > 80.4) & (Y < 82)
-    assert not over_wall(thin, thin).any()  # a plate does not lie over itself
-    assert not over_wall(LOW & (Y < -85) & (Y > -89), WALL).any()
+    assert not over_bone(thin, thin).any()  # a plate does not lie over itself
+    assert not over_bone(LOW & (Y < -85) & (Y > -89), WALL).any()

@@ -11,9 +11,9 @@ from calvaria.reconstruction.protocol import SoftField
 from calvaria.reconstruction.shape_prior.engine import (
     AIR_MM,
     CLOSED_MM,
-    DEEPEST_MM,
-    LAMELLA_DEEPEST_MM,
     LAMELLA_MM,
+    MAX_DEEPENING_MM,
+    MAX_LAMELLA_DEEPENING_MM,
     close_valleys,
     frontal_floor,
 )
@@ -107,20 +107,20 @@ def shell(radius_mm: float, half_mm: float, blur_mm: float) -> np.ndarray:
 def test_the_valley_of_a_thin_plate_is_closed_and_open_air_is_not(bottom_mm, closed):
     values = shell(60.0, 1.0, 1.0 + bottom_mm)
     zone = box_grid().centres_mm()[..., 2] > 20
-    found = close_valleys(values, zone, LAMELLA_MM, LAMELLA_DEEPEST_MM)
+    found = close_valleys(values, zone, LAMELLA_MM, MAX_LAMELLA_DEEPENING_MM)
     valley = values < bottom_mm + 0.01
     assert (found[valley & zone] < 0).all() == closed
     assert closed or (found > 0).all()
     np.testing.assert_array_equal(found[~zone], values[~zone])
-    assert (values - found).max() <= LAMELLA_DEEPEST_MM
+    assert (values - found).max() <= MAX_LAMELLA_DEEPENING_MM
 
 
 def test_what_is_thick_already_is_not_deepened():
     values = shell(60.0, 3.0, 0.0)
     zone = box_grid().centres_mm()[..., 2] > 0  # away from the box's edge, which cuts the shell
-    found = close_valleys(values, zone, CLOSED_MM, DEEPEST_MM)
+    found = close_valleys(values, zone, CLOSED_MM, MAX_DEEPENING_MM)
     np.testing.assert_array_equal(found[values < 0], values[values < 0])
-    assert close_valleys(values, zone & ~zone, CLOSED_MM, DEEPEST_MM) is values
+    assert close_valleys(values, zone & ~zone, CLOSED_MM, MAX_DEEPENING_MM) is values
 
 
 @pytest.mark.parametrize(("depth_mm", "hole"), [(0.0, True), (-7.0, False)], ids=["through the wall", "behind it"])

@@ -54,7 +54,7 @@ def test_rows_and_sums_are_of_the_same_modes():
 def test_the_mean_is_that_of_the_examples_and_their_mirror_images():
     mean = (examples() + examples()[:, ::-1]).mean(axis=0) / 2
     np.testing.assert_allclose(family_model().mean.reshape(mean.shape), mean, atol=1e-4)
-    assert family_model().people == PEOPLE
+    assert family_model().subjects == PEOPLE
 
 
 def test_fewer_modes_are_the_first_ones():
@@ -78,7 +78,7 @@ def test_written_and_read_again_it_is_the_same_model():
     np.testing.assert_array_equal(back.parity, model.parity)
     np.testing.assert_allclose(back.mean_half, model.mean_half, atol=0.0006)
     np.testing.assert_allclose(back.depth_half, np.maximum(model.depth_half, -6.35), atol=0.026)
-    assert (back.people, back.spacing_mm) == (model.people, model.spacing_mm)
+    assert (back.subjects, back.spacing_mm) == (model.subjects, model.spacing_mm)
     assert back.mean.dtype == back.depth.dtype == np.float32
 
 

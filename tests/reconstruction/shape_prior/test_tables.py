@@ -1,4 +1,4 @@
-"""The two sides of the wall in the shape model, and what they do to a completion."""
+"""The outer and inner table in the shape model, and what they do to a completion."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_written_and_read_again_it_is_the_same_wall():
 def test_weights_without_a_wall_are_refused(lost):
     arrays = family_wall().to_arrays()
     del arrays[lost]
-    with pytest.raises(InputError, match=r"these weights (lack the two sides of the wall|are no shape model)"):
+    with pytest.raises(InputError, match=r"these weights (lack the outer and inner table|are no shape model)"):
         TableModel.from_arrays(arrays)
 
 

@@ -20,7 +20,7 @@ from calvaria.models.registry import load_about
 from calvaria.models.runtime import Run, has_openvino, run_in_openvino
 from calvaria.reconstruction.box import AIR_MM, BoxField, box_grid, read_box
 from calvaria.reconstruction.protocol import Completion, Sketcher, SoftField, Stage
-from calvaria.reconstruction.repose import complete_in_turns, missing_share, settle
+from calvaria.reconstruction.repose import complete_iteratively, missing_share, settle
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.template import Template
@@ -129,7 +129,7 @@ class NetworkEngine:
             channels.append(sketch_on(grid, field, sketch))
         x = np.stack(channels)[None]  # (1, C, X, Y, Z)
         one, other = (expit(self._run(np.ascontiguousarray(way)))[0, 0] for way in (x, x[:, :, ::-1]))
-        missing = without_crumbs((one + other[::-1]) / 2, grid)
+        missing = without_small_components((one + other[::-1]) / 2, grid)
         return soft_field(missing, seen, grid, field)
 
     def reconstruct(
@@ -137,7 +137,7 @@ class NetworkEngine:
     ) -> Completion:
         """The whole way; arguments and errors as for `protocol.Engine.reconstruct`."""
         if self._prior is None:
-            return complete_in_turns(skull, frame, self.complete, self.template, surface=surface, stage=stage)
+            return complete_iteratively(skull, frame, self.complete, self.template, surface=surface, stage=stage)
         with stage("hole"):
             frame, field, sketch = settle(skull, frame, self._prior, surface)
         with stage("completion"):
@@ -178,7 +178,7 @@ def _finer(grid: Grid) -> tuple[Grid, int]:
     return Grid.isotropic((i, j, k), grid.spacing_mm[0] / parts, first), parts
 
 
-def without_crumbs(missing: F32, grid: Grid) -> F32:
+def without_small_components(missing: F32, grid: Grid) -> F32:
     """The probability without pieces of missing bone that are too small to be a hole."""
     pieces, count = label(missing > REGION)
     if not count:
@@ -272,5 +272,5 @@ __all__ = [
     "load_run",
     "run_in_torch",
     "soft_field",
-    "without_crumbs",
+    "without_small_components",
 ]

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from calvaria.errors import InputError
 
-SLOPE = 0.01
+NEGATIVE_SLOPE = 0.01
 """Of the leaky rectifiers below zero."""
 
 
@@ -38,7 +38,7 @@ class RUNetSettings:
 
 def _after(channels: int) -> tuple[nn.Module, nn.Module]:
     """What follows a convolution: a norm over each channel of each head, and the rectifier."""
-    return nn.GroupNorm(channels, channels), nn.LeakyReLU(SLOPE)
+    return nn.GroupNorm(channels, channels), nn.LeakyReLU(NEGATIVE_SLOPE)
 
 
 class ResidualBlock(nn.Module):

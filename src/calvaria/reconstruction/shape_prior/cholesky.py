@@ -16,8 +16,8 @@ from calvaria.types import F32
 TILES = 10
 """Tiles along an edge: with more the products are small, with fewer a thread waits for the other."""
 
-FEWEST = 1000
-"""Smaller systems are factored whole."""
+MIN_TILED = 1000
+"""Smaller systems are factored without tiles."""
 
 
 def factor_lower(system: F32) -> None:
@@ -32,11 +32,12 @@ def factor_lower(system: F32) -> None:
     from scipy.linalg import cholesky, solve_triangular
 
     count = len(system)
-    ends = np.linspace(0, count, (TILES if count >= FEWEST else 1) + 1).astype(int).tolist()
+    ends = np.linspace(0, count, (TILES if count >= MIN_TILED else 1) + 1).astype(int).tolist()
     tiles = [slice(start, stop) for start, stop in pairwise(ends)]
     with ThreadPoolExecutor(2) as pool:
         for done, tile in enumerate(tiles):
             corner = cholesky(system[tile, tile], lower=True, check_finite=False)
+            # The corner's upper triangle is written as zeros; nothing reads it later.
             system[tile, tile] = corner
             below = tiles[done + 1 :]
 

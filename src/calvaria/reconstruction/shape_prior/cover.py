@@ -1,8 +1,8 @@
-"""What the rays out of the head say: where its wall is missing, and where it stands.
+"""Where bone is missing along the rays from the head centre, and where it is covered by intact bone.
 
-Frontal sinuses may be opened by a hole, and air behind a wall that stands is no missing bone.
-The model fills the sinuses of a person who has larger ones than most. But what was cut out was cut from outside, so
-where the forehead's outer wall stands nothing is missing behind it, save that a hole's edge may be undercut.
+Frontal sinuses may be opened by a hole, but air behind intact bone is no missing bone. The model fills the sinuses of
+a person whose sinuses are larger than most. But bone was cut out from outside, so where the forehead's outer table is
+intact nothing is missing behind it, except that a hole's edge may be undercut.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ SINUS_BACK_MM, SINUS_TOP_MM = -40.0, 25.0
 """Frontal sinuses lie before this y and below this z of the common box."""
 
 COVERED_MM = 12.0
-"""A wall covers what lies up to so far behind it; farther back the orbits' roofs begin, which a hole above may take."""
+"""Bone covers what lies up to this far behind it; farther back are the orbital roofs, which a hole above may include."""
 
 OVER_MM, OWN_MM = 8.0, 2.4
-"""A place lies over a wall that is so far behind it; a nearer one may be its own plate's."""
+"""A voxel lies over bone that is up to the first behind it; bone nearer than the second may be of its own plate."""
 
 STEP_MM = SPACING_MM / 2
-"""Rays are followed in steps of this."""
+"""Rays are sampled at this spacing."""
 
 UNDERCUT_MM = 3.0
-"""So far beyond what is openly missing, bone may be missing under cover."""
+"""Up to this far from an open part of a hole, bone may be missing behind intact bone."""
 
 
-def behind_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
-    """Those places of the sinuses' zone that have a wall before them.
+def behind_bone(voxels: BoolArray, bone: BoolArray) -> BoolArray:
+    """Those voxels of the frontal sinuses' zone that have bone outside of them.
 
     Args:
-        places: bool on the box grid: where to look.
-        bone: what is there, on the same grid.
+        voxels: bool on the box grid: those in question.
+        bone: bone present, on the same grid.
     """
-    return covered_by(places & sinuses(), bone)
+    return covered_by(voxels & sinuses(), bone)
 
 
-def covered_by(places: BoolArray, bone: BoolArray) -> BoolArray:
-    """Those places that have a wall before them, anywhere in the head; as `behind_wall`."""
-    return meets_bone(places, bone, np.arange(STEP_MM, COVERED_MM, STEP_MM))
+def covered_by(voxels: BoolArray, bone: BoolArray) -> BoolArray:
+    """Those voxels that have bone outside of them, anywhere in the head; arguments as for `behind_bone`."""
+    return meets_bone(voxels, bone, np.arange(STEP_MM, COVERED_MM, STEP_MM))
 
 
 @lru_cache(maxsize=1)
@@ -59,47 +59,54 @@ def sinuses() -> BoolArray:
     return zone
 
 
-def over_wall(places: BoolArray, bone: BoolArray) -> BoolArray:
-    """Those places that have a wall behind them: nothing stands before the head's outside but a sinus's front wall.
+def over_bone(voxels: BoolArray, bone: BoolArray) -> BoolArray:
+    """Those voxels that have bone behind them: nothing lies outside the vault but a frontal sinus's anterior wall.
 
     Args:
-        places: bool on the box grid: where to look.
-        bone: what is there or was completed, on the same grid.
+        voxels: bool on the box grid: those in question.
+        bone: bone present or completed, on the same grid.
     """
-    return meets_bone(places & ~sinuses(), bone, np.arange(-OVER_MM, -OWN_MM, STEP_MM))
+    return meets_bone(voxels & ~sinuses(), bone, np.arange(-OVER_MM, -OWN_MM, STEP_MM))
 
 
-def lies_open(places: BoolArray, bone: BoolArray) -> BoolArray:
-    """Those places with no bone before or behind them: the head's wall is missing there.
+def lies_open(voxels: BoolArray, bone: BoolArray) -> BoolArray:
+    """Those voxels with no bone outside or inside of them: the vault is open there.
 
     Args:
-        places: bool on the box grid: where to look.
-        bone: what is there, on the same grid.
+        voxels: bool on the box grid: those in question.
+        bone: bone present, on the same grid.
     """
-    return places & ~meets_bone(places, bone, np.arange(-COVERED_MM, COVERED_MM, STEP_MM))
+    return voxels & ~meets_bone(voxels, bone, np.arange(-COVERED_MM, COVERED_MM, STEP_MM))
 
 
-def meets_bone(places: BoolArray, bone: BoolArray, steps_mm: NDArray[np.float64]) -> BoolArray:
-    """Those places from which some step along the ray out of the head's middle ends in bone; bool on the box grid."""
-    voxels = np.argwhere(places)
-    out = box_grid().to_world(voxels) - HEAD_CENTRE_MM
+def meets_bone(voxels: BoolArray, bone: BoolArray, steps_mm: NDArray[np.float64]) -> BoolArray:
+    """Those voxels from which some step along the ray from the head centre ends in bone; bool on the box grid.
+
+    Args:
+        voxels: bool on the box grid: those in question.
+        bone: on the same grid.
+        steps_mm: (S,) positions along the ray, counted outwards from the voxel.
+    """
+    index = np.argwhere(voxels)
+    out = box_grid().to_world(index) - HEAD_CENTRE_MM
+    # (N, 3) voxels for each mm outwards; at the head centre itself there is no direction to normalise.
     out /= SPACING_MM * np.maximum(np.linalg.norm(out, axis=1, keepdims=True), SPACING_MM)
-    met = np.zeros(len(voxels), bool)
+    met = np.zeros(len(index), bool)
     for step_mm in steps_mm:
-        there = np.rint(voxels + step_mm * out).astype(int)
+        there = np.rint(index + step_mm * out).astype(int)
         inside = ((there >= 0) & (there < bone.shape)).all(axis=1)
         met[inside] |= bone[tuple(there[inside].T)]
-    meets = np.zeros_like(places)
-    meets[tuple(voxels[met].T)] = True
+    meets = np.zeros_like(voxels)
+    meets[tuple(index[met].T)] = True
     return meets
 
 
 def without_covered(missing: BoolArray, bone: BoolArray) -> BoolArray:
-    """Missing bone, without what would fill a frontal sinus whose outer wall is there.
+    """Missing bone, without what would fill a frontal sinus whose anterior wall is intact.
 
     Args:
         missing: bool on the box grid.
-        bone: what is there, on the same grid.
+        bone: bone present, on the same grid.
     """
-    openly = Volume(missing & ~behind_wall(missing, bone), box_grid())
+    openly = Volume(missing & ~behind_bone(missing, bone), box_grid())
     return missing & dilate_mm(openly, UNDERCUT_MM).mask

@@ -1,4 +1,4 @@
-"""The shape prior: a skull completed by what other skulls look like. No training on a GPU, no network.
+"""The shape prior: a skull completed by a statistical model of other skulls. No training on a GPU, no network.
 
 A global fit of the shape model predicts the whole skull; what it predicts and the scan lacks is the hole. Around the
 hole the model is fitted again, only where the skull's own surface is known (`observations`). In the vault the outer and
@@ -29,7 +29,7 @@ from calvaria.reconstruction.box import (
 )
 from calvaria.reconstruction.protocol import Completion, SoftField, Stage
 from calvaria.reconstruction.repose import settle
-from calvaria.reconstruction.shape_prior.cover import behind_wall, lies_open, over_wall, without_covered
+from calvaria.reconstruction.shape_prior.cover import behind_bone, lies_open, over_bone, without_covered
 from calvaria.reconstruction.shape_prior.find import real_holes
 from calvaria.reconstruction.shape_prior.model import (
     MIN_PLATE_DEPTH_MM,
@@ -66,67 +66,68 @@ READ_MM = 2.5
 """The completion is read so far around the hole's outline."""
 
 EXACT_MM = 1.6
-"""Nearer than this to the completed surface distances are read with care."""
+"""Nearer to the completed surface than this, distances are read by cubic convolution."""
 
 REGION_MM = 0.8
-"""... and believed so far: the outline has already been given room."""
+"""... and used this far: the outline has already been given room."""
 
 MIRROR_ABSENT_MM = 2.5
-"""Bone of the other side is missing here if no bone is within this distance: heads are not so symmetric that less
-would mean anything."""
+"""Bone of the other side is missing on this one if no bone is within this distance: heads are not so symmetric that
+less would mean anything."""
 
 SLIVER_MM = 4.0
-"""Surfaces are predicted this exactly at least."""
+"""Errors of predicted surfaces stay below this."""
 
 ROUGH_MOVES = 3
 """Jitters of a quick fit."""
 
 MAX_BLEND_WEIGHT, BLEND_MISFIT_MM = 0.5, 0.5
-"""A completion goes half of the way to what the wall's two sides say, less by 1/e where they misfit bone by so much."""
+"""Largest blend weight of the two tables; where their misfit is the second, the weight has fallen to 1/e of it."""
 
 MIN_BLEND_WEIGHT = 0.005
-"""Where they are believed less, the two sides are not asked."""
+"""Where the blend weight is smaller, the two tables are not predicted."""
 
 ASYMMETRY_MM = 3.0
 """Bone of one side has a counterpart on the other within this distance."""
 
-CLOSED_MM, DEEPEST_MM = -0.9, 1.4
-"""The outside of the head is at least twice the first thick: no gap is left in it."""
+CLOSED_MM, MAX_DEEPENING_MM = -0.9, 1.4
+"""The outside of the head is at least twice the first thick, so that no gap is left in it; a valley is deepened by the
+second at most."""
 
-LAMELLA_MM, LAMELLA_DEEPEST_MM = -0.7, 2.0
-"""The same of the orbits' roofs: thinner, and lying elsewhere by more, so that their valleys are shallower."""
+LAMELLA_MM, MAX_LAMELLA_DEEPENING_MM = -0.7, 2.0
+"""The same for the orbital roofs: they are thinner and vary more in position, so that their valleys are shallower."""
 
 HULL_DEPTH_MM = 9.0
-"""Bone so near to the mean head's convex hull is its outside: forehead, brow, vault; not the orbits' roofs."""
+"""Bone so near to the mean head's convex hull is its outside: forehead, brow, vault; not the orbital roofs."""
 
 HULL_MM = 4.8
 """Spacing at which the depth under the hull is computed; it is smooth."""
 
 FAR_MM = 40.0
-"""What is farther from a hole than this is not looked at."""
+"""Distances to a hole are cut off here."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the shape prior works; chosen on validation persons, see docs/shape-prior.md.
+    """Parameters of the shape prior; chosen on validation persons, see docs/shape-prior.md.
 
     Args:
         modes: modes used in the fit around the hole.
         pairs: pairs of jittered boxes used there.
-        plate: a plate keeps at least this share of its usual thickness, see `keep_plates`.
+        plate: plates keep at least this share of their usual thickness, see `keep_plates`.
         dense_mm: nearer to the hole than the first every point of the lattice is used, nearer than the second every
             fourth, farther every 32nd.
         rough_dense_mm: the same in quick fits.
-        table_dense_mm: ... and in the fits of the wall's two sides.
-        noise_mm: standard deviation of what the model need not explain at the hole's rim.
-        fade_mm: a point counts less by 1/e for so much distance to the hole.
-        mirror_mm: a point by the hole's mirror image counts as if so far from the hole.
+        table_dense_mm: ... and in the fits of the two tables.
+        noise_mm: observation noise at the hole's rim, a standard deviation.
+        fade_mm: over this distance to the hole a point's weight falls to 1/e.
+        mirror_mm: a point beside the hole's mirror image counts as if it lay this far from the hole.
         reach_mm: points farther from the hole are left out.
         rough_grow_mm: room given to the hole's outline in quick fits.
         grow_mm: ... and in the final one.
-        smallest_ml: predicted and absent bone below this is a natural opening, or none.
-        open_ml: ... unless it is larger than this and the head's wall is openly missing there, as in a burr hole.
-        seed: which jitters are drawn.
+        min_hole_ml: predicted and absent bone below this is a natural opening, or none.
+        open_ml: ... unless it is larger than this and the vault is open there, as in a burr hole.
+        seed: of the jitters.
     """
 
     modes: int = 120
@@ -141,7 +142,7 @@ class Settings:
     reach_mm: float = 24.0
     rough_grow_mm: float = 5.0
     grow_mm: float = 3.3
-    smallest_ml: float = 5.0
+    min_hole_ml: float = 5.0
     open_ml: float = np.inf
     seed: int = 1
 
@@ -164,8 +165,8 @@ class ShapePrior:
             model: mean and modes.
             template: the mean skull that the model's examples were registered to.
             settings: by default those that the published figures were made with.
-            tables: the outer and the inner table; without them a completion is what the shape model alone says.
-            calibration: what its patches are worth, if that was measured.
+            tables: the outer and the inner table; without them a completion is that of the shape model alone.
+            calibration: the accuracy of its patches, if that was measured.
         """
         self.tables = tables
         self.calibration = calibration
@@ -180,15 +181,15 @@ class ShapePrior:
             _ = self._blend_weight, ray_voxels()
 
     def with_min_hole_ml(self, min_ml: float) -> ShapePrior:
-        """The same engine that fills other holes; what is prepared is shared.
+        """The same engine with another limit for holes; what is prepared is shared.
 
         Args:
-            min_ml: less missing bone is left open. Below the usual limit only where the head's wall is openly missing.
+            min_ml: less missing bone is left open. Below the usual limit only where the vault is open.
         """
-        usual = Settings().smallest_ml
+        usual = Settings().min_hole_ml
         open_ml = min_ml if min_ml < usual else np.inf
         other = copy(self)
-        other.settings = replace(self.settings, smallest_ml=max(min_ml, usual), open_ml=open_ml)
+        other.settings = replace(self.settings, min_hole_ml=max(min_ml, usual), open_ml=open_ml)
         return other
 
     def left_open(self, field: BoxField, soft: SoftField) -> BoolArray:
@@ -209,7 +210,7 @@ class ShapePrior:
 
     @cached_property
     def _blend_weight(self) -> F32:
-        """How far a completion is drawn to what the wall's two sides say, on the box grid."""
+        """The blend weight of the two tables on the box grid."""
         if self.tables is None:
             return np.zeros(box_grid().shape, np.float32)
         misfit_mm = on_box(self.tables.misfit, self.tables.outer.spacing_mm)
@@ -226,14 +227,14 @@ class ShapePrior:
         return jitters(self.settings.pairs, self.settings.seed)
 
     def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
-        """Find the holes of a skull and fill them roughly, in a fifth of the time of `complete`.
+        """Find the holes of a skull and complete them roughly, in a fifth of the time of `complete`.
 
         Args:
             field: the skull in the common box.
-            before: an earlier sketch, whose holes are outlined anew instead of looking for holes everywhere.
+            before: an earlier sketch, whose holes are outlined anew instead of searching the whole vault.
         """
         if before is None:
-            hole = self.finder.find(field, self.settings.smallest_ml, self.settings.open_ml)
+            hole = self.finder.find(field, self.settings.min_hole_ml, self.settings.open_ml)
         else:
             hole = self._hole(field, before)
         return self._rough(field, hole) if hole.any() else _no_hole()
@@ -254,7 +255,7 @@ class ShapePrior:
     def reconstruct(
         self, skull: Volume, frame: CanonicalFrame, surface: BoneSurface | None = None, stage: Stage = nullcontext
     ) -> Completion:
-        """The whole way: the pose is settled by sketches, and the last of them is completed.
+        """Settle the pose by sketches, and complete the last of them.
 
         Arguments and errors as for `protocol.Engine.reconstruct`.
         """
@@ -279,86 +280,90 @@ class ShapePrior:
     def _plates(self, values: F32, field: BoxField, gap_mm: F32) -> F32:
         """A completion whose plates are kept, without gaps in the outside of the head."""
         values = keep_plates(values, field, gap_mm, self._depth, self.settings.plate)
-        return close_valleys(values, self._outer(field, gap_mm, values), CLOSED_MM, DEEPEST_MM)
+        return close_valleys(values, self._outer(field, gap_mm, values), CLOSED_MM, MAX_DEEPENING_MM)
 
     def _hole(self, field: BoxField, rough: SoftField) -> BoolArray:
-        """The hole as a rough completion shows it: bone that is absent, but predicted or there on the other side."""
+        """The hole as a rough completion shows it: bone that is absent, but predicted or present on the other side."""
         from scipy import ndimage
 
         absent = (field.distance_mm > 0.3) & field.known & vault()
         predicted = (rough.distance_mm < 0) & rough.region
         mirrored = (field.distance_mm[::-1] < 0) & (field.distance_mm > MIRROR_ABSENT_MM)
         lacking, bone = predicted & absent, field.distance_mm < 0
-        # Slivers go: a surface that merely lies elsewhere. A thin plate looks alike, but far from bone it is no sliver.
+        # Slivers are surfaces that merely lie elsewhere. A thin plate looks like one, but lies far from any bone.
         plate = lies_open(lacking & (field.distance_mm > SLIVER_MM) & self._outside, bone)
         missing = ndimage.binary_opening(lacking) | (mirrored & absent) | plate
         missing = without_covered(missing, bone)
         chosen = self.settings
-        return real_holes(missing, missing & predicted, field, chosen.smallest_ml * 0.67, chosen.open_ml * 0.67)
+        return real_holes(missing, missing & predicted, field, chosen.min_hole_ml * 0.67, chosen.open_ml * 0.67)
 
     def _only_holes(self, soft: SoftField, field: BoxField) -> SoftField:
         """The completion without what turned out to be no hole.
 
         In the frontal floor a lamella stays only if the other side has one, or lacks one too.
         """
-        filled = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
-        added = without_covered(filled, field.distance_mm < 0)
+        new_bone = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
+        added = without_covered(new_bone, field.distance_mm < 0)
         missing = added & (~frontal_floor() | (field.distance_mm[::-1] < ASYMMETRY_MM) | added[::-1])
         chosen = self.settings
-        real = real_holes(missing, missing, field, chosen.smallest_ml * 0.6, chosen.open_ml * 0.6)
+        real = real_holes(missing, missing, field, chosen.min_hole_ml * 0.6, chosen.open_ml * 0.6)
         if not real.any():
             return _no_hole()
-        return SoftField(np.where(filled & ~real, AIR_MM, soft.distance_mm), soft.region, soft.misfit_mm)
+        return SoftField(np.where(new_bone & ~real, AIR_MM, soft.distance_mm), soft.region, soft.misfit_mm)
 
     def complete_known(self, field: BoxField, gap_mm: F32, read_mm: float = READ_MM) -> SoftField:
         """Complete a skull whose hole is known.
 
         Args:
             field: the skull.
-            gap_mm: float32 on the box grid: 0 where missing bone may lie, elsewhere the distance to there, mm.
+            gap_mm: float32 on the box grid: distance to where missing bone may lie, mm; 0 within.
             read_mm: as for `complete`.
         """
         final = self._fit(field, gap_mm, self.settings.dense_mm, self.moves, self.settings.modes)
         values = self._plates(self._read(final, gap_mm, read_mm, EXACT_MM), field, gap_mm)
-        values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, LAMELLA_DEEPEST_MM)
-        values = self._two_sided(values, field, gap_mm, read_mm)
+        values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, MAX_LAMELLA_DEEPENING_MM)
+        values = self._blended(values, field, gap_mm, read_mm)
         return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
 
-    def _two_sided(self, values: F32, field: BoxField, gap_mm: F32, read_mm: float) -> F32:
-        """A completion drawn to what its wall's two sides, each fitted alone, say together.
+    def _blended(self, values: F32, field: BoxField, gap_mm: F32, read_mm: float) -> F32:
+        """A completion blended with that of the two tables, each fitted alone.
 
-        Half of the way where the sides tell bone well, less by their usual misfit.
+        The blend weight is a half where two tables describe bone well, and less where their usual misfit is large.
         """
         if self.tables is None:
             return values
-        filled = np.where((gap_mm <= REGION_MM) & vault(), np.minimum(field.distance_mm, values), field.distance_mm)
-        whole = BoxField(filled, field.known, field.scale)
+        # Tables are those of a skull without a hole: the completion so far stands in for the missing bone.
+        closed = np.where((gap_mm <= REGION_MM) & vault(), np.minimum(field.distance_mm, values), field.distance_mm)
+        whole = BoxField(closed, field.known, field.scale)
         near = self._around(gap_mm, self.settings.table_dense_mm)
-        seen_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm, 0.0)
-        sides = table_distances_at(whole, near.mm, MODEL_TRUNCATION_MM)
-        asked = (gap_mm <= read_mm) & (self._blend_weight > MIN_BLEND_WEIGHT)
-        points = box_grid().to_world(np.argwhere(asked)).astype(np.float32)
+        # A distance that reaches beyond the scan may end at bone that the scan does not show.
+        shown_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm, 0.0)
+        distances = table_distances_at(whole, near.mm, MODEL_TRUNCATION_MM)
+        blended = (gap_mm <= read_mm) & (self._blend_weight > MIN_BLEND_WEIGHT)
+        points = box_grid().to_world(np.argwhere(blended)).astype(np.float32)
 
-        def completed(side: tuple[Modes, F32]) -> F32:
-            modes, distance_mm = side
-            observed = near.observations(distance_mm, np.abs(distance_mm) <= seen_mm)
+        def completed(table: tuple[Modes, F32]) -> F32:
+            modes, distance_mm = table
+            observed = near.observations(distance_mm, np.abs(distance_mm) <= shown_mm)
             return fit(modes, self.moves, observed.mm, observed.distance_mm, observed.noise_mm, modes=modes.count).at(
                 points, EXACT_MM
             )
 
-        outer, inner = by_two(completed, ((self.tables.outer, sides.outer_mm), (self.tables.inner, sides.inner_mm)))
+        pairs = (self.tables.outer, distances.outer_mm), (self.tables.inner, distances.inner_mm)
+        outer, inner = by_two(completed, pairs)
         out = values.copy()
-        out[asked] += self._blend_weight[asked] * (np.maximum(outer, inner) - values[asked])
+        # Bone lies where both distances are negative: their maximum is its signed distance.
+        out[blended] += self._blend_weight[blended] * (np.maximum(outer, inner) - values[blended])
         return out
 
     def _outer(self, field: BoxField, gap_mm: F32, values: F32) -> BoolArray:
-        """Where the outside of the head may be missing: neither behind a wall that stands nor over one."""
+        """Where the outside of the head may be missing: neither behind intact bone nor in front of it."""
         near = self._outside & (gap_mm <= REGION_MM)
-        near &= ~over_wall(near, (values < 0) & (gap_mm <= REGION_MM))
-        return near & ~behind_wall(near, field.distance_mm < 0)
+        near &= ~over_bone(near, (values < 0) & (gap_mm <= REGION_MM))
+        return near & ~behind_bone(near, field.distance_mm < 0)
 
     def _lamellae(self, gap_mm: F32) -> BoolArray:
-        """Where lamellae of the frontal floor may be missing: orbits' roofs, that most people have."""
+        """Where lamellae of the frontal floor may be missing: orbital roofs, which most subjects have."""
         return frontal_floor() & vault() & (gap_mm <= REGION_MM) & ~self._outside & (self._depth < MIN_PLATE_DEPTH_MM)
 
     def _around(self, gap_mm: F32, dense_mm: tuple[float, float]) -> Around:
@@ -407,6 +412,7 @@ def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: fl
     near, gap, usual = field.distance_mm[inside], gap_mm[inside], depth[inside]
     merged = np.where(gap <= REGION_MM, values[inside], near)
     found = bone_depth(merged, SPACING_MM)
+    # How thick this skull is beside the hole, compared with others; 4 mm away from an outline that may be wrong.
     rim = (near < 0) & (gap > 4.0) & (gap < 16.0) & (usual < -1.0)
     ratio = float(np.clip(np.median(found[rim] / usual[rim]), 0.4, 1.2)) if rim.any() else 0.6
     out = values.copy()
@@ -414,14 +420,14 @@ def keep_plates(values: F32, field: BoxField, gap_mm: F32, depth: F32, share: fl
     return out
 
 
-def close_valleys(values: F32, zone: BoolArray, closed_mm: float, deepest_mm: float) -> F32:
+def close_valleys(values: F32, zone: BoolArray, closed_mm: float, max_deepening_mm: float) -> F32:
     """Deepen the valley of a thin completion, so that no gap is left in it.
 
     Args:
         values: completed distances on the box grid.
         zone: where a valley is a plate.
         closed_mm: its bottom is lowered to this, negative.
-        deepest_mm: ... by this at most: what would have to be deepened by more is no plate.
+        max_deepening_mm: ... by this at most: what would have to be deepened by more is no plate.
 
     Returns:
         The distances, lowered where needed.
@@ -434,7 +440,7 @@ def close_valleys(values: F32, zone: BoolArray, closed_mm: float, deepest_mm: fl
     # Next to bone some neighbour is deep enough, so that only the valley itself and what lies over it are lowered.
     smallest = ndimage.minimum_filter(values[inside], 3)
     out = values.copy()
-    out[inside] -= np.where(zone[inside], np.clip(smallest - closed_mm, 0.0, deepest_mm), 0.0)
+    out[inside] -= np.where(zone[inside], np.clip(smallest - closed_mm, 0.0, max_deepening_mm), 0.0)
     return out
 
 
@@ -447,14 +453,14 @@ def outside(model: ShapeModel) -> BoolArray:
     coarse = box_grid(HULL_MM)
     points = coarse.centres_mm().reshape(-1, 3).astype(np.float32)
     within = np.full(len(points), np.inf, np.float32)
-    # Facets that look down close the hull where the vault was cut off.
+    # Facets that face down only close the hull where the vault was cut off.
     for normal in hull.equations[hull.equations[:, 2] > -0.7].astype(np.float32):
         np.minimum(within, -(points @ normal[:3] + normal[3]), out=within)
     return on_box(within.reshape(coarse.shape), HULL_MM) < HULL_DEPTH_MM
 
 
 def _known_at(field: BoxField, points_mm: F32) -> BoolArray:
-    """Whether the scan says anything at points of the box."""
+    """Whether the scan shows points of the box."""
     return read_box(field.known.astype(np.float32), points_mm, 0.0) > 0.99
 
 

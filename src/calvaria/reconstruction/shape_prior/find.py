@@ -21,40 +21,41 @@ COARSE_MM = 4.8
 """Spacing of the global fit's points."""
 
 ROUNDS = 6
-"""The global fit is renewed so often, with what looks like a hole counting less each time."""
+"""Rounds of the global fit; in each, what looks like a hole gets less weight."""
 
 RIDGE = 0.1
-"""Strength of the prior in the global fit: stronger than around a hole, for there is far more to be wrong about."""
+"""Strength of the prior in the global fit: stronger than around a hole, since the whole skull is predicted at once."""
 
 PREDICTED_MM, ABSENT_MM = 1.5, 2.5
-"""A coarse voxel belongs to a hole if bone is predicted within the first and none is there within the second."""
+"""A coarse voxel belongs to a hole if bone is predicted within the first distance and none is present within the
+second."""
 
 FORGIVE_MM = 2.5
-"""Bone predicted by so much more than is there loses most of its weight: it is a hole, not evidence."""
+"""Where predicted bone exceeds the bone present by this much, a point loses most of its weight: it is a hole."""
 
 SHARE = 0.15
-"""Pieces smaller than this share of the largest are not believed by the coarse fit."""
+"""The coarse fit ignores pieces smaller than this share of the largest."""
 
 
 OPEN_MM = 5.0
-"""A hole is at least so wide that bone is this far from its middle: 10 mm across, less than a burr hole and its rim."""
+"""A hole is at least so wide that bone is this far from its middle: 10 mm across, less than a burr hole."""
 
 COVERED = 0.8
-"""A hole has bone before less than this share of it: true ones before a tenth, or before half where they are first
-outlined together with a frontal sinus; what is merely thin has it before all."""
+"""Bone present covers less than this share of a hole from outside: a tenth of true holes, half of those that are first
+outlined together with a frontal sinus, all of bone that is merely thin."""
 
 OPEN_SHARE = 0.6
-"""A small piece is a hole if no bone lies before or behind so much of it: burr holes and round holes of 12 to 26 mm
-have 0.87 and more, what healthy heads merely have thinner or lower than predicted 0.25 and less."""
+"""A small piece is a hole if no bone lies outside or inside of this share of it: burr holes and round holes of 12 to
+26 mm have 0.87 and more, bone of healthy heads that is merely thinner or lower than predicted has 0.25 and less."""
 
-MIN_TOLD_ML = 0.4
-"""Smaller openings are not told: a burr hole of 12 mm has 0.6."""
+MIN_REPORTED_ML = 0.4
+"""Smaller openings are not reported: a burr hole of 12 mm has 0.6."""
 
 LATER_ROUNDS = 2
-"""Rounds of the global fit once the large holes are filled."""
+"""Rounds of the global fit once the large holes are completed."""
 
 PLATE = 0.5
-"""Where the coarse prediction thins out, a plate is taken to keep this share of its usual depth."""
+"""A plate keeps at least this share of its usual depth where the coarse prediction thins out."""
 
 
 class HoleFinder:
@@ -65,49 +66,58 @@ class HoleFinder:
         self.grid = box_grid(COARSE_MM)
         points = self.grid.centres_mm().reshape(-1, 3)
         self.read_field = trilinear(box_grid(), points)
+        # (P, V) weights that read a volume of the model at P coarse points.
         read = trilinear(model.grid, points)
         self.mean = read @ model.mean
+        # The mean seen through moved boxes: the directions in which an error of the pose changes a skull.
         moved = [trilinear(model.grid, move(points)) @ model.mean - self.mean for move in jitters(3, seed=3)[1:]]
+        # Piece by piece: unpacked, all modes at once would take some hundred MB.
         modes = [_read_modes(read[start : start + 4096], model) for start in range(0, len(points), 4096)]
         self.usual = (read @ model.depth.reshape(-1)).reshape(self.grid.shape)
+        # (P, M + 6) features: the modes and the moved means.
         self.features = np.concatenate([np.concatenate(modes), np.stack(moved, axis=1)], axis=1).astype(np.float32)
 
-    def find(self, field: BoxField, smallest_ml: float, open_ml: float = np.inf) -> BoolArray:
+    def find(self, field: BoxField, min_hole_ml: float, open_ml: float = np.inf) -> BoolArray:
         """The holes of a skull.
 
         Args:
             field: the skull in the common box.
-            smallest_ml: predicted and absent bone below this is no hole.
-            open_ml: ... unless the head's wall is openly missing there and it is larger than this.
+            min_hole_ml: predicted and absent bone below this is no hole.
+            open_ml: ... unless the vault is open there and the piece is larger than this.
 
         Returns:
             Bool on the box grid: roughly the missing bone, all holes; empty for a complete skull.
         """
         core, predicted = self._global(*self._seen(field))
+        # Below a half, so that interpolation does not shrink the coarse hole.
         rough = self._fine(core.astype(np.float32)) > 0.3
         surface = self._fine(predicted)
-        return self._pieces(field, rough, surface, smallest_ml, open_ml)
+        return self._pieces(field, rough, surface, min_hole_ml, open_ml)
 
-    def left_open(self, field: BoxField, filled_mm: F32) -> BoolArray:
-        """Openings of the head's wall that a completion has left, small ones too.
+    def left_open(self, field: BoxField, completed_mm: F32) -> BoolArray:
+        """Openings of the vault that a completion has left, small ones too.
 
         Args:
             field: the skull in the common box.
-            filled_mm: float32 on its grid, signed distance to the completed skull, right near the surface.
+            completed_mm: float32 on its grid, signed distance to the completed skull, exact near the surface.
 
         Returns:
             Bool on the box grid: roughly what is missing; empty for a complete skull.
         """
         from scipy import ndimage
 
-        whole = BoxField(np.minimum(field.distance_mm, filled_mm), field.known, field.scale)
+        # Signed distances: the union of two solids is their minimum.
+        whole = BoxField(np.minimum(field.distance_mm, completed_mm), field.known, field.scale)
         _, predicted = self._global(*self._seen(whole), LATER_ROUNDS)
         missing = (self._fine(predicted) < 0.5) & (whole.distance_mm > 1.0) & field.known & vault()
+        # Slivers along surfaces that merely lie elsewhere go.
         missing = ndimage.binary_opening(missing)
-        return real_holes(missing, missing & False, whole, np.inf, MIN_TOLD_ML)
+        # No seed and an infinite limit for closed pieces: only pieces that are open count.
+        return real_holes(missing, missing & False, whole, np.inf, MIN_REPORTED_ML)
 
     def _seen(self, field: BoxField) -> tuple[F32, BoolArray]:
-        """Distance at the coarse points, and whether the scan says anything there."""
+        """(P,) distance at the coarse points, and whether the scan shows them."""
+        # Interpolated: only points all of whose neighbours are known.
         known = self.read_field @ field.known.reshape(-1).astype(np.float32) > 0.99
         return self.read_field @ field.distance_mm.reshape(-1), known
 
@@ -116,23 +126,28 @@ class HoleFinder:
         from scipy import ndimage
 
         target = np.clip(seen, -MODEL_TRUNCATION_MM, MODEL_TRUNCATION_MM)
+        # Points near bone say most; far ones keep a little, so that no bone is predicted in open air.
         base = ((0.2 + np.exp(-np.abs(seen) / 6)) * known).astype(np.float32)
         weight, core = base, np.zeros(self.grid.shape, bool)
         if not known.any():
             return core, np.asarray(self.mean, np.float32)
         for number in range(rounds):
             predicted = self._fit(target, weight)
+            # Only predicted bone that is absent is doubted; additional bone is no hole.
             lacking = np.minimum(predicted - target, 0)
             weight = base / (1 + (lacking / FORGIVE_MM) ** 2) ** 2
+            # The first fit is still pulled into the hole by all of its points.
             if number == 0:
                 continue
             plates = self._with_plates(predicted)
             hole = ((plates < PREDICTED_MM) & (seen > ABSENT_MM) & known).reshape(self.grid.shape) & vault(COARSE_MM)
+            # Small pieces are noise of the fit: none under a share of the largest, or under 6 voxels.
             labels, count = ndimage.label(hole)
             sizes = np.bincount(labels.ravel(), minlength=count + 1)
             sizes[0] = 0
             core = (sizes >= max(SHARE * sizes.max(), 6))[labels]
             if core.any():
+                # A point nearer to the hole than to known bone may have its nearest surface in the hole.
                 gap = ndimage.distance_transform_edt(~core, sampling=COARSE_MM).reshape(-1)
                 own = np.abs(target) <= np.maximum(gap - 1.5 * COARSE_MM, 0) + 0.01
                 weight = np.where(own, weight, weight * np.float32(0.02))
@@ -146,10 +161,13 @@ class HoleFinder:
     def _fit(self, target: F32, weight: F32) -> F32:
         from scipy.linalg import solve
 
+        # Weighted ridge regression: square roots of the weights on either side of the normal equations.
         root = np.sqrt(weight)
         design = self.features * root[:, None]
+        # Products of float32 matrices are fast; the solution needs the digits of float64.
         system = (design.T @ design).astype(np.float64)
         count = len(system)
+        # In units of the mean diagonal element, so that the strength does not depend on weights or voxels.
         system.flat[:: count + 1] += RIDGE * np.trace(system) / count
         right = (design.T @ (root * (target - self.mean))).astype(np.float64)
         return np.asarray(self.mean + self.features @ solve(system, right, assume_a="pos").astype(np.float32))
@@ -166,17 +184,19 @@ class HoleFinder:
         )
 
     @staticmethod
-    def _pieces(field: BoxField, rough: BoolArray, surface: F32, smallest_ml: float, open_ml: float) -> BoolArray:
+    def _pieces(field: BoxField, rough: BoolArray, surface: F32, min_hole_ml: float, open_ml: float) -> BoolArray:
         """Pieces of predicted, absent bone that the coarse fit saw too and that are large enough, or open."""
         from scipy import ndimage
 
+        # Half a mm of tolerance for the coarse prediction, a whole one for the bone present.
         missing = (surface < 0.5) & (field.distance_mm > 1.0) & field.known & vault()
+        # The opening drops slivers along the bone; in the coarse hole even thin plates stay.
         pieces = ndimage.binary_opening(missing) | (rough & missing)
-        return real_holes(pieces, rough, field, smallest_ml, open_ml)
+        return real_holes(pieces, rough, field, min_hole_ml, open_ml)
 
 
 def real_holes(
-    missing: BoolArray, seed: BoolArray, field: BoxField, smallest_ml: float, open_ml: float = np.inf
+    missing: BoolArray, seed: BoolArray, field: BoxField, min_hole_ml: float, open_ml: float = np.inf
 ) -> BoolArray:
     """The pieces of predicted, absent bone that are holes.
 
@@ -184,24 +204,27 @@ def real_holes(
         missing: predicted and absent, on the box grid.
         seed: a piece must share a voxel with this.
         field: the skull; somewhere in a hole the nearest bone is `OPEN_MM` away, while a surface that merely lies
-            elsewhere than predicted leaves slivers along the bone. And a hole goes through: a piece behind a wall that
-            stands is bone that most people have thicker.
-        smallest_ml: smaller pieces are dropped.
-        open_ml: ... but for those larger than this behind and before which no bone stands; they need no seed, for the
-            coarse fit does not see them.
+            elsewhere than predicted leaves slivers along the bone. And a hole is open to the outside: a piece behind
+            intact bone means that the bone of most subjects is thicker.
+        min_hole_ml: smaller pieces are dropped.
+        open_ml: ... but pieces larger than this are kept if no bone lies outside or inside of them; they need no seed,
+            since the coarse fit does not see them.
     """
     from scipy import ndimage
 
     labels, count = ndimage.label(missing)
+    # (count + 1,) from here on: one value for each piece, the background first.
     touched = np.bincount(labels[seed], minlength=count + 1) > 0
     size = np.bincount(labels.ravel())
     size_ml = size * SPACING_MM**3 / 1000
     wide = np.bincount(labels[field.distance_mm > OPEN_MM], minlength=count + 1) > 0
-    keep = touched & (size_ml > smallest_ml) & wide
+    keep = touched & (size_ml > min_hole_ml) & wide
     keep[0] = False
+    # Following rays is the slowest test, so only pieces that passed the others are asked.
     pieces = keep[labels]
     covered = np.bincount(labels[covered_by(pieces, field.distance_mm < 0)], minlength=count + 1)
     keep &= covered < COVERED * size
+    # Burr holes: too small for the coarse fit, but open like nothing else in the vault.
     small = wide & (size_ml > open_ml) & ~keep
     small[0] = False
     if small.any():
@@ -214,6 +237,7 @@ def _read_modes(read: csr_matrix, model: ShapeModel) -> F32:
     """All modes at some points, unpacking only the voxels that they touch."""
     from scipy.sparse import csr_matrix
 
-    voxels, place = np.unique(read.indices, return_inverse=True)
-    small = csr_matrix((read.data, place, read.indptr), shape=(read.shape[0], len(voxels)))
+    # Columns renumbered to the voxels that are read: (P, V) -> (P, touched voxels).
+    voxels, column = np.unique(read.indices, return_inverse=True)
+    small = csr_matrix((read.data, column, read.indptr), shape=(read.shape[0], len(voxels)))
     return np.asarray(small @ model.rows(voxels.astype(np.int64), model.count))

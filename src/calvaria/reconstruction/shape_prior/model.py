@@ -1,4 +1,4 @@
-"""The statistical shape model: a mean skull, the ways in which skulls differ, and how deep bone usually is."""
+"""The statistical shape model: a mean skull, the modes in which skulls differ, and how deep bone usually is."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ DEPTH_STEPS = 20
 
 
 MIN_PLATE_DEPTH_MM = -0.8
-"""Usual depths above this are thin lamellae that may well be absent."""
+"""Usual depths above this are those of thin lamellae, which may well be absent."""
 
 MAX_THICKENING_MM = 4.0
-"""A plate is thickened by this at most: what would need more is none."""
+"""A plate is thickened by this at most: what would need more is no plate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class ShapeModel(Modes):
     """Mean and modes of the signed distance to bone, mm, negative in it.
 
     Args:
-        depth_half: (I // 2 + 1, J, K) float32, mm: the usual depth of the nearest bone, the median over people of the
+        depth_half: (I // 2 + 1, J, K) float32, mm: the usual depth of the nearest bone, the median over subjects of the
             smallest distance within 5 mm; negative, minus half the thickness of a plate.
     """
 
@@ -50,7 +50,7 @@ class ShapeModel(Modes):
     def of(cls, modes: Modes, depth_half: F32) -> ShapeModel:
         """The model of some modes of the signed distance."""
         kept = modes.mean_half, modes.codes, modes.step_mm, modes.parity
-        return cls(*kept, modes.spacing_mm, modes.people, np.minimum(depth_half, 0))
+        return cls(*kept, modes.spacing_mm, modes.subjects, np.minimum(depth_half, 0))
 
     @cached_property
     def depth(self) -> F32:
@@ -58,7 +58,7 @@ class ShapeModel(Modes):
         return whole(self.depth_half)
 
     def to_arrays(self) -> Arrays:
-        """The model as arrays of whole numbers, for a safetensors file."""
+        """The model as integer arrays, for a safetensors file."""
         depth = np.clip(np.round(self.depth_half * DEPTH_STEPS), -127, 0).astype(np.int8)
         return {**packed(self), "depth": depth}
 
@@ -86,10 +86,12 @@ def bone_depth(distance_mm: F32, spacing_mm: float) -> F32:
     """
     from scipy import ndimage
 
+    # A ball, not a cube: a plate is equally thick in whatever direction it runs.
     reach = round(ONE_PLATE_MM / spacing_mm)
     ball = np.indices((2 * reach + 1,) * 3) - reach
     footprint = (ball**2).sum(axis=0) * spacing_mm**2 <= ONE_PLATE_MM**2 + 1e-6
     smallest = ndimage.minimum_filter(distance_mm, footprint=footprint)
+    # Smoothed, since a minimum filter has edges where two plates are equally deep.
     return np.asarray(ndimage.gaussian_filter(smallest, ONE_PLATE_MM / 2 / spacing_mm))
 
 

@@ -4,10 +4,10 @@ A Gaussian process whose covariance is the model's: mean and modes, each seen th
 (jitters). These give the regression the directions of pose and size and multiply the variety of the examples; without
 them a large hole loses 0.05 DSC.
 
-A covariance of some hundred skulls also holds chance: far places that happened to vary together. So it is localised,
-multiplied by a Gaussian of the distance between two points, as in ensemble Kalman filters (Houtekamer and Mitchell
-2001, doi:10.1175/1520-0493(2001)129<0123:ASEKFF>2.0.CO;2) and in localised shape models (Luthi et al. 2018,
-doi:10.1109/TPAMI.2017.2739743); the two sides of the head lie over each other for it. The Gaussian is interpolated
+A covariance of some hundred skulls also holds chance: distant points that happened to vary together. So it is
+localised, multiplied by a Gaussian of the distance between two points, as in ensemble Kalman filters (Houtekamer and
+Mitchell 2001, doi:10.1175/1520-0493(2001)129<0123:ASEKFF>2.0.CO;2) and in localised shape models (Luthi et al. 2018,
+doi:10.1109/TPAMI.2017.2739743), as if the two sides of the head lay over each other. The Gaussian is interpolated
 between anchors, which makes a prediction at any number of points one weighted sum of the modes for each anchor.
 """
 
@@ -35,7 +35,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 Reading = Callable[[Grid, NDArray[np.floating]], "csr_matrix"]
-"""Gives the weights by which a volume on a grid is read at points."""
+"""Gives the (P, V) weights by which a volume on a grid is read at points."""
 
 LOCAL_MM = 100.0
 """Length of the Gaussian that localises the model's covariance."""
@@ -76,9 +76,10 @@ def jitters(pairs: int, seed: int = 1) -> list[Jitter]:
     for _ in range(pairs):
         scale = np.exp(JITTER_SCALE * rng.standard_normal(3))
         shift = JITTER_MM * rng.standard_normal(3)
-        turn = np.radians(JITTER_DEG) * rng.standard_normal(3)
-        out.append(Jitter(scale, shift, rotation_matrix(turn)))
-        out.append(Jitter(scale, shift * [-1.0, 1.0, 1.0], rotation_matrix(turn * [1.0, -1.0, -1.0])))
+        rotation = np.radians(JITTER_DEG) * rng.standard_normal(3)
+        out.append(Jitter(scale, shift, rotation_matrix(rotation)))
+        # Mirrored about x = 0: the shift along x changes its sign, and so do the rotations about y and z.
+        out.append(Jitter(scale, shift * [-1.0, 1.0, 1.0], rotation_matrix(rotation * [1.0, -1.0, -1.0])))
     return out
 
 
@@ -90,14 +91,18 @@ def trilinear(grid: Grid, points_mm: NDArray[np.floating]) -> csr_matrix:
     from scipy.sparse import csr_matrix
 
     _, ny, nz = grid.shape
-    place = (points_mm - grid.affine[:3, 3]) / np.asarray(grid.spacing_mm)
-    place = np.clip(place, 0, np.array(grid.shape) - 1.0001)
-    low = place.astype(np.int32)
-    part = (place - low).astype(np.float32)
+    index = (points_mm - grid.affine[:3, 3]) / np.asarray(grid.spacing_mm)
+    # A hair below the last voxel, so that its upper neighbour exists.
+    index = np.clip(index, 0, np.array(grid.shape) - 1.0001)
+    low = index.astype(np.int32)
+    part = (index - low).astype(np.float32)
+    # Offsets of a cell's 8 corners in the flat volume.
     corners = np.array([(i * ny + j) * nz + k for i in (0, 1) for j in (0, 1) for k in (0, 1)], np.int32)
     columns = (low @ np.array([ny * nz, nz, 1], np.int32))[:, None] + corners
+    # (P, 2) weights of the lower and the upper neighbour along each axis; the corners' are their products.
     x, y, z = np.stack([1 - part, part], axis=-1).transpose(1, 0, 2)
     weights = x[:, :, None, None] * y[:, None, :, None] * z[:, None, None, :]
+    # Every row has 8 entries, so the sparse matrix is put together without sorting.
     ends = np.arange(0, 8 * len(low) + 1, 8, dtype=np.int32)
     return csr_matrix((weights.ravel(), columns.ravel(), ends), shape=(len(low), grid.size))
 
@@ -111,12 +116,15 @@ def cubic(grid: Grid, points_mm: NDArray[np.floating]) -> csr_matrix:
     from scipy.sparse import csr_matrix
 
     _, ny, nz = grid.shape
-    place = (points_mm - grid.affine[:3, 3]) / np.asarray(grid.spacing_mm)
-    place = np.clip(place, 1, np.array(grid.shape) - 2.0001)
-    low = place.astype(np.int32)
-    t = (place - low).astype(np.float32)
+    index = (points_mm - grid.affine[:3, 3]) / np.asarray(grid.spacing_mm)
+    # Two neighbours are needed on either side.
+    index = np.clip(index, 1, np.array(grid.shape) - 2.0001)
+    low = index.astype(np.int32)
+    t = (index - low).astype(np.float32)
+    # Keys' kernel with a = -1/2, which reproduces quadratic fields.
     ends = ((2 - t) * t - 1) * t / 2, (t - 1) * t * t / 2  # of the voxels before and behind
     inner = ((3 * t - 5) * t * t + 2) / 2
+    # (P, 4) weights along each axis; they sum to 1, which gives the third.
     x, y, z = np.stack([ends[0], inner, 1 - inner - ends[0] - ends[1], ends[1]], axis=-1).transpose(1, 0, 2)
     weights = x[:, :, None, None] * y[:, None, :, None] * z[:, None, None, :]
     around = np.arange(-1, 3, dtype=np.int32)
@@ -133,8 +141,8 @@ class Fit:
     Args:
         model: the shape model.
         moves: the jitters.
-        anchors: (K,) which anchors observations are near to.
-        weights: (K, J, 1 + M) weight of mean and modes in each jitter that observations near each anchor ask for.
+        anchors: (K,) indices of the anchors that have observations near them.
+        weights: (K, J, 1 + M) weights of mean and modes in each jitter, for each of these anchors.
         misfit_mm: weighted root mean square of what the model leaves unexplained.
     """
 
@@ -155,6 +163,7 @@ class Fit:
 
         def read(piece: NDArray[np.int64]) -> None:
             found = self._read(points_mm[piece], trilinear)
+            # Cubic reading takes eight times the voxels: only where the surface may lie.
             near = np.abs(found) < exact_mm
             if near.any():
                 found[near] = self._read(points_mm[piece][near], cubic)
@@ -164,14 +173,17 @@ class Fit:
         return out
 
     def _read(self, points_mm: NDArray[np.floating], how: Reading) -> F32:
+        # The points' own anchors, (N, L), are not those of the observations.
         share, anchors = _shares(points_mm)
         count, modes = len(self.moves), self.weights.shape[2] - 1
+        # (L, J, 1 + M): the observations' weights, carried over to these anchors by the Gaussian between them.
         here = np.tensordot(_taper(anchors, self.anchors), self.weights, 1)
         # The mean's features are centred over the jitters.
         here[:, :, 0] -= here[:, :, 0].mean(axis=1, keepdims=True)
         reads, source = _reads(self.model, self.moves, points_mm, modes, how)
         out = np.zeros(len(points_mm), np.float32)
         for number, read in enumerate(reads):
+            # (N, L + 1): the field of each anchor as this jitter sees it; the last column is the plain mean.
             seen = read @ np.column_stack([source @ here[:, number].T, source[:, 0]])
             out += np.einsum("nk,nk->n", seen[:, :-1], share) + seen[:, -1] / count
         return out
@@ -185,28 +197,34 @@ def fit(model: Modes, moves: list[Jitter], points_mm: F32, target_mm: F32, noise
         moves: jitters; the first is the unmoved box.
         points_mm: (P, 3) points of the box.
         target_mm: (P,) signed distances there.
-        noise_mm: (P,) standard deviation of what the model need not explain there.
-        modes: so many modes are used, or all if the model has fewer.
+        noise_mm: (P,) observation noise, a standard deviation.
+        modes: number of modes that are used; all if the model has fewer.
     """
     from scipy.linalg import cho_solve
 
     count, modes = len(moves), min(modes, len(model.parity))
     reads, source = _reads(model, moves, points_mm, modes, trilinear)
+    # (P, J, 1 + M): mean and modes at each point as each jitter sees them.
     features = np.stack(by_two(lambda read: read @ source, reads), axis=1)
     mean = features[:, :, 0].mean(axis=1)
+    # Only how the mean changes from jitter to jitter is a feature; the average over them is the prior's mean.
     features[:, :, 0] -= mean[:, None]
+    # Averaged over the jitters, the features' products are the covariance of the whole set.
     features /= np.float32(np.sqrt(count))
     share, anchors = _shares(points_mm)
     flat = features.reshape(len(points_mm), -1)
     system = _lower(flat, share @ _taper(anchors, anchors), share)
     variance = noise_mm**2
+    # Observation noise belongs to each point alone: the diagonal.
     system.flat[:: len(system) + 1] += variance
     # Single precision takes half the time; what it costs a prediction is below 0.001 mm.
     factor_lower(system)
     # Its transpose, which lies in memory as LAPACK wants it: no copy.
-    asked = cho_solve((system.T, False), target_mm - mean, check_finite=False)
-    misfit = float(np.sqrt((asked**2 * variance).sum() / (1 / variance).sum()))
-    weights = (share * asked[:, None]).T @ flat / np.float32(np.sqrt(count))
+    solved = cho_solve((system.T, False), target_mm - mean, check_finite=False)
+    # A residual of a Gaussian process is its noise variance times the solution; weighted by 1 / variance.
+    misfit = float(np.sqrt((solved**2 * variance).sum() / (1 / variance).sum()))
+    # (K, J (1 + M)): summed over the points, so that the cost of a prediction does not depend on their number.
+    weights = (share * solved[:, None]).T @ flat / np.float32(np.sqrt(count))
     return Fit(model, moves, anchors, weights.reshape(len(anchors), count, -1), misfit)
 
 
@@ -217,19 +235,21 @@ def by_two(work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
 
 
 def _lower(flat: F32, tapered: F32, share: F32) -> F32:
-    """(P, P) the localised covariance of P points; what lies above the diagonal means nothing.
+    """(P, P) the localised covariance of P points; only the lower triangle is meaningful.
 
     Args:
         flat: (P, F) features.
-        tapered: (P, K) how near each point lies to each anchor.
-        share: (P, K) how much of it belongs to each.
+        tapered: (P, K) the shares times the Gaussian between anchors.
+        share: (P, K) how much of each point belongs to each anchor.
     """
     middle = len(flat) // 2
     out = np.empty((len(flat), len(flat)), np.float32)
 
     def fill(rows: slice, columns: slice) -> None:
+        # Element by element: the model's covariance times the Gaussian of the distance.
         np.multiply(flat[rows] @ flat[columns].T, tapered[rows] @ share[columns].T, out=out[rows, columns])
 
+    # The upper right quarter is not computed: the factorisation never reads it.
     first, second = slice(0, middle), slice(middle, None)
     # The square below takes as long as both triangles: half the work for each of two threads.
     with ThreadPoolExecutor(1) as beside:
@@ -253,10 +273,11 @@ def _reads(
     needed = np.zeros(model.grid.size, bool)
     for read in reads:
         needed[read.indices] = True
-    place = np.cumsum(needed, dtype=np.int32) - 1
+    # Flat voxel index -> row of `source`.
+    row = np.cumsum(needed, dtype=np.int32) - 1
     source = np.column_stack([model.mean[needed], model.rows(np.flatnonzero(needed), modes)])
     shape = (len(points_mm), len(source))
-    return [csr_matrix((read.data, place[read.indices], read.indptr), shape=shape) for read in reads], source
+    return [csr_matrix((read.data, row[read.indices], read.indptr), shape=shape) for read in reads], source
 
 
 def _shares(points_mm: NDArray[np.floating]) -> tuple[F32, NDArray[np.int64]]:
@@ -266,23 +287,28 @@ def _shares(points_mm: NDArray[np.floating]) -> tuple[F32, NDArray[np.int64]]:
     """
     read = trilinear(box_grid(ANCHOR_MM), points_mm)
     anchors = np.unique(read.indices)
+    # (P, K): only anchors that some point belongs to.
     share = read[:, anchors].toarray()
+    # Between anchors the interpolated Gaussian of a point with itself is below 1: a prediction would shrink there.
     share /= np.sqrt(np.einsum("pk,kl,pl->p", share, _taper(anchors, anchors), share, optimize=True))[:, None]
     return share, anchors
 
 
 def _pieces(points_mm: NDArray[np.floating]) -> list[NDArray[np.int64]]:
-    """Which of (P, 3) points lie in one cell, for all cells that hold any, the fullest first."""
+    """Which of (P, 3) points lie in one cell, for all cells that hold any, the largest first."""
     if not len(points_mm):
         return []
+    # One whole number for each cell: of the three indices none reaches 500.
     cells = np.rint(np.asarray(points_mm) / CELL_MM).astype(np.int64) @ np.array([10**6, 10**3, 1])
+    # Sorted by cell, the points of a cell are one run; the largest first keeps two threads equally busy.
     order = np.argsort(cells, kind="stable")
     return sorted(np.split(order, np.flatnonzero(np.diff(cells[order])) + 1), key=len, reverse=True)
 
 
 def _taper(some: NDArray[np.int64], others: NDArray[np.int64]) -> F32:
     """(K, L) Gaussian of the distance between anchors."""
-    places = box_grid(ANCHOR_MM).centres_mm().reshape(-1, 3)
-    places[:, 0] = np.abs(places[:, 0])
-    square = ((places[some][:, None] - places[others]) ** 2).sum(axis=-1)
+    centres = box_grid(ANCHOR_MM).centres_mm().reshape(-1, 3)
+    # Mirrored points count as one: the other side helps to predict this one.
+    centres[:, 0] = np.abs(centres[:, 0])
+    square = ((centres[some][:, None] - centres[others]) ** 2).sum(axis=-1)
     return np.asarray(np.exp(-square / (2 * LOCAL_MM**2)), np.float32)
