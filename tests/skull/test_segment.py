@@ -357,9 +357,7 @@ def body(length_mm: float) -> Volume:
 
 
 def test_a_body_is_to_be_cropped_to_the_head() -> None:
-    with pytest.raises(
-        InputError, match=r"^a: the connected bone is \d{3} mm long, a skull at most .*crop it"
-    ):
+    with pytest.raises(InputError, match=r"^a: the connected bone is \d{3} mm long, a skull at most .*crop it"):
         segment_bone(body(600), name="a")
 
 

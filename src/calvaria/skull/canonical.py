@@ -61,7 +61,7 @@ COARSE_SCORE_POINTS = 1000
 
 CANDIDATE_MARGIN = 0.04
 """Candidates whose mismatch is within this of the best are followed to the finest level and compared there: a head
-without its forehead mismatches by 0.13 both in the right pose and back to front, at the finest level by 0.13 and 0.14."""
+without its forehead mismatches by 0.13 in the right pose and back to front, at the finest level by 0.13 and 0.14."""
 
 SIZE_COST = 0.5
 """What an unusual size adds to a pose's mismatch there, times the sum of its squared log scales: a wrong pose stretches

@@ -127,7 +127,7 @@ def build(recipe: Recipe, note: Note) -> ModelInfo:
         cases = [*_some(whole, recipe.complete), *(holed if recipe.unlabelled != "none" else [])]
         _sides(cases, work, executor, note)
     model, wall = _model(cases, work, recipe.unlabelled), _wall(cases, work, recipe.unlabelled)
-    note(f"{model.subjects} subjects, {model.count} modes, {wall.outer.count} and {wall.inner.count} of the wall's sides")
+    note(f"{model.subjects} subjects, {model.count} modes, {wall.outer.count} and {wall.inner.count} of the tables")
     return _write(recipe, model, wall, template)
 
 

@@ -11,9 +11,9 @@ from calvaria.reconstruction.protocol import SoftField
 from calvaria.reconstruction.shape_prior.engine import (
     AIR_MM,
     CLOSED_MM,
+    LAMELLA_MM,
     MAX_DEEPENING_MM,
     MAX_LAMELLA_DEEPENING_MM,
-    LAMELLA_MM,
     close_valleys,
     frontal_floor,
 )
