@@ -6,8 +6,8 @@
 
 Every person's skull is compared with its mirror image about planes that are rotated and shifted away from the
 reference: the plane of the least loss of the complete skull. The same planes are evaluated with and without the
-official hole, at three blurs within the calvaria, and at the finest blur for the whole head. These windows are boxes of the
-plane's frame and move with it. What lies beyond the end of a scan counts as air, as in the published loss.
+official hole, at three blurs within the calvaria, and at the finest blur for the whole head. These windows are boxes
+of the plane's frame and move with it. What lies beyond the end of a scan counts as air, as in the published loss.
 
 The table has, for each blur, from how far off the loss still falls towards the reference, its curvature along the
 network's three parameters, the condition number of its minimum in these parameters and in others, and how far a hole
@@ -293,43 +293,43 @@ def compared(complete: Volume, defective: Volume, to_world: F64) -> Person:
     return Person(float(np.linalg.norm(centre)), skulls, moved)
 
 
-def table(people: Sequence[Person]) -> list[str]:
+def table(persons: Sequence[Person]) -> list[str]:
     """The lines of the table.
 
     Raises:
         InputError: there is no person.
     """
-    if not people:
+    if not persons:
         raise InputError("there is no person for the table")
-    far = np.array([person.far_mm for person in people])
+    far = np.array([person.far_mm for person in persons])
     names = f"{'blur, window':<18} {'skull':<10}"
     lines = [
-        f"persons: {len(people)}; from the world's origin to the head's centre: {far.mean():.0f} mm, "
+        f"persons: {len(persons)}; from the world's origin to the head's centre: {far.mean():.0f} mm, "
         f"at most {far.max():.0f} mm",
     ]
     ends = ", ".join(f"{way.name} to {way.reach} {way.unit}" for way in WAYS)
     lines += ["", f"half-width of the basin: mean, least (looked at: {ends})"]
     lines += [f"{names} {'SL':>8} " + " ".join(f"{way.name:>14}" for way in WAYS)]
-    lines += _rows(people, _basins)
+    lines += _rows(persons, _basins)
     lines += ["", "curvature along the network's parameters, mean"]
     lines += [f"{names} " + " ".join(f"{way.name:>8}" for way in WAYS)]
-    lines += _rows(people, _curvatures)
+    lines += _rows(persons, _curvatures)
     lines += ["", "condition number of the Hessian at the minimum: median, worst"]
     lines += [f"{names} " + " ".join(f"{name:>15}" for name in CHARTS)]
-    lines += _rows(people, _conditions)
+    lines += _rows(persons, _conditions)
     lines += ["", "the minimum with the hole against that without: mean, sd, worst"]
     lines += [f"{'blur, window':<18} {'degrees':>18} {'mm':>18}"]
     for number, view in enumerate(VIEWS):
-        moved = np.array([person.moved[number] for person in people])
+        moved = np.array([person.moved[number] for person in persons])
         columns = [f"{part.mean():.2f}  {_sd(part):.2f}  {part.max():.2f}" for part in moved.T]
         lines.append(f"{view.name:<18} " + " ".join(f"{column:>18}" for column in columns))
     return lines
 
 
-def _rows(people: Sequence[Person], cells: Callable[[Sequence[Behaviour]], str]) -> list[str]:
+def _rows(persons: Sequence[Person], cells: Callable[[Sequence[Behaviour]], str]) -> list[str]:
     """A line for each skull and view."""
     return [
-        f"{view.name:<18} {skull:<10} {cells([person.skulls[row][number] for person in people])}"
+        f"{view.name:<18} {skull:<10} {cells([person.skulls[row][number] for person in persons])}"
         for row, skull in enumerate(SKULLS)
         for number, view in enumerate(VIEWS)
     ]
@@ -354,20 +354,20 @@ def _sd(values: F64) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def draw(people: Sequence[Person]) -> Figure:
+def draw(persons: Sequence[Person]) -> Figure:
     """The losses: a row for each of `WAYS`, a column for each of `SKULLS`; mean over persons, and the sd as a band.
 
     Raises:
         InputError: there is no person.
         MissingExtraError: matplotlib is not installed.
     """
-    if not people:
+    if not persons:
         raise InputError("there is no person to draw")
     figure = _new_figure((2 * PANEL_INCHES[0] * len(SKULLS) * 0.75, PANEL_INCHES[1] * len(WAYS)))
     panels = figure.subplots(len(WAYS), len(SKULLS), sharex="row", sharey="row", squeeze=False)
     for n, way in enumerate(WAYS):
         for row, skull in enumerate(SKULLS):
-            curves = [[person.skulls[row][view].curves[n] for person in people] for view in range(len(VIEWS))]
+            curves = [[person.skulls[row][view].curves[n] for person in persons] for view in range(len(VIEWS))]
             _panel(panels[n, row], way, curves)
             if n == 0:
                 panels[n, row].set_title(f"{skull} skull", fontsize=8, color=INK)
@@ -424,14 +424,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output.exists() and not options.output.is_dir():
         raise InputError(f"{options.output}: a file stands where the folder for the figure should; choose another -o")
     options.output.mkdir(parents=True, exist_ok=True)
-    people, clock = [], Countdown(len(tasks))
+    persons, clock = [], Countdown(len(tasks))
     for person in in_order(person_of, tasks, options.jobs):
-        people.append(person)
+        persons.append(person)
         tell(f"[{clock.step()}]")
-    for line in table(people):
+    for line in table(persons):
         tell(line)
     with atomic_path(options.output / PICTURE) as part:
-        draw(people).savefig(part, format="png")
+        draw(persons).savefig(part, format="png")
     tell(f"figure: {options.output / PICTURE}")
 
 
