@@ -353,7 +353,7 @@ def test_without_matplotlib_it_is_said_before_any_work(tmp_path: Path, monkeypat
 
 
 def test_nobody_gives_nothing_to_tell() -> None:
-    with pytest.raises(InputError, match="no person to tell of"):
+    with pytest.raises(InputError, match="no person for the table"):
         table([])
     with pytest.raises(InputError, match="no person to draw"):
         draw([])

@@ -85,7 +85,7 @@ def test_the_labels_of_a_stated_mask_are_all_bone():
     [
         (
             CT.data,
-            "said to be a mask, but its values run from -1[0-9]+ to [0-9]+; .*leave --kind away, or say --kind ct",
+            "said to be a mask, but its values run from -1[0-9]+ to [0-9]+; .*leave --kind out, or say --kind ct",
         ),
         (BONE.data * np.linspace(0, 1, BONE.shape[2]), "said to be a mask, but .* this looks like a probability map"),
     ],

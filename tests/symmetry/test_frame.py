@@ -107,7 +107,7 @@ def test_which_way_the_normal_points_changes_nothing(u_v_w, centre):
 
 @pytest.mark.parametrize("normal", [[0, 1, 0], [0, 0.6, -0.8], [1e-8, 1, 0]])
 def test_a_plane_that_holds_the_x_axis_has_no_numbers(normal):
-    with pytest.raises(InputError, match="a plane that holds the left-right axis has no such numbers"):
+    with pytest.raises(InputError, match="a plane that contains the left-right axis has no such parameters"):
         numbers_of(Plane(normal, 3.0), np.zeros(3))
 
 

@@ -290,7 +290,7 @@ def test_what_does_not_fit_is_refused():
         symmetry_loss(torch.zeros(1, 1, 4, 3, 41), BAR, SIDE)
     with pytest.raises(GeometryError, match=r"floating volumes \(B, C, 41, 3, 4\) are wanted; got"):
         symmetry_loss_at(torch.zeros(1, 1, 4, 3, 41), BAR, SIDE.float(), torch.zeros(1, 5, 3))
-    with pytest.raises(GeometryError, match=r"one plane \(4 numbers\) a volume is wanted; got \(1, 4\) for 2"):
+    with pytest.raises(GeometryError, match=r"one plane \(4 values\) a volume is wanted; got \(1, 4\) for 2"):
         symmetry_loss(torch.zeros(2, 1, *BAR.shape), BAR, SIDE)
 
 

@@ -169,7 +169,7 @@ def test_starts_may_come_in_any_order():
 
 
 def test_without_a_start_nothing_is_looked_for():
-    with pytest.raises(InputError, match="the plane is looked for from one start or more; got none"):
+    with pytest.raises(InputError, match="the search for the plane needs at least one start; got none"):
         optimise(head(), BOX, [])
 
 

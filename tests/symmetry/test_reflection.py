@@ -197,7 +197,7 @@ def test_the_points_of_a_plane_stay_when_its_normal_is_made_a_unit(data, length)
 @pytest.mark.parametrize(
     ("planes", "message"),
     [
-        (torch.ones(4), r"planes are \(B, 4\) floating numbers, normal and offset; got \(4,\)"),
+        (torch.ones(4), r"planes are \(B, 4\) floating-point values, normal and offset; got \(4,\)"),
         (torch.ones(2, 3), r"planes are \(B, 4\) .* got \(2, 3\)"),
         (torch.ones(2, 4, dtype=torch.long), r"planes are \(B, 4\) floating"),
         (torch.tensor([[1.0, 0, 0, 5], [0, 0, 0, 5]]), "a normal that is not zero, and finite numbers"),
@@ -268,9 +268,9 @@ def test_volumes_and_planes_that_do_not_fit_are_refused():
         reflect_volumes(torch.zeros(1, 1, 6, 5, 4), grid, planes)
     with pytest.raises(GeometryError, match=wrong):
         reflect_volumes(torch.zeros((1, 1, 4, 5, 6), dtype=torch.bool), grid, planes)
-    with pytest.raises(GeometryError, match=r"one plane \(4 numbers\) a volume is wanted; got \(1, 4\) for 2"):
+    with pytest.raises(GeometryError, match=r"one plane \(4 values\) a volume is wanted; got \(1, 4\) for 2"):
         reflect_volumes(torch.zeros(2, 1, 4, 5, 6), grid, planes)
-    with pytest.raises(GeometryError, match=r"one plane \(4 numbers\) a volume is wanted; got \(1, 3\) for 1"):
+    with pytest.raises(GeometryError, match=r"one plane \(4 values\) a volume is wanted; got \(1, 3\) for 1"):
         reflect_volumes(torch.zeros(1, 1, 4, 5, 6), grid, planes[:, :3])
     with pytest.raises(GeometryError, match=wrong + r"\(1, 1, 6, 5, 4\)"):
         read_volumes(torch.zeros(1, 1, 6, 5, 4), grid, torch.zeros(1, 2, 3))

@@ -5,7 +5,7 @@
     python -m calvaria.benchmarks.reconstruction --data ROOT --split validation -o validation.csv
     python -m calvaria.benchmarks.confidence validation.csv
 
-Prints the calibration as it is stored with the model, and how well it predicts persons left out.
+Prints the calibration as it is stored with the model, and how well it predicts subjects left out.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def fit_regression(rows: Sequence[Row], origin: str = "") -> Regression:
 
     Args:
         rows: of one model.
-        origin: where they come from, in a few words; it goes with the calibration.
+        origin: their origin in a few words; stored with the calibration.
 
     Raises:
         InputError: there are too few such rows, or all are of one person.

@@ -1,12 +1,12 @@
-"""What keeps the patch from being perfect: the pose, the hole's outline, where the plate lies, how thick it is.
+"""What limits the patch: the pose, the hole's outline, the plate's position, its thickness.
 
 ::
 
     python -m calvaria.benchmarks.limits --data ROOT --split validation --jobs 2
 
-Every case is solved again with help that no patient can give: the pose of the complete skull, the outline of the true
-patch, both. What remains then is shape. The truth itself, brought to the model's grid and back, says what the grids
-cost. Along rays from the middle of the head the outer surface and the thickness of the patch are compared with the true
+Every case is solved again with knowledge that no patient offers: the pose of the complete skull, the outline of the
+true patch, both. What remains then is shape. The truth itself, brought to the model's grid and back, shows what the
+grids cost. Along rays from the head centre the outer surface and the thickness of the patch are compared with the true
 ones, near the rim and in the middle. Distances are in the mean head's mm.
 """
 
@@ -39,10 +39,10 @@ from calvaria.volume.gather import trilinear_at
 from calvaria.volume.volume import bounding_box
 
 HELP = ("none", "pose", "outline", "pose and outline", "the truth")
-"""What the engine is told: each is a column of the table."""
+"""What the engine is given: each is a column of the table."""
 
 RIM_MM = 6.0
-"""Nearer to the bone that is there than this is the rim, farther is the middle."""
+"""Nearer to the bone present than this is the rim, farther is the middle."""
 
 ROUGH_MM = 3.3
 """Room around a given outline, as around a found one."""
@@ -88,7 +88,7 @@ def limits_of(task: Task, model: str) -> tuple[list[float], F64]:
 
 
 def on_model_grid(whole: BoxField, region: BoolArray) -> SoftField:
-    """A complete skull as the model's grid holds it: what a model that knew everything would answer."""
+    """A complete skull as the model's grid holds it: the answer of a perfect model."""
     values = np.full(region.shape, AIR_MM, np.float32)
     points = box_grid().to_world(np.argwhere(region))
     values[region] = cubic(box_grid(MODEL_SPACING_MM), points) @ example(whole).reshape(-1)
@@ -116,7 +116,7 @@ def plate_errors(soft: SoftField, seen: BoxField, complete: BoxField, truth: Box
 
 
 def _plate(distance: F32, directions: F64) -> tuple[F64, F64]:
-    """(N,) distance of the outermost surface from the middle along rays and thickness of bone there; NaN without."""
+    """(N,) distance of the outer table from the head centre along rays and thickness of bone there; NaN without."""
     along = np.arange(MIN_RAY_MM, MAX_RAY_MM, STEP_MM)
     points = HEAD_CENTRE_MM + directions[:, None] * along[:, None]
     inside = (_read(distance, points.reshape(-1, 3)) < 0).reshape(len(directions), -1)
@@ -149,16 +149,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for task, one in zip(tasks, in_order(partial(limits_of, model=options.model), tasks, options.jobs), strict=True):
         found.append(one)
         tell(f"[{clock.step()}] {task.case.id} {task.kind}")
-    tell(f"{'mean DSC, told':<16} {'n':>3} " + " ".join(f"{name:>17}" for name in HELP))
+    tell(f"{'mean DSC, given':<16} {'n':>3} " + " ".join(f"{name:>17}" for name in HELP))
     for kind in (*dict.fromkeys(task.kind for task in tasks), "all"):
         rows = np.array([f for task, (f, _) in zip(tasks, found, strict=True) if kind in {task.kind, "all"}])
         tell(f"{kind:<16} {len(rows):>3} " + " ".join(f"{v:17.4f}" for v in rows.mean(axis=0)))
     plates = np.array([plate for _, plate in found])
-    for row, place in enumerate(("rim", "middle")):
+    for row, part_name in enumerate(("rim", "middle")):
         part = plates[~np.isnan(plates[:, row, 0]), row]
         plate, outer, thick = np.abs(part).mean(axis=0)
         tell(
-            f"{place} ({len(part)} cases): the plate as a whole {plate:.2f} mm in or out, "
+            f"{part_name} ({len(part)} cases): the plate as a whole {plate:.2f} mm in or out, "
             f"its outer surface {outer:.2f} mm off, its thickness {thick:.2f} mm off (means of absolute errors)"
         )
 

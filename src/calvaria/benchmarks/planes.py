@@ -1,10 +1,10 @@
-"""How well symmetry planes are found, and what reflection about them can reach (Wodzinski et al., table 1).
+"""The accuracy of symmetry planes, and what reflection about them can reach (Wodzinski et al., table 1).
 
 ::
 
     calvaria benchmark table1 --data ROOT -o planes.csv
 
-Every person of the splits, complete and with a hole, as the scan lies and turned by up to 45 degrees: each method's
+Every person of the splits, complete and with a hole, as the scan lies and rotated by up to 45 degrees: each method's
 plane against the reference, the least symmetry loss of the complete skull in the window of the calvaria.
 """
 
@@ -37,10 +37,10 @@ from calvaria.volume.resample import coarsen
 from calvaria.volume.volume import Volume, bounding_box
 
 OVERLAP_MM = 1.5
-"""Overlaps are counted on voxels of about this edge, as in the trial that told the paper's reading."""
+"""Overlaps are counted on voxels of about this edge, as in the trial that settled how the paper is read."""
 
 AROUND_MM = 3.3
-"""A mirror image fills a hole up to so far beyond the true patch."""
+"""A mirror image fills a hole up to this far beyond the true patch."""
 
 REFERENCE = "reference"
 """Method name of the reference itself: the bound."""
@@ -49,7 +49,7 @@ POSE = "pose"
 """Method name of the canonical frame's plane: registered to the mean skull, then a descent from there."""
 
 BARE = "bare"
-"""Follows a network's name and a plus sign where only its looks count, without the step behind them."""
+"""Follows a network's name and a plus sign where its own plane counts, without the step after it."""
 
 UP = axes_of((0.0, 0.0, 1.0))
 
@@ -63,7 +63,7 @@ class Row:
         split: side of the split.
         kind: of the hole.
         input: "complete" or "defective": what the method saw.
-        turned: whether the skull was turned at random first.
+        turned: whether the skull was rotated at random first.
         method: "reference", "optimise", "pose", or the network's name, with "+optimise" where the optimiser followed,
             with "+bare" where nothing did.
         deg: angle to the reference plane.

@@ -1,10 +1,10 @@
-"""How well the canonical frame hits: the same skull turned at random, with and without its hole.
+"""Accuracy of the canonical frame: the same skull rotated at random, with and without its hole.
 
 ::
 
     python -m calvaria.benchmarks.pose --data ROOT --split test --turns 4 --jobs 2
 
-Every skull is placed anew by a random rotation of up to 45 degrees, flips of its axes and a shift: only its header
+Every skull is moved by a random rotation of up to 45 degrees, flips of its axes and a shift: only its header
 changes, so the truth is known exactly. The frame is compared with that of the complete skull as it came.
 """
 
@@ -35,17 +35,17 @@ MAX_DEG, MAX_MM = 45.0, 200.0
 VAULT_MM = np.array([[0.0, -88.0, 0.0], [0.0, 0.0, 80.0], [0.0, 88.0, 10.0], [68.0, 0.0, 20.0], [-68.0, 0.0, 20.0]])
 """Canonical points on the outside of the mean skull: forehead, vertex, occiput, temples."""
 
-WAYS = ("complete", "with its hole", "with its hole, once filled")
-"""What is placed: the table's rows."""
+WAYS = ("complete", "with its hole", "with its hole, once completed")
+"""The table's rows."""
 
 
 class Miss(NamedTuple):
-    """How far a frame is off.
+    """The errors of a frame.
 
     Args:
         plane_deg: angle between the mid-sagittal planes.
         plane_mm: mean distance of the true plane's points on the vault from the found plane.
-        vault_mm: mean distance between found and true place of points on the vault.
+        vault_mm: mean distance between found and true positions of points on the vault.
         seconds: processor time of `locate` alone.
     """
 
@@ -80,14 +80,14 @@ def miss(found: CanonicalFrame, true_to_world: NDArray[np.float64], seconds: flo
     off = np.linalg.inv(true_to_world) @ found.to_world
     angle = float(np.degrees(np.arccos(np.clip(abs(off[0, 0]), 0, 1))))
     true = VAULT_MM @ true_to_world[:3, :3].T + true_to_world[:3, 3]
-    place = VAULT_MM @ found.to_world[:3, :3].T + found.to_world[:3, 3]
+    position = VAULT_MM @ found.to_world[:3, :3].T + found.to_world[:3, 3]
     middle = true[VAULT_MM[:, 0] == 0]
     plane = np.abs(middle @ found.plane.normal - found.plane.offset_mm).mean()
-    return Miss(angle, float(plane), float(np.linalg.norm(place - true, axis=1).mean()), seconds)
+    return Miss(angle, float(plane), float(np.linalg.norm(position - true, axis=1).mean()), seconds)
 
 
 def misses_of(task: Task, model: str, turns: int) -> list[list[Miss]]:
-    """For each of `WAYS`, how far the frame of the turned skull is off, ``turns`` times."""
+    """For each of `WAYS`, the errors of the frame of the rotated skull, ``turns`` times."""
     engine = load_engine(model)
     defective, truth = build(task)
     complete = defective.with_data(defective.mask | truth.mask)

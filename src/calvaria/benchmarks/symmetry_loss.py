@@ -4,14 +4,14 @@
 
     python -m calvaria.benchmarks.symmetry_loss --data ROOT --split validation -o FOLDER
 
-Every person's skull is compared with its mirror image about planes that are turned and shifted away from the
-reference: the plane of the least loss of the complete skull. The same planes are asked with and without the official
-hole, at three blurs within the calvaria, and at the finest blur for the whole head. These windows are boxes of the
-plane's frame and move with it. What lies beyond the end of a scan counts as air, as in the published loss.
+Every person's skull is compared with its mirror image about planes that are rotated and shifted away from the
+reference: the plane of the least loss of the complete skull. The same planes are evaluated with and without the
+official hole, at three blurs within the calvaria, and at the finest blur for the whole head. These windows are boxes
+of the plane's frame and move with it. What lies beyond the end of a scan counts as air, as in the published loss.
 
-Told are, for each blur, how far off the loss still falls towards the reference, how steeply it rises along the
-network's three numbers, how well-conditioned its minimum is in these numbers and in others, and where a hole moves the
-minimum. The figure ``symmetry_loss.png`` shows the losses themselves.
+The table has, for each blur, from how far off the loss still falls towards the reference, its curvature along the
+network's three parameters, the condition number of its minimum in these parameters and in others, and how far a hole
+moves the minimum. The figure ``symmetry_loss.png`` shows the losses themselves.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ STEP_MM = 0.5
 """Second derivatives are taken over planes that move bone by this: well within the finest blur."""
 
 NUDGE = 1e-4
-"""Step, in its own unit, by which a number is moved to see how its plane turns: that is a formula, without noise."""
+"""Step, in its own unit, by which a parameter is changed to see how its plane rotates: a formula, without noise."""
 
 SKULLS = ("complete", "defective")
 
 
 class Way(NamedTuple):
-    """One way in which a plane can be off.
+    """One direction in which a plane can be off.
 
     Args:
-        name: of the way.
+        name: of the direction.
         unit: of its offsets.
         step: what one unit is to `calvaria.symmetry.optimise.turned`: radians about y and z, mm along x.
         reach: offsets go from minus to plus this, in steps of one unit.
@@ -91,7 +91,7 @@ WAYS = (
 
 
 class View(NamedTuple):
-    """What the loss sees.
+    """Blur and window in which the loss is computed.
 
     Args:
         window: its name.
@@ -120,13 +120,13 @@ VIEWS = (
 """Blurs and windows that are compared, the finest first."""
 
 ARM_MM = 65.0
-"""How far the vault's bone lies from the head's middle within the plane, root of the mean square."""
+"""How far the vault's bone lies from the middle of the head within the plane, root of the mean square."""
 
 CHARTS = ("network", "one arm", "world", "world, mm", "network, evened", "world, evened")
-"""Numbers that can stand for a plane: the network's three; the same with `ARM_MM` for both of its arms; two angles
+"""Parameters of a plane: the network's three; the same with `ARM_MM` for both of its lever arms; two angles
 (radians) of the unit normal with its offset (mm) from the origin of the file's world; these with the angles times
-`ARM_MM`, so that all are mm. Evened: each number has the unit that makes its own curvature 1; what is left is how the
-numbers disturb one another."""
+`ARM_MM`, so that all are mm. Evened: each parameter has the unit that makes its own curvature 1; what is left is how
+the parameters interact."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ class Behaviour:
     Args:
         curves: for each of `WAYS`, the loss at its offsets from the reference.
         least: the loss's own minimum next to the reference.
-        curvature: (3,) second derivatives there along the network's numbers: yaw, roll and shift.
+        curvature: (3,) second derivatives there along the network's parameters: yaw, roll and shift.
         conditions: (6,) condition number of the Hessian there in each of `CHARTS`; infinite where it is no minimum.
     """
 
@@ -162,13 +162,13 @@ class Person:
 
 
 def behaviour(bone: Volume, view: View, to_world: F64, centre_mm: F64) -> Behaviour:
-    """How the loss goes when the plane leaves a frame's plane x = 0.
+    """How the loss changes when the plane leaves a frame's plane x = 0.
 
     Args:
         bone: bone fractions of about 2 mm, complete or with holes.
         view: blur and window.
         to_world: (4, 4) frame -> world, rigid: the reference.
-        centre_mm: (3,) centre of the head, about which the network's numbers speak.
+        centre_mm: (3,) centre of the head, which the network's parameters refer to.
     """
     level = Comparison.build(bone, view.region, view.blur_mm, view.spacing_mm)
     curves = tuple(
@@ -220,10 +220,10 @@ def hessian(loss: Callable[[F64], float]) -> F64:
 
 
 def jacobians(to_world: F64, centre_mm: F64) -> list[F64]:
-    """(3, 3) radians about y and z and mm along x of a frame by one of each number, for the first four of `CHARTS`.
+    """(3, 3) radians about y and z and mm along x of a frame by each parameter, for the first four of `CHARTS`.
 
     Args:
-        to_world: (4, 4) frame -> world, rigid, whose plane x = 0 the numbers mean.
+        to_world: (4, 4) frame -> world, rigid, whose plane x = 0 the parameters describe.
         centre_mm: (3,) centre of the head.
     """
     normal = to_world[:3, 0]
@@ -293,43 +293,43 @@ def compared(complete: Volume, defective: Volume, to_world: F64) -> Person:
     return Person(float(np.linalg.norm(centre)), skulls, moved)
 
 
-def table(people: Sequence[Person]) -> list[str]:
-    """The lines that are told of some persons.
+def table(persons: Sequence[Person]) -> list[str]:
+    """The lines of the table.
 
     Raises:
         InputError: there is no person.
     """
-    if not people:
-        raise InputError("there is no person to tell of")
-    far = np.array([person.far_mm for person in people])
+    if not persons:
+        raise InputError("there is no person for the table")
+    far = np.array([person.far_mm for person in persons])
     names = f"{'blur, window':<18} {'skull':<10}"
     lines = [
-        f"persons: {len(people)}; from the world's origin to the head's centre: {far.mean():.0f} mm, "
+        f"persons: {len(persons)}; from the world's origin to the head's centre: {far.mean():.0f} mm, "
         f"at most {far.max():.0f} mm",
     ]
     ends = ", ".join(f"{way.name} to {way.reach} {way.unit}" for way in WAYS)
     lines += ["", f"half-width of the basin: mean, least (looked at: {ends})"]
     lines += [f"{names} {'SL':>8} " + " ".join(f"{way.name:>14}" for way in WAYS)]
-    lines += _rows(people, _basins)
-    lines += ["", "curvature along the network's numbers, mean"]
+    lines += _rows(persons, _basins)
+    lines += ["", "curvature along the network's parameters, mean"]
     lines += [f"{names} " + " ".join(f"{way.name:>8}" for way in WAYS)]
-    lines += _rows(people, _curvatures)
+    lines += _rows(persons, _curvatures)
     lines += ["", "condition number of the Hessian at the minimum: median, worst"]
     lines += [f"{names} " + " ".join(f"{name:>15}" for name in CHARTS)]
-    lines += _rows(people, _conditions)
+    lines += _rows(persons, _conditions)
     lines += ["", "the minimum with the hole against that without: mean, sd, worst"]
     lines += [f"{'blur, window':<18} {'degrees':>18} {'mm':>18}"]
     for number, view in enumerate(VIEWS):
-        moved = np.array([person.moved[number] for person in people])
+        moved = np.array([person.moved[number] for person in persons])
         columns = [f"{part.mean():.2f}  {_sd(part):.2f}  {part.max():.2f}" for part in moved.T]
         lines.append(f"{view.name:<18} " + " ".join(f"{column:>18}" for column in columns))
     return lines
 
 
-def _rows(people: Sequence[Person], cells: Callable[[Sequence[Behaviour]], str]) -> list[str]:
+def _rows(persons: Sequence[Person], cells: Callable[[Sequence[Behaviour]], str]) -> list[str]:
     """A line for each skull and view."""
     return [
-        f"{view.name:<18} {skull:<10} {cells([person.skulls[row][number] for person in people])}"
+        f"{view.name:<18} {skull:<10} {cells([person.skulls[row][number] for person in persons])}"
         for row, skull in enumerate(SKULLS)
         for number, view in enumerate(VIEWS)
     ]
@@ -354,20 +354,20 @@ def _sd(values: F64) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def draw(people: Sequence[Person]) -> Figure:
+def draw(persons: Sequence[Person]) -> Figure:
     """The losses: a row for each of `WAYS`, a column for each of `SKULLS`; mean over persons, and the sd as a band.
 
     Raises:
         InputError: there is no person.
         MissingExtraError: matplotlib is not installed.
     """
-    if not people:
+    if not persons:
         raise InputError("there is no person to draw")
     figure = _new_figure((2 * PANEL_INCHES[0] * len(SKULLS) * 0.75, PANEL_INCHES[1] * len(WAYS)))
     panels = figure.subplots(len(WAYS), len(SKULLS), sharex="row", sharey="row", squeeze=False)
     for n, way in enumerate(WAYS):
         for row, skull in enumerate(SKULLS):
-            curves = [[person.skulls[row][view].curves[n] for person in people] for view in range(len(VIEWS))]
+            curves = [[person.skulls[row][view].curves[n] for person in persons] for view in range(len(VIEWS))]
             _panel(panels[n, row], way, curves)
             if n == 0:
                 panels[n, row].set_title(f"{skull} skull", fontsize=8, color=INK)
@@ -424,14 +424,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output.exists() and not options.output.is_dir():
         raise InputError(f"{options.output}: a file stands where the folder for the figure should; choose another -o")
     options.output.mkdir(parents=True, exist_ok=True)
-    people, clock = [], Countdown(len(tasks))
+    persons, clock = [], Countdown(len(tasks))
     for person in in_order(person_of, tasks, options.jobs):
-        people.append(person)
+        persons.append(person)
         tell(f"[{clock.step()}]")
-    for line in table(people):
+    for line in table(persons):
         tell(line)
     with atomic_path(options.output / PICTURE) as part:
-        draw(people).savefig(part, format="png")
+        draw(persons).savefig(part, format="png")
     tell(f"figure: {options.output / PICTURE}")
 
 

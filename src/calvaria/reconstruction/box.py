@@ -21,7 +21,7 @@ BOTTOM_MM, TOP_MM = -56.0, 91.2
 """Lower and upper end: from below the orbits (vertex at about +80) to above the vertex."""
 
 TRUNCATION_MM = 12.7
-"""Distances are cut off here: 127 steps of 0.1 mm, and no place in the hole's rim is further from bone that matters."""
+"""Distances are cut off here: 127 steps of 0.1 mm, and no point of a hole's rim is farther from bone that matters."""
 
 FINE_MM = 0.95
 """Bone is averaged to about this before distances are measured; sub-voxel surfaces come from the fractions."""
@@ -30,15 +30,15 @@ AIR_MM = 9.0
 """Value of a soft field where no bone is missing: nothing within this distance matters to a patch."""
 
 FRONT_FLOOR_MM, FLOOR_SLOPE, MIN_FLOOR_MM = -18.0, -0.25, -40.0
-"""Missing bone is looked for above z = -18 mm at the brow (y = -80), falling by a quarter of the way back, and above
+"""Holes may lie above z = -18 mm at the brow (y = -80), falling by a quarter of the way back, and above
 z = -40 mm anywhere: vault, brow and the orbits' upper edge, about SkullBreak's landmark plane."""
 
 INNER_HALF_AXES_MM, INNER_TOP_MM = np.array([50.0, 62.0, 62.0]), 20.0
-"""... and outside this ellipsoid about the head's centre below z = 20 mm: in it lie the depth of the orbits' roofs and
-the skull base, whose lamellae come and go between people and scans, so that absent bone there is no hole."""
+"""... and outside this ellipsoid about the head centre below z = 20 mm: in it lie the depth of the orbital roofs and
+the skull base, whose lamellae differ between subjects and scans, so that absent bone there is no hole."""
 
 FLOOR_Y_MM, FLOOR_Z_MM = -20.0, 15.0
-"""The frontal floor lies before and below: orbits' roofs, crista galli, sinus walls."""
+"""The frontal floor lies before and below: orbital roofs, crista galli, sinus walls."""
 
 
 def box_grid(spacing_mm: float = SPACING_MM) -> Grid:
@@ -51,7 +51,7 @@ def box_grid(spacing_mm: float = SPACING_MM) -> Grid:
 
 @lru_cache(maxsize=4)
 def vault(spacing_mm: float = SPACING_MM) -> BoolArray:
-    """Bool on `box_grid(spacing_mm)`: where missing bone is looked for."""
+    """Bool on `box_grid(spacing_mm)`: where missing bone may lie."""
     points = box_grid(spacing_mm).centres_mm()
     outside = (((points - HEAD_CENTRE_MM) / INNER_HALF_AXES_MM) ** 2).sum(axis=-1) > 1
     outside |= points[..., 2] > INNER_TOP_MM
@@ -63,7 +63,7 @@ def vault(spacing_mm: float = SPACING_MM) -> BoolArray:
 
 @lru_cache(maxsize=1)
 def frontal_floor() -> BoolArray:
-    """Bool on the box grid: where thin lamellae are part of a hole in some people, and were never there in others."""
+    """Bool on the box grid: where thin lamellae are part of a hole in some subjects, and never existed in others."""
     points = box_grid().centres_mm()
     zone = (points[..., 1] < FLOOR_Y_MM) & (points[..., 2] < FLOOR_Z_MM)
     zone.setflags(write=False)
@@ -101,9 +101,9 @@ def read_box(values: F32, points_mm: NDArray[np.floating], outside: float, place
 
     Args:
         values: (I, J, K) float32 on `box_grid()`.
-        points_mm: (N, 3) where.
-        outside: what is read beyond the outermost voxel centres.
-        place: the box grid where the points' mm are; by default they are scaled canonical mm.
+        points_mm: (N, 3) positions.
+        outside: value beyond the outermost voxel centres.
+        place: the box grid in the frame of the points; by default they are scaled canonical mm.
 
     Returns:
         (N,) float32.

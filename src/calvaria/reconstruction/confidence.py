@@ -1,4 +1,4 @@
-"""What accuracy to expect of a completion, or why nothing can be said."""
+"""The accuracy to expect of a completion, or why none can be stated."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Confidence:
     """How good the patch probably is.
 
     Args:
-        expected_dsc: expected Dice with the true bone, None where nothing can be said.
+        expected_dsc: expected Dice with the true bone, None where none can be stated.
         reason: what the expectation rests on, or why there is none.
         misfit_mm: how far the completed surface is off the known bone near the hole; 0 without a hole.
         area_cm2: area of all holes together.
-        frontal_share: share of the patch in the frontal floor, whose thin bone is the hardest to tell.
+        frontal_share: share of the patch in the frontal floor, whose thin bone is the hardest to predict.
     """
 
     expected_dsc: float | None
@@ -40,12 +40,12 @@ class Confidence:
 
 
 def judge(done: Completion, holes: tuple[Hole, ...], calibration: Calibration | None) -> Confidence:
-    """Say what accuracy to expect.
+    """State the accuracy to expect.
 
     Args:
         done: the engine's answer.
-        holes: what was filled.
-        calibration: the engine's; without one nothing is expected of it.
+        holes: those that were completed.
+        calibration: the engine's; without one no accuracy is stated.
     """
     soft, field = done.soft, done.field
     if not holes:
@@ -65,7 +65,7 @@ def judge(done: Completion, holes: tuple[Hole, ...], calibration: Calibration | 
 
 
 def _doubt(done: Completion, area_cm2: float, calibration: Calibration) -> str | None:
-    """Why nothing can be said; None if something can."""
+    """Why no accuracy can be stated; None if one can."""
     cost, misfit_mm, largest_cm2 = done.frame.cost, done.soft.misfit_mm, calibration.largest_cm2
     if cost > GOOD_COST:
         return f"the head is unlike those known (mismatch {cost:.2f} > {GOOD_COST:.2f})"

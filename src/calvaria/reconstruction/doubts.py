@@ -1,6 +1,6 @@
-"""What makes a result doubtful although it was computed: a line each, a warning and against an expected accuracy.
+"""What makes a result doubtful although it was computed: one line each, shown as a warning in place of an accuracy.
 
-A wrong spacing of the file, and a hole that the scan's end cuts: in both the patch fits and looks right.
+A wrong voxel spacing of the file, or a hole that the scan's end cuts: in both cases the patch fits and looks right.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ def scan_end_doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple
     return (f"the scan ends at the {side}: about {beyond_ml:.1f} ml of the patch would lie beyond and are left out",)
 
 
-def unseen(mask: Volume, frame: CanonicalFrame, told: tuple[str, ...] = ()) -> tuple[str, ...]:
+def unseen(mask: Volume, frame: CanonicalFrame, known: tuple[str, ...] = ()) -> tuple[str, ...]:
     """What a scan does not show of the vault: a line for each end of its grid that cuts bone, but the lower one.
 
     Args:
         mask: the bone on the scan's whole grid.
         frame: its pose.
-        told: lines of `doubts`; an end that they name already is left out.
+        known: lines of `doubts`; an end that they name already is left out.
     """
 
     def in_vault(world_mm: F64) -> BoolArray:
@@ -72,14 +72,15 @@ def unseen(mask: Volume, frame: CanonicalFrame, told: tuple[str, ...] = ()) -> t
 
     normals = [end.normal @ frame.to_world[:3, :3] for end in grid_ends(mask, in_vault)]
     ends = [f"the scan ends at the {_side(normal)}:" for normal in normals if normal[2] >= FACING_DOWN]
-    return tuple(f"{end} what lies beyond was not looked at" for end in ends if not any(end in line for line in told))
+    new = [end for end in ends if not any(end in line for line in known)]
+    return tuple(f"{end} what lies beyond was not looked at" for end in new)
 
 
 def within_scan(soft: SoftField, field: BoxField, frame: CanonicalFrame, grid: Grid, min_ml: float) -> SoftField:
     """A completion without the pieces that only reach into the scan from beyond its end.
 
-    Where a scan ends at the vertex, what is not in it is completed like a hole, and the completion's rim lies in the
-    scan as thin islands along the bone's edge.
+    Where a scan ends at the vertex, what it does not show is completed like a hole, and the completion's rim lies in
+    the scan as thin islands along the bone's edge.
 
     Args:
         soft: the completion.
@@ -104,9 +105,9 @@ def within_scan(soft: SoftField, field: BoxField, frame: CanonicalFrame, grid: G
     return SoftField(soft.distance_mm, soft.region & ~dropped[labels], soft.misfit_mm)
 
 
-def _world(places: BoolArray, frame: CanonicalFrame) -> F64:
+def _world(voxels: BoolArray, frame: CanonicalFrame) -> F64:
     """(N, 3) world mm of voxels of the box, in C order."""
-    return box_grid().moved(box_to_world(frame)).to_world(np.argwhere(places))
+    return box_grid().moved(box_to_world(frame)).to_world(np.argwhere(voxels))
 
 
 def _voxel_ml(frame: CanonicalFrame) -> float:

@@ -1,4 +1,4 @@
-"""The holes that were filled, described in the words of a report."""
+"""The holes that were completed, described in the words of a report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Hole:
         volume_ml: volume of the piece.
         area_cm2: area of its outline, seen along its thinnest direction.
         centre_mm: (x, y, z) centre of mass, world LPS mm.
-        place: where on the head, in words; empty if its pose was not given.
+        place: position on the head, in words; empty if its pose was not given.
     """
 
     volume_ml: float
@@ -62,7 +62,7 @@ def holes_in(patch: Volume) -> tuple[Hole, ...]:
 
 
 def left_open(openings: BoolArray, frame: CanonicalFrame) -> tuple[Hole, ...]:
-    """Openings that were not filled, largest first, with their places.
+    """Openings that were not completed, largest first, with their positions.
 
     Args:
         openings: bool on the box grid.
@@ -86,7 +86,7 @@ def place_of(centre_mm: tuple[float, float, float], frame: CanonicalFrame) -> st
 
 
 def left_open_line(hole: Hole) -> str:
-    """One opening that was not filled, for the warnings."""
+    """One opening that was not completed, for the warnings."""
     x, y, z = hole.centre_mm
     return (
         f"left open: {hole.volume_ml:.1f} ml, {hole.across_mm:.0f} mm across, {hole.place}, at ({x:.0f}, {y:.0f}, "

@@ -22,7 +22,7 @@ EDGE_MM = 0.8
 """Value of the field outside the region where bone is predicted: half a voxel, so that the cut lies at its edge."""
 
 FLAKE_MM = 0.6
-"""Sheets of the patch thinner than twice this are let go where they spread over bone, away from the body."""
+"""Sheets of the patch thinner than twice this are dropped where they spread over bone, away from the body."""
 
 REACH_MM = 1.2
 """How far beyond the body a thin edge may run: the rim tapers, it does not spread."""

@@ -16,7 +16,7 @@ from calvaria.types import F32, BoolArray
 from calvaria.volume.volume import Volume
 
 Stage = Callable[[str], AbstractContextManager[object]]
-"""Entered with "hole" while holes and pose are looked for, then with "completion" while they are filled."""
+"""Entered with "hole" while holes and pose are found, then with "completion" while the holes are completed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +53,13 @@ class Engine(Protocol):
     """Anything that completes a skull in the common box.
 
     Every engine gives an empty region for a healthy skull, is equivariant under mirroring, and is deterministic. How it
-    settles the pose is its own affair: :mod:`calvaria.reconstruction.repose` has the ways. None completes a skull twice
-    in the same pose.
+    settles the pose is up to it: :mod:`calvaria.reconstruction.repose` has the methods. None completes a skull twice in
+    the same pose.
     """
 
     @property
     def calibration(self) -> Calibration | None:
-        """What its patches are worth; None if that was not measured."""
+        """The accuracy of its patches; None if that was not measured."""
 
     @property
     def template(self) -> Template:
@@ -74,10 +74,10 @@ class Engine(Protocol):
     def reconstruct(
         self, skull: Volume, frame: CanonicalFrame, surface: BoneSurface | None = None, stage: Stage = nullcontext
     ) -> Completion:
-        """The whole way: settle the pose, which a hole pulls, and complete the skull there.
+        """Settle the pose, which a hole pulls, and complete the skull there.
 
         Args:
-            skull: the bone that is there, on any grid.
+            skull: the defective skull, on any grid.
             frame: its canonical frame, found with the holes.
             surface: of the skull, if it has been found already.
             stage: entered with each stage's name.
@@ -91,9 +91,9 @@ class Engine(Protocol):
 
 
 class Sketcher(Protocol):
-    """What can say quickly and roughly what is missing, well enough to see the pose by it.
+    """Predicts quickly and roughly what is missing, well enough to settle the pose.
 
-    An engine may be one or have one; `repose.settle` asks it.
+    An engine may be one or have one; `repose.settle` uses it.
     """
 
     @property
@@ -106,10 +106,10 @@ class Sketcher(Protocol):
 
 @runtime_checkable
 class Surveyor(Protocol):
-    """An engine that also knows of the holes that it does not fill."""
+    """An engine that also finds the holes that it does not complete."""
 
     def with_min_hole_ml(self, min_ml: float) -> Engine:
         """The same engine, but holes of less missing bone than this are left open."""
 
     def left_open(self, field: BoxField, soft: SoftField) -> BoolArray:
-        """Openings of the head's wall that a completion has left, bool on the box grid."""
+        """Openings of the vault that a completion has left, bool on the box grid."""

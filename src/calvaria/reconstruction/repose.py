@@ -58,6 +58,7 @@ def settle(skull: Volume, frame: CanonicalFrame, sketcher: Sketcher, surface: Bo
     Raises:
         InputError: there is too little bone for a skull.
     """
+    # Once for all poses: only what is sampled from them changes.
     coarse, surface = coarse_bone(skull), surface or BoneSurface.of(skull)
     field = surface.in_box(frame)
     sketch = sketcher.sketch(field)
@@ -67,6 +68,7 @@ def settle(skull: Volume, frame: CanonicalFrame, sketcher: Sketcher, surface: Bo
         before, frame = frame, relocate(filled(coarse, frame, sketch), frame, sketcher.template)
         settled = displacement_mm(before, frame) < SETTLED_MM
         last = iteration == MAX_ITERATIONS or (iteration >= MIN_ITERATIONS and settled)
+        # The sketch moves on a second thread while the skull is sampled.
         with ThreadPoolExecutor(1) as beside:
             earlier = beside.submit(moved, sketch, before, frame)
             # Interpolation loses thin bone, which a sketch does not show anyway; the last field must be exact.
@@ -195,5 +197,6 @@ def _at(
     frame: CanonicalFrame,
 ) -> NDArray[np.float32]:
     """Distance of a sketch at (N, 3) world points; `AIR_MM` beyond the region."""
+    # Beyond the region a field means nothing; with air there, interpolation at its edge stays a distance.
     values = np.where(region, np.minimum(distance_mm, AIR_MM), np.float32(AIR_MM))
     return read_box(values, points_mm, AIR_MM, box_grid().moved(box_to_world(frame)))

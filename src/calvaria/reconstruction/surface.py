@@ -1,8 +1,8 @@
 """Where a skull's bone ends, found once on its own grid, and how far the nodes of any box lie from there.
 
-The common box has voxels of 1.6 mm, and the walls of orbits and sinuses are thinner. A surface that is looked for
-between those voxels loses them, or finds them somewhere else in every person. So bone's surface is taken from the
-scan's own voxels, as points with normals, and only the distances to it are sampled on the box's grid.
+The common box has voxels of 1.6 mm, and the walls of orbits and sinuses are thinner. A surface interpolated
+between such voxels loses them, or puts them elsewhere in every subject. So bone's surface is taken from the scan's own
+voxels, as points with normals, and only the distances to it are sampled on the box's grid.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 
 HALF = 0.4999
-"""Bone fraction at its surface; a hair below a half, or walls of two voxels that fall into two blocks were lost."""
+"""Bone fraction at its surface; a hair below a half, or plates of two voxels that fall into two blocks were lost."""
 
 BLUR_MM = 1.1
-"""Normals are those of bone blurred by this: a mask has steps."""
+"""Normals are those of bone blurred by this: a mask has a voxel staircase."""
 
 STRAIGHT_MM, STRAIGHT = 1.9, 1.2
 """Nearer to a surface than the first, or than the second times the scan's widest voxel edge, a distance is measured
 along the surface's normal: its points are a voxel apart."""
 
 NEAR_MM = 3.2
-"""Nodes nearer than this to a voxel with surface in it look for the nearest point itself; others take that voxel's."""
+"""Nodes nearer than this to a voxel with surface in it use the nearest point itself; others use that voxel's mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ class BoneSurface:
     Args:
         fraction: bone fractions on the skull's own grid, about `FINE_MM`, with air around.
         points_mm: (S, 3) where edges of that grid cross the half level.
-        normals: (S, 3) unit vectors into bone; 0 where there is no slope.
-        tree: of the places; None if there are none.
+        normals: (S, 3) unit vectors into bone; 0 where there is no gradient.
+        tree: of the points; None if there are none.
     """
 
     fraction: Volume
@@ -70,12 +70,12 @@ class BoneSurface:
         index = crossings(fraction.data, HALF)
         blurred = gaussian_filter(fraction.data, BLUR_MM / np.asarray(fraction.grid.spacing_mm))
         # In index space the gradient is a covector: it goes to the world by the inverse's transpose.
-        normals = _slopes(blurred, index) @ fraction.grid.inverse[:3, :3]
+        normals = _gradients(blurred, index) @ fraction.grid.inverse[:3, :3]
         normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
-        places = fraction.grid.to_world(index.T)
+        points = fraction.grid.to_world(index.T)
         # Half as long to build as a balanced tree, and as fast to ask.
-        tree = cKDTree(places, leafsize=24, balanced_tree=False, compact_nodes=False) if len(places) else None
-        return cls(fraction, places, normals, tree)
+        tree = cKDTree(points, leafsize=24, balanced_tree=False, compact_nodes=False) if len(points) else None
+        return cls(fraction, points, normals, tree)
 
     def in_box(self, frame: CanonicalFrame) -> BoxField:
         """The skull in the common box of its frame."""
@@ -150,7 +150,7 @@ class _Voxels:
     def of(cls, points_mm: F64, normals: F64, grid: Grid) -> _Voxels:
         step = np.linalg.norm(grid.affine[:3, :3], axis=0)
         index = grid.to_index(points_mm)
-        # Half a voxel to either side: the nearer of the two layers tells apart better which points are nearest.
+        # Half a voxel to either side: two layers separate better which points are nearest.
         aside = normals @ (grid.affine[:3, :3] / step) / 2
         both = np.concatenate([index, index])
         voxel = np.rint(np.concatenate([index - aside, index + aside])).astype(np.intp)
@@ -195,12 +195,12 @@ def crossings(values: F32, level: float) -> F64:
     return np.concatenate(found, axis=1)
 
 
-def _slopes(values: F32, index: F64) -> F64:
+def _gradients(values: F32, index: F64) -> F64:
     """(S, 3) central differences at the voxels nearest to (3, S) indices."""
     voxel = np.stack([np.clip(np.rint(i).astype(np.intp), 1, n - 2) for i, n in zip(index, values.shape, strict=True)])
     strides = (values.shape[1] * values.shape[2], values.shape[2], 1)
-    flat, place = values.reshape(-1), np.tensordot(strides, voxel, 1)
-    return np.stack([flat[place + step] - flat[place - step] for step in strides], axis=1).astype(np.float64) / 2
+    flat, at = values.reshape(-1), np.tensordot(strides, voxel, 1)
+    return np.stack([flat[at + step] - flat[at - step] for step in strides], axis=1).astype(np.float64) / 2
 
 
 __all__ = ["BoneSurface", "crossings", "to_box"]

@@ -24,7 +24,7 @@ def bone_of(
 
     Args:
         volume: a CT, see `segment_bone`, or a mask: booleans or two values, see `calvaria.volume.foreground`.
-        kind: what it is; "auto" tells by its values. What is stated is obeyed wherever that is possible: a "ct" may be
+        kind: what it is; "auto" decides by its values. A stated kind is obeyed wherever that is possible: a "ct" may be
             a dry skull, a "mask" may have several labels, which are all taken for bone.
         threshold_hu: bone lies above it in a CT; None for the usual one.
         name: of the file or case; messages begin with it.
@@ -96,7 +96,7 @@ def _labels_of(volume: Volume) -> int:
     if data.min() < 0 or len(labels := np.unique(data)) > MAX_LABELS:
         raise InputError(
             f"said to be a mask, but its values run from {data.min():g} to {data.max():g}; a mask has two values, such "
-            "as 0 and 1; leave --kind away, or say --kind ct"
+            "as 0 and 1; leave --kind out, or say --kind ct"
         )
     return len(labels) - int(labels[0] == 0)
 

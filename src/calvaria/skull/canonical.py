@@ -61,7 +61,7 @@ COARSE_SCORE_POINTS = 1000
 
 CANDIDATE_MARGIN = 0.04
 """Candidates whose mismatch is within this of the best are followed to the finest level and compared there: a head
-without its forehead mismatches by 0.13 both in the right pose and back to front, at the finest level by 0.13 and 0.14."""
+without its forehead mismatches by 0.13 in the right pose and back to front, at the finest level by 0.13 and 0.14."""
 
 SIZE_COST = 0.5
 """What an unusual size adds to a pose's mismatch there, times the sum of its squared log scales: a wrong pose stretches
@@ -160,6 +160,7 @@ def locate(mask: Volume, template: Template | None = None) -> CanonicalFrame:
         from calvaria.skull.template import load_template
 
         template = load_template()
+    # All of the search runs on blocks of 3 mm; the smallest blur of the registration is as wide.
     bone = coarse_bone(mask)
     faces = cut_planes(bone)
     pose = _at_measured_size(_best_over(faces, bone, template), bone, template)
@@ -442,6 +443,7 @@ def start_shift(surface_mm: F64, rotation: F64) -> F64:
     top = np.percentile(points[:, 2], 99.9)
     # Only the vault, for jaw and neck would draw the middle to the front or the back.
     vault = points[points[:, 2] > top - 80.0, :2]
+    # Halfway between the ends, unlike the centre of mass not moved by a hole.
     middle = (np.percentile(vault, 1, axis=0) + np.percentile(vault, 99, axis=0)) / 2
     return np.asarray(rotation @ np.array([middle[0], middle[1], top - 80.0]))
 
@@ -474,5 +476,6 @@ def all_orientations() -> list[F64]:
             # Half of the 48 signed permutations are reflections.
             if np.linalg.det(matrix) > 0:
                 rotations.append(matrix)
+    # Upright, and by half a radian either way about each axis: about as far as a descent finds back.
     tilts = [np.zeros(3)] + [s * 0.5 * np.eye(3)[a] for a in range(3) for s in (1, -1)]
     return [rotation_matrix(tilt) @ rotation for rotation in rotations for tilt in tilts]

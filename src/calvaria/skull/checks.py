@@ -1,7 +1,7 @@
 """Checks that something is an adult's head of a known kind: its size and proportions, as its pose measured them.
 
 A wrong voxel spacing is the commonest fault of files that were converted once too often, and every step after reading
-takes it: the patch comes out as wrong as the spacing, and fits. What tells is the head itself. The scales of the pose
+accepts it: the patch is as wrong as the spacing, and fits. Only the head itself shows it. The scales of the pose
 over the mean skull are measured by the whole vault, and holes hardly move them.
 """
 
@@ -19,7 +19,7 @@ MEAN_MM = np.array([137.5, 183.5, 118.5])
 """Width, length and height (meatus to vertex) of the mean skull, whose scales are 1."""
 
 KNOWN_MM = "127-153 x 162-202 x 104-132"
-"""The same of the 85 complete skulls of AutoImplant 2020: least and greatest."""
+"""The same of the 85 complete skulls of AutoImplant 2020: smallest and largest."""
 
 USUAL_HEIGHT = (0.885, 1.105)
 """z / sqrt(x y) of the scales. In 85 complete skulls 0.897 to 1.053 and, of one very high head, 1.128 (sd 0.042); in 30
@@ -32,7 +32,7 @@ USUAL_SIZE = (0.87, 1.11)
 """Geometric mean of the scales: 0.917 to 1.058 (sd 0.036). A child of two has 0.88, of six 0.92."""
 
 ACCEPTED_HEIGHT, ACCEPTED_WIDTH, ACCEPTED_SIZE = (0.62, 1.6), (0.65, 1.55), (0.72, 1.3)
-"""Beyond these no head is completed: the model's shapes say nothing of it, and the work to fit them has no bounds.
+"""Beyond these no head is completed: the model does not cover them, and the work to fit them has no bounds.
 A newborn has a size of 0.62, a head with half its slices' distance a height of 0.5; the widest deformed heads that are
 published (brachycephaly, scaphocephaly) have a width of 0.7 and 1.35."""
 

@@ -3,7 +3,8 @@
 A head scan stops somewhere below the orbits or the jaw. The cut is a flat face of the bone's convex hull, far larger
 than any face of a natural head; finding it there works after any rotation and resampling, where the file's grid says
 nothing about it. Where bone runs into a face of the file's grid, the scan ends there as well, whichever way it faces;
-a pose does without those, for its weights stand what is missing, and taken for lower ends they turned heads over.
+poses are found without those: their robust weights tolerate what is missing, and mistaken for lower ends such faces
+turned heads upside down.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MIN_FACE_MM2 = 4500.0
 
 MIN_END_MM2 = 50.0
 """More bone than this in the outermost layer of voxels: the grid cuts the skull there. A vertex cut off by 5 mm shows
-1500 mm2, a nose's tip or an ear's screw less than this; of 85 skulls none shows any but at its lower end."""
+1500 mm2, the tip of a nose or the screw of an ear less than this; of 85 skulls none shows any but at its lower end."""
 
 
 @dataclass(frozen=True, eq=False)

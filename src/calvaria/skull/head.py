@@ -10,8 +10,9 @@ from calvaria.volume.namespace import Array, namespace_of
 
 HEAD_CENTRE_MM = np.array([0.0, 0.0, 10.0])
 """The one centre of heads: about the middle of the braincase, on the mid-sagittal plane so that mirror images stay
-simple. Outwards is away from here; heads are turned, scaled and bent about it. The numbers hold in a
-head's own canonical mm, and in those scaled to the mean skull's size (the common box); the caller says which."""
+simple. Outwards is the direction from here; heads are rotated, scaled and deformed about it. The coordinates
+hold in a head's own canonical mm, and in those scaled to the mean skull's size (the common box): the caller
+says which."""
 HEAD_CENTRE_MM.setflags(write=False)
 
 HEAD_HALF_AXES_MM = np.array([70.0, 88.0, 70.0])
@@ -41,9 +42,9 @@ def bend_radius_mm(point_mm: ArrayLike, normal: ArrayLike) -> float:
     """Radius of the sphere that bends like the model head at one of its points: of its mean curvature."""
     inverse = 1.0 / HEAD_HALF_AXES_MM**2
     n = np.asarray(normal, np.float64)
-    slope = float(np.linalg.norm((np.asarray(point_mm, np.float64) - HEAD_CENTRE_MM) * inverse))
-    # Normal curvature along a tangent t is t.D t / slope, D the diagonal of inverse squares; two tangents sum to this.
-    return 2.0 * slope / float(inverse.sum() - n @ (inverse * n))
+    gradient = float(np.linalg.norm((np.asarray(point_mm, np.float64) - HEAD_CENTRE_MM) * inverse))
+    # Normal curvature along a tangent t: t.D t / gradient, D the diagonal of inverse squares; two tangents sum to this.
+    return 2.0 * gradient / float(inverse.sum() - n @ (inverse * n))
 
 
 def below_surface(points: Array) -> Array:
@@ -52,8 +53,8 @@ def below_surface(points: Array) -> Array:
     (x, y, z), (a, b, c) = HEAD_CENTRE_MM.tolist(), HEAD_HALF_AXES_MM.tolist()
     u, v, w = (points[0] - x) / a, (points[1] - y) / b, (points[2] - z) / c
     rho = xp.sqrt(u * u + v * v + w * w)
-    slope = xp.sqrt((u / a) ** 2 + (v / b) ** 2 + (w / c) ** 2)
-    return (1.0 - rho) * rho / xp.clip(slope, 1e-6, None)
+    gradient = xp.sqrt((u / a) ** 2 + (v / b) ** 2 + (w / c) ** 2)
+    return (1.0 - rho) * rho / xp.clip(gradient, 1e-6, None)
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Is it a mask or a CT: told by the values."""
+"""Is it a mask or a CT: decided by the values."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MIXED_SHARE = 0.5
 """On the HU scale, at most this many times as many voxels lie between air and fat as at soft tissue."""
 
 SAMPLED_VOXELS = 2_000_000
-"""Values are judged by about this many voxels, evenly spread."""
+"""The values of about this many voxels, evenly spread, are examined."""
 
 MAX_LABELS = 32
-"""Whole numbers of no more kinds than this are labels; an 8-bit picture has more."""
+"""No more different whole values than this are labels; an 8-bit picture has more."""
 
 
 def looks_like_ct(volume: Volume) -> bool:
@@ -80,7 +80,7 @@ def kind_of(volume: Volume, name: str = "the volume") -> Literal["mask", "ct"]:
 
 
 def require_numbers(volume: Volume, name: str) -> None:
-    """Raise unless the values are plain and finite numbers.
+    """Raise unless the values are real and finite.
 
     Raises:
         InputError: they are not.

@@ -1,8 +1,8 @@
-"""Metal in what was segmented as bone: plates, meshes, clips; told, because nobody else will.
+"""Metal in what was segmented as bone: plates, meshes, clips; reported, since nothing else would show it.
 
 Cortical bone stays under 2000 HU but for the densest fraction of a millilitre (the ear's capsule, sharp kernels);
 enamel reaches 3000, but lies where teeth are. Titanium, steel and ceramics lie above 2500, and where a plate is thinner
-than the voxels, still above 2000. Plastics (PEEK, acrylic: 100 to 400 HU) cannot be told from bone by their values.
+than the voxels, still above 2000. Plastics (PEEK, acrylic: 100 to 400 HU) have the values of bone.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ METAL_HU, MIN_METAL_ML = 2500.0, 0.5
 """A piece that has so much above this is metal: a real head has 0.02 ml above it in all."""
 
 TEETH_BELOW_VERTEX_MM = 130.0
-"""Metal in the front half, and deeper below the highest bone than this, is a tooth's: it is no matter for the vault."""
+"""Metal in the front half, deeper below the highest bone than this, belongs to a tooth, not to the vault."""
 
 MAX_REPORTED = 3
-"""So many pieces are told one by one, the largest first."""
+"""Number of pieces that get a line each, the largest first."""
 
 
 def notes_on_metal(ct: Volume, bone: Volume, offset_hu: int = 0) -> list[str]:
@@ -34,7 +34,7 @@ def notes_on_metal(ct: Volume, bone: Volume, offset_hu: int = 0) -> list[str]:
         offset_hu: what has to be taken from the values to have HU.
 
     Returns:
-        Lines with place and size, the largest piece first; none for an ordinary head.
+        Lines with position and size, the largest piece first; none for an ordinary head.
     """
     from scipy.ndimage import label
 

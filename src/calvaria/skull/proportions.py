@@ -27,7 +27,7 @@ MEATUS_Y_MM = 5.0
 """Where the auditory meatus lies on the mean skull, canonical y; the landmark plane passes through it."""
 
 MAX_OUTLIER_MM3 = 10.0
-"""So much bone beyond an end is a speck and not counted; on a head's curvature that is 0.2 mm."""
+"""This volume of bone at an end is an outlier and not counted; with a head's curvature that is 0.2 mm."""
 
 FACTORS = (0.7, 1.4)
 """Factors outside of this are no rescaling from one population of heads to another."""
@@ -88,12 +88,12 @@ def proportions(skull: Volume, frame: CanonicalFrame) -> Proportions:
         raise InputError("there is no bone above the landmark plane (meatus to brow): this is no calvaria")
     # How far a voxel reaches beyond its centre along each canonical axis; for oblique ones, about.
     half_x, half_y, half_z = np.abs(to_canonical[:3, :3]).max(axis=1) / 2
-    speck = max(round(MAX_OUTLIER_MM3 / skull.grid.voxel_volume_mm3), 1)
+    outliers = max(round(MAX_OUTLIER_MM3 / skull.grid.voxel_volume_mm3), 1)
     meatus_z = (LANDMARK_MM - b * MEATUS_Y_MM * frame.scale[1]) / c
     return Proportions(
-        length_mm=round(_end(y[above], speck) + _end(-y[above], speck) + 2 * float(half_y), 3),
-        breadth_mm=round(2 * (_end(np.abs(x[above]), speck) + float(half_x)), 3),
-        height_mm=round(_end(z[above], speck) + float(half_z) - float(meatus_z), 3),
+        length_mm=round(_end(y[above], outliers) + _end(-y[above], outliers) + 2 * float(half_y), 3),
+        breadth_mm=round(2 * (_end(np.abs(x[above]), outliers) + float(half_x)), 3),
+        height_mm=round(_end(z[above], outliers) + float(half_z) - float(meatus_z), 3),
     )
 
 
@@ -141,7 +141,7 @@ def rescale_to(skull: Volume, frame: CanonicalFrame, factors: ArrayLike) -> tupl
         The skull and its frame, whose scale has grown by the factors.
 
     Raises:
-        InputError: the factors are not three numbers within ``FACTORS``.
+        InputError: the factors are not three values within ``FACTORS``.
     """
     sizes = np.asarray(factors, dtype=np.float64)
     _check_factors(sizes)
@@ -185,10 +185,10 @@ def read_population(path: PathLike) -> Population:
     return found
 
 
-def _end(along: NDArray[np.floating[Any]], speck: int) -> float:
-    """The greatest of values, but for a speck's."""
-    place = max(len(along) - speck, 0)
-    return float(np.partition(along, place)[place])
+def _end(along: NDArray[np.floating[Any]], outliers: int) -> float:
+    """The largest of values without the outliers."""
+    rank = max(len(along) - outliers, 0)
+    return float(np.partition(along, rank)[rank])
 
 
 def _check_factors(factors: ArrayLike) -> None:

@@ -252,6 +252,7 @@ def _above(part: Volume, threshold: float, noise_hu: float) -> BoolArray:
     from scipy.ndimage import gaussian_filter
 
     data = part.data
+    # In the memory order of the input: slabs are then runs of memory in both.
     bone = np.zeros(data.shape, bool, _order(data))
     if noise_hu <= NOISY_HU:
         # Whole values are compared as they are stored: over 250.5 is over 250.
@@ -265,6 +266,7 @@ def _above(part: Volume, threshold: float, noise_hu: float) -> BoolArray:
     halo = int(np.ceil(3 * sigma[slow]))
     for box, _ in _slabs(data, 32):
         start, stop, _ = box[slow].indices(data.shape[slow])
+        # The slab with its halo, of which only the inner part is kept.
         wide = slice(max(start - halo, 0), min(stop + halo, data.shape[slow]))
         around = tuple(wide if axis == slow else slice(None) for axis in range(3))
         smooth = gaussian_filter(data[around].astype(np.float32), sigma, truncate=3.0)
@@ -296,8 +298,10 @@ def _keep_main_piece(bone: BoolArray, grid: Grid, core: Volume | None) -> None:
         # A table full of metal may hold more bone-like voxels than the head: only those near the head count.
         near = distance_transform_edt(~core.mask, sampling=core.grid.spacing_mm) <= 2 * THIN_MM
         at = np.rint(core.grid.to_index(blocks.to_world(index.T))).astype(int).T
+        # Blocks beyond the core's grid take the value of its nearest edge.
         weight *= near[tuple(np.clip(at, 0, np.array(core.shape)[:, None] - 1))]
     main = 1 + int(np.argmax(np.bincount(pieces[tuple(index)], weight, number + 1)[1:]))
+    # (blocks) -> voxels: a block is kept or cleared as a whole.
     kept = pieces == main
     for start in product(range(i), range(j), range(k)):
         piece = bone[tuple(slice(s, None, f) for s, f in zip(start, factors, strict=True))]

@@ -18,7 +18,7 @@ SIGMA_MM = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """Mean bone fraction of many skulls, smoothed by 3 mm, and the share of them that show each voxel.
+    """Mean bone fraction of many skulls, smoothed by 3 mm, and the share of these skulls that show each voxel.
 
     Args:
         mean: float32 on a grid in canonical mm, symmetric in x.

@@ -1,7 +1,7 @@
 """Finding the mid-sagittal plane of a skull, complete or with holes, and saying how sure that is.
 
-Three methods: the network with one step of the symmetry loss behind it (a tenth of a second); the optimiser alone (from
-many starts); and the optimiser started from the network's answer, a second opinion that says whether they agree.
+Three methods: the network followed by one step on the symmetry loss (a tenth of a second); the optimiser alone (from
+many starts); and the optimiser started from the network's answer, a second opinion that shows whether they agree.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ METHODS = ("network", "optimise", "network+optimise")
 """How a plane can be found."""
 
 SYMMETRY_NETWORK = "symmetry-vit"
-"""Name of the network that is asked unless another is named."""
+"""Name of the network that is used by default."""
 
 MAX_PASSES = 4
-"""The network passes at the head as it lies, and again with its answer as the middle of the cube, at most so often."""
+"""Largest number of passes: the head as it lies first, then with the last answer as the middle of the cube."""
 
 SETTLED = (3.0, 2.0)
-"""A plane that lies no farther from the middle of the cube than this, degrees and mm, is not looked at again."""
+"""A plane that lies no farther from the middle of the cube than this, degrees and mm, needs no further pass."""
 
 NEAR = (9.0, 6.0)
-"""The same where a step of the symmetry loss follows: it takes such planes as far as those of a further look."""
+"""The same where a step on the symmetry loss follows: with it such planes get as close as with a further pass."""
 
 STEP = (5.0, 6.0)
-"""Blur of the bone and spacing of the points, mm, for the step behind the network.
+"""Blur of the bone and spacing of the points, mm, for the step after the network.
 
-One step, not many: it takes most of what the network is off, and stays near it where the optimum is not where the plane
-belongs, in skulls with holes and crooked heads. On 58 training persons with four kinds of holes the step's plane lies a
-mean of 0.8 degrees off, the network's own 1.0 and the optimum behind it 1.0; two steps 0.8 to 0.9."""
+One step, not many: it removes most of the network's error, and stays near its answer where the optimum is not where the
+plane belongs, in skulls with holes and crooked heads. On 58 training persons with four kinds of holes the mean
+error is 0.8 degrees after the step, 1.0 of the network's own plane and 1.0 of the optimum next to it; after two steps
+0.8 to 0.9."""
 
 STEP_BONE_MM = 4.0
-"""Bone is averaged to about this before that blur: as exact, in a fifth of the time."""
+"""Bone is averaged to about this before that blur: as accurate, in a fifth of the time."""
 
 VAULT_MM = 96.0
 """The sides are compared from the top of the head so far down: the calvaria, without the less symmetric face."""
@@ -56,7 +57,7 @@ ROUGH = (8.0, 14.0)
 """Blur of the bone and spacing of the points, mm, for the many starts."""
 
 FINE = ((6.0, 8.0), (4.0, 5.0))
-"""The same for the best of them, or for what a network has said. At 4 mm planes of skulls with holes lie as near the
+"""The same for the best of them, or for the network's answer. At 4 mm planes of skulls with holes lie as near the
 reference as at 3 mm, in half the time."""
 
 JUDGED = (3.0, 5.0)
@@ -99,7 +100,7 @@ class PlaneEstimate:
 
     @property
     def trusted(self) -> bool:
-        """Whether nothing speaks against the plane."""
+        """Whether there are no doubts about the plane."""
         return not self.doubts
 
 
@@ -114,10 +115,10 @@ def estimate_plane(
 
     Args:
         mask: bone, complete or with holes.
-        method: "network" (with one step of the symmetry loss behind it), "optimise" or "network+optimise".
+        method: "network" (followed by one step on the symmetry loss), "optimise" or "network+optimise".
         model: the network.
         up: world direction that points roughly (60 degrees) to the top of the head; the header's by default. Where a
-            header lies about it, find the pose first: :func:`calvaria.skull.canonical.locate`.
+            header is wrong about it, find the pose first: :func:`calvaria.skull.canonical.locate`.
 
     Returns:
         The plane with its residual, the agreement of network and optimiser, and doubts.
@@ -164,18 +165,19 @@ def axes_of(up: Sequence[float]) -> F64:
 def ask(
     numbers: Numbers, bone: Volume, axes: F64, passes: int = MAX_PASSES, settled: tuple[float, float] = SETTLED
 ) -> Plane:
-    """What a network itself says of a skull, without the step behind it.
+    """The network's own plane of a skull, without the step after it.
 
     Args:
         numbers: the network.
         bone: bone fractions of about 2 mm.
         axes: (3, 3), as columns: left or right, back or front, up.
-        passes: at most so many.
-        settled: degrees and mm from the middle of the cube within which a plane is not looked at again.
+        passes: largest number of passes.
+        settled: degrees and mm from the middle of the cube within which a plane needs no further pass.
     """
     frame = head_frame(bone, axes)
     plane = _asked(numbers, bone, frame)
     for _ in range(passes - 1):
+        # Off-centre the network is less accurate: the next cube is centred on the plane just found.
         middle = Plane(frame[:3, 0], float(frame[:3, 0] @ frame[:3, 3]))
         if plane.angle_deg(middle) < settled[0] and plane.apart_mm(middle, frame[:3, 3]) < settled[1]:
             break
@@ -206,7 +208,7 @@ def stepped(bone: Volume, guess: Plane, axes: F64) -> Plane:
 
     Args:
         bone: bone fractions of about 2 mm.
-        guess: the plane to start from; what the network says.
+        guess: the plane to start from, such as the network's.
         axes: (3, 3), as columns: left or right, back or front, up.
     """
     start = frame_of(guess, head_frame(bone, axes)[:3, 3], axes[:, 2].tolist())
@@ -231,7 +233,7 @@ def search(bone: Volume, axes: F64) -> Plane:
 
 
 def judged(bone: Volume, plane: Plane, method: str, axes: F64, guess: Plane | None = None) -> PlaneEstimate:
-    """A plane with its residual and doubts; ``guess`` is what the network said where the optimiser has followed it."""
+    """A plane with its residual and doubts; ``guess`` is the network's plane where the optimiser has refined it."""
     frame = frame_of(plane, head_frame(bone, axes)[:3, 3], axes[:, 2].tolist())
     level = Comparison.build(bone, vault_region(bone, frame), *JUDGED)
     residual, asymmetry = level.loss(frame), level.apart_mm(frame)

@@ -1,4 +1,4 @@
-"""The vision transformer's way from cube to numbers in NumPy: it is a few matrix products.
+"""The forward pass of the vision transformer in NumPy: it is a few matrix products.
 
 So the plane is found in the plain installation, without torch or another run time. It computes what
 :class:`calvaria.symmetry.network.SymmetryNetwork` computes with the encoder "vit"; tests hold the two together.
@@ -20,7 +20,7 @@ EPSILON = 1e-5
 
 
 def vit_numbers(weights: Weights, heads: int, cube: F32) -> F32:
-    """The three numbers that a trained vision transformer sees in a cube.
+    """The plane's three parameters that a trained vision transformer predicts from a cube.
 
     Args:
         weights: its parameters by their names in torch, float32.
@@ -28,7 +28,7 @@ def vit_numbers(weights: Weights, heads: int, cube: F32) -> F32:
         cube: (96, 96, 96) bone fractions.
 
     Returns:
-        (3,) numbers, see :mod:`calvaria.symmetry.frame`.
+        (3,) parameters of the plane, see :mod:`calvaria.symmetry.frame`.
     """
     x = _gelu(_norm(_patches(cube, 4, weights, "encoder.patches.linear"), weights, "encoder.norm_1"))
     x = _gelu(_norm(_convolved(x, weights, "encoder.stem_1"), weights, "encoder.norm_2"))
@@ -38,8 +38,8 @@ def vit_numbers(weights: Weights, heads: int, cube: F32) -> F32:
     while f"encoder.blocks.{depth}.qkv.weight" in weights:
         tokens = _block(tokens, weights, f"encoder.blocks.{depth}", heads)
         depth += 1
-    told = _linear(_norm(tokens, weights, "encoder.norm"), weights, "encoder.told").reshape(-1)
-    return _linear(_gelu(_linear(told, weights, "hidden")), weights, "numbers")
+    features = _linear(_norm(tokens, weights, "encoder.norm"), weights, "encoder.told").reshape(-1)
+    return _linear(_gelu(_linear(features, weights, "hidden")), weights, "numbers")
 
 
 def _block(tokens: F32, weights: Weights, name: str, heads: int) -> F32:
@@ -75,11 +75,11 @@ def _gelu(x: F32) -> F32:
 
 
 def _patches(cube: F32, edge: int, weights: Weights, name: str) -> F32:
-    """(X, Y, Z) -> (X / e, Y / e, Z / e, C): what patches of a cube and of its mirror image tell together."""
+    """(X, Y, Z) -> (X / e, Y / e, Z / e, C): features of the patches of a cube and of its mirror image, summed."""
     i, j, k = (n // edge for n in cube.shape)
     parts = cube.reshape(i, edge, j, edge, k, edge).transpose(0, 2, 4, 1, 3, 5)
-    told = _linear(parts.reshape(-1, edge**3), weights, name)  # one product, not one for each row
-    own, mirrored = np.split(told.reshape(i, j, k, -1), 2, axis=-1)
+    features = _linear(parts.reshape(-1, edge**3), weights, name)  # one product, not one for each row
+    own, mirrored = np.split(features.reshape(i, j, k, -1), 2, axis=-1)
     out: F32 = own + mirrored[::-1]
     return out
 

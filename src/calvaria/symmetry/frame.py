@@ -1,18 +1,18 @@
-"""What the symmetry network sees and says: a cube of bone about the head's centre, and a plane as a graph over it.
+"""Input and output of the symmetry network: a cube of bone about the head's centre, and a plane as a graph over it.
 
-The network looks at a cube of 240 mm, 96 voxels along each edge, in world orientation about the centre of the bone. It
-answers with three numbers (u, v, w), which say where the plane lies above the sagittal axes:
+The input is a cube of 240 mm, 96 voxels along each edge, in world orientation about the centre of the bone. The
+output are three parameters (u, v, w) of the plane's height over the sagittal axes:
 
     x = (10 mm) (u y / (23 mm) + v z / (13 mm) + w),        x, y, z in mm from the cube's centre
 
-Why so. A plane has three degrees of freedom; four numbers (normal and offset from the world's origin) have one too
+A plane has three degrees of freedom; four parameters (normal and offset from the world's origin) have one too
 many, and an offset from a far origin trades against the angles: for a head 500 mm off, half a degree moves the plane by
-4 mm. From the middle of the head tilt and offset do not disturb each other. A turn slides the round vault mostly along
-itself, so the loss rises far less for a degree than for a millimetre; the two arms of 23 and 13 mm make it equally
-curved along all three numbers. The condition of its minimum in the calvaria is 3 (median of 10 persons); with one arm
-of 65 mm, the bone's own, it is 33, and a network in training knew the offset long before the angles; with normal and
-offset as they stand it is 90,000 (``python -m calvaria.benchmarks.symmetry_loss``). There is no normalisation, no
-wrap-around and no sign to be lost between -90 and 90 degrees.
+4 mm. About the middle of the head tilt and offset do not interact. A rotation slides the round vault mostly along
+itself, so the loss rises far less for a degree than for a millimetre; two lever arms of 23 and 13 mm make it equally
+curved along all three parameters. The condition number of its minimum in the calvaria is 3 (median of 10 persons); with
+one lever arm of 65 mm, the bone's own, it is 33, and a network in training learned the offset long before the angles;
+with normal and offset unscaled it is 90,000 (``python -m calvaria.benchmarks.symmetry_loss``). There is no
+normalisation, no wrap-around and no ambiguous sign between -90 and 90 degrees.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ SPACING_MM = 2.5
 """Edge of such a voxel: a cube of 240 mm holds every head in any tilt."""
 
 UNIT_MM = 10.0
-"""How far one unit of the last number moves the plane."""
+"""How far one unit of the last parameter moves the plane."""
 
 ARMS_MM = (23.0, 13.0)
-"""How far behind and above the centre one unit of the first two numbers moves the plane by as much."""
+"""How far behind and above the centre one unit of the first two parameters moves the plane by as much."""
 
 HEIGHT_MM = 150.0
-"""Bone so far below the top is left out: the network learned on heads without jaw and neck."""
+"""Bone farther below the top than this is left out: the network learned on heads without jaw and neck."""
 
 COARSE_MM = 2.0
-"""Bone is averaged to about this before it is laid into the cube."""
+"""Bone is averaged to about this before it is resampled into the cube."""
 
 HALF = 0.5
-"""Bone fraction from which a coarse voxel counts as bone where a head's top and centre are looked for."""
+"""Bone fraction from which a coarse voxel counts as bone when a head's top and centre are found."""
 
 SOME_VOXELS = 20_000
-"""A head's top and centre are taken from about so many of its voxels."""
+"""A head's top and centre are computed from about this many of its voxels."""
 
 
 def network_grid(centre_mm: Sequence[float] | F64 = (0.0, 0.0, 0.0)) -> Grid:
@@ -61,21 +61,21 @@ def network_grid(centre_mm: Sequence[float] | F64 = (0.0, 0.0, 0.0)) -> Grid:
 
 
 def plane_of(numbers: Sequence[float] | NDArray[np.floating], centre_mm: F64) -> Plane:
-    """The plane that three numbers of the network mean."""
+    """The plane of three parameters."""
     u, v, w = (float(n) * UNIT_MM for n in numbers)
     normal = np.array([1.0, -u / ARMS_MM[0], -v / ARMS_MM[1]])
     return Plane(normal, float(normal @ centre_mm) + w)
 
 
 def numbers_of(plane: Plane, centre_mm: F64) -> F64:
-    """The three numbers of a plane.
+    """The three parameters of a plane.
 
     Raises:
         InputError: the plane holds the x axis: it is no graph over y and z.
     """
     normal = plane.normal
     if abs(normal[0]) < 1e-6:
-        raise InputError("a plane that holds the left-right axis has no such numbers")
+        raise InputError("a plane that contains the left-right axis has no such parameters")
     tilt = -normal[1:] / normal[0] * np.array(ARMS_MM)
     offset = (plane.offset_mm - normal @ centre_mm) / normal[0]
     return np.array([*tilt, offset]) / UNIT_MM
@@ -120,7 +120,7 @@ def head_frame(bone: Volume, rotation: F64) -> F64:
 
 
 def cube_of(bone: Volume, frame: F64) -> NDArray[np.float32]:
-    """What the network sees of a skull.
+    """The network's input for a skull.
 
     Args:
         bone: bone fractions of about 2 mm.
@@ -140,10 +140,10 @@ def cube_of(bone: Volume, frame: F64) -> NDArray[np.float32]:
     inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     start = to_index[:3, :3] @ low + to_index[:3, 3]
     if (high > low).all():  # elsewhere there is no bone
-        turn = to_index[:3, :3]
-        if np.count_nonzero(turn) == 3 and turn.diagonal().all():
-            turn = turn.diagonal()  # the axes are parallel: the same values in half the time
-        ndimage.affine_transform(bone.data, turn, start, output=whole[inside], order=1, prefilter=False)
+        linear = to_index[:3, :3]
+        if np.count_nonzero(linear) == 3 and linear.diagonal().all():
+            linear = linear.diagonal()  # the axes are parallel: the same values in half the time
+        ndimage.affine_transform(bone.data, linear, start, output=whole[inside], order=1, prefilter=False)
     seen = np.flatnonzero((whole > HALF).any(axis=(0, 1)))
     if len(seen):
         whole[:, :, : max(0, seen[-1] - int(HEIGHT_MM / SPACING_MM))] = 0.0

@@ -1,7 +1,7 @@
-"""The symmetry network SN: an encoder and a regressor that say where a skull's mid-sagittal plane lies.
+"""The symmetry network SN: an encoder and a regressor that predict a skull's mid-sagittal plane.
 
 Wodzinski et al. name a 3-D vision transformer and a 3-D ResNet as encoders and leave their sizes open; these are small
-enough for a laptop. What goes in and what the numbers that come out mean stands in :mod:`calvaria.symmetry.frame`.
+enough for a laptop. Input and output are explained in :mod:`calvaria.symmetry.frame`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ENCODERS = ("vit", "resnet")
 """Names of the encoders."""
 
 TOKEN_FEATURES = 16
-"""Numbers that each token of the transformer tells the regressor.
+"""Features of each token of the transformer that the regressor is given.
 
-The mean over all tokens, as for pictures of one thing, was tried: three tokens in four see no bone, and nothing was
-learned in 2000 samples, with small random places or with waves; told apart, the loss fell within 600."""
+The mean over all tokens, as in image classification, was tried: three tokens in four hold no bone, and nothing was
+learned in 2000 samples, with small random position codes or with waves; given one by one, the loss fell within 600."""
 
 HIDDEN = 128
 """Width of the regressor."""
@@ -68,7 +68,7 @@ class Patches(nn.Module):
     """Patches of a cube and of its mirror image, each pair as one vector.
 
     A convolution over both, whose stride is its width. The mirror image is never made: its patches are the cube's own,
-    in mirrored order, and which weight meets which voxel is the network's affair.
+    in mirrored order, and which weight meets which voxel is learned.
 
     Args:
         after: channels of the vector.
@@ -113,9 +113,9 @@ class Block(nn.Module):
 
 
 def waves(count: int, width: int) -> Tensor:
-    """(count^3, width) where each token lies: sines and cosines along three axes, so that it can be told linearly.
+    """(count^3, width) position code of each token: sines and cosines along three axes, to be read linearly.
 
-    Small random places, as for pictures, are not told apart by these few data: nothing is learned then.
+    Small random codes, as for images, cannot be separated with these few data: nothing is learned then.
     """
     along = (torch.arange(count) + 0.5) / count - 0.5
     rates = math.pi * 2.0 ** torch.linspace(0, math.log2(count), width // 6)
@@ -147,12 +147,12 @@ class ViTEncoder(nn.Module):
         tokens = tokens + self.place
         for block in self.blocks:
             tokens = block(tokens)
-        told: Tensor = self.told(self.norm(tokens)).flatten(1)
-        return told
+        features: Tensor = self.told(self.norm(tokens)).flatten(1)
+        return features
 
 
 class Residual(nn.Module):
-    """Two convolutions and the way around them."""
+    """Two convolutions and the connection around them."""
 
     def __init__(self, before: int, after: int, stride: int, groups: int) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class ResNetEncoder(nn.Module):
 
 
 class SymmetryNetwork(nn.Module):
-    """Cubes of bone -> three numbers each, which are a plane.
+    """Cubes of bone -> the three parameters of a plane each.
 
     Args:
         encoder: "vit" or "resnet".
@@ -216,7 +216,7 @@ class SymmetryNetwork(nn.Module):
         nn.init.zeros_(self.numbers.bias)
 
     def forward(self, cubes: Tensor) -> Tensor:
-        """(B, 1, 96, 96, 96) bone fractions -> (B, 3) numbers."""
+        """(B, 1, 96, 96, 96) bone fractions -> (B, 3) parameters."""
         numbers: Tensor = self.numbers(functional.gelu(self.hidden(self.encoder(cubes[:, 0]))))
         return numbers
 
@@ -238,7 +238,7 @@ def settings_of(encoder: str, values: Mapping[str, Any]) -> ViTSettings | ResNet
 
 
 def planes_of(numbers: Tensor) -> Tensor:
-    """(B, 4) planes, in mm from the cube's centre, of (B, 3) numbers."""
+    """(B, 4) planes, in mm from the cube's centre, of (B, 3) parameters."""
     mm = numbers * UNIT_MM
     one = torch.ones_like(mm[:, :1])
     return unit_planes(torch.cat([one, -mm[:, :2] / mm.new_tensor(ARMS_MM), mm[:, 2:]], dim=1))

@@ -21,16 +21,16 @@ from calvaria.volume.sampler import HalfSpace, Region, Sampler, lattice
 from calvaria.volume.volume import Volume
 
 MAX_STEP, SETTLED_STEP = (0.1, 0.1, 6.0), (1e-5, 1e-5, 1e-3)
-"""Yaw, roll (radians) and offset (mm) of one step: the most that is taken, the least that is followed."""
+"""Yaw, roll (radians) and offset (mm) of one step: the largest taken, and the smallest after which it goes on."""
 
 ROBUST = 0.15
-"""Bone fraction at which a difference between the two sides loses most of its weight: a hole is no asymmetry."""
+"""Bone fraction at which a difference between the two sides loses most of its weight: holes are no asymmetry."""
 
 LEVELS = ((8.0, 9.0), (5.0, 6.0), (3.0, 4.0))
 """Blur of the bone and spacing of the compared points, mm, coarse to fine."""
 
 MIN_GRADIENT = 0.04
-"""Slope of blurred bone, per mm, from which a point lies at a surface; at a wall's own it is 0.1."""
+"""Gradient magnitude of blurred bone, per mm, above which a point lies at a surface; on the surface it is 0.1."""
 
 APART_DEG, APART_MM = 3.0, 3.0
 """Two planes that differ by less are the same candidate."""
@@ -100,15 +100,15 @@ class Comparison:
     def apart_mm(self, to_world: F64) -> float:
         """How far a side's surface lies off the other's mirror image: median over the surface, mm.
 
-        By the difference of the blurred bone over its slope. The median knows nothing of holes: they are less than half
-        of the head. NaN where there is no surface.
+        The difference of the blurred bone over its gradient magnitude. The median ignores holes, which are less than
+        half of the head. NaN where there is no surface.
         """
         rotation, shift = to_world[:3, :3], to_world[:3, 3]
-        a, ok_a, slope = self.sampler(self.right @ rotation.T + shift)
+        a, ok_a, gradient = self.sampler(self.right @ rotation.T + shift)
         b, ok_b = self.sampler.values((self.right * [-1.0, 1.0, 1.0]) @ rotation.T + shift)
-        steep = np.linalg.norm(slope, axis=1)
-        surface = ok_a & ok_b & (steep > MIN_GRADIENT)
-        return float(np.median(np.abs(a - b)[surface] / steep[surface])) if surface.any() else float("nan")
+        magnitude = np.linalg.norm(gradient, axis=1)
+        surface = ok_a & ok_b & (magnitude > MIN_GRADIENT)
+        return float(np.median(np.abs(a - b)[surface] / magnitude[surface])) if surface.any() else float("nan")
 
     def descend(self, to_world: F64, iterations: int = 12, robust: float | None = ROBUST) -> F64:
         """Gauss-Newton steps on the difference between the two sides.
@@ -117,7 +117,7 @@ class Comparison:
 
         Args:
             to_world: (4, 4) rigid frame -> world to start from.
-            iterations: at most so many steps.
+            iterations: largest number of steps.
             robust: difference at which a point loses most of its weight; None: plain least squares.
 
         Returns:
@@ -172,10 +172,10 @@ def optimise(
         InputError: there is no start.
     """
     if not len(starts):
-        raise InputError("the plane is looked for from one start or more; got none")
+        raise InputError("the search for the plane needs at least one start; got none")
     first, *finer = [Comparison.build(bone, region, sigma, spacing, unknown) for sigma, spacing in levels]
-    glanced = sorted(starts, key=first.loss)
-    found = _distinct([first.descend(start, 20, robust) for start in _distinct(glanced, 3 * STARTS)], STARTS, first)
+    ranked = sorted(starts, key=first.loss)
+    found = _distinct([first.descend(start, 20, robust) for start in _distinct(ranked, 3 * STARTS)], STARTS, first)
     for level in finer:
         found = _distinct([level.descend(frame, 12, robust) for frame in found], STARTS, level)
     last = (finer or [first])[-1]
@@ -186,7 +186,7 @@ def optimise(
 
 
 def turned(to_world: F64, step: Sequence[float] | F64) -> F64:
-    """A frame turned about its y and z axes (radians) and moved along x (mm): the three ways its plane can change."""
+    """A frame rotated about its y and z axes (radians) and moved along x (mm): the three freedoms of its plane."""
     rotation, shift = to_world[:3, :3], to_world[:3, 3]
     moved = shift + rotation @ np.array([float(step[2]), 0.0, 0.0])
     return _frame(rotation @ rotation_matrix(np.array([0.0, float(step[0]), float(step[1])])), moved)

@@ -23,7 +23,7 @@ def unit_planes(planes: Tensor) -> Tensor:
         GeometryError: not (B, 4), or a normal is zero or not finite.
     """
     if planes.ndim != 2 or planes.shape[1] != 4 or not planes.is_floating_point():
-        raise GeometryError(f"planes are (B, 4) floating numbers, normal and offset; got {tuple(planes.shape)}")
+        raise GeometryError(f"planes are (B, 4) floating-point values, normal and offset; got {tuple(planes.shape)}")
     length = planes[:, :3].norm(dim=1, keepdim=True)
     if not bool((torch.isfinite(planes).all(dim=1, keepdim=True) & (length > 0)).all()):
         raise GeometryError("a plane needs a normal that is not zero, and finite numbers")
@@ -68,7 +68,7 @@ def reflect_volumes(volumes: Tensor, grid: Grid, planes: Tensor) -> Tensor:
     """
     _check_volumes(volumes, grid)
     if planes.shape != (len(volumes), 4):
-        raise GeometryError(f"one plane (4 numbers) a volume is wanted; got {tuple(planes.shape)} for {len(volumes)}")
+        raise GeometryError(f"one plane (4 values) a volume is wanted; got {tuple(planes.shape)} for {len(volumes)}")
     to_index = torch.from_numpy(grid.inverse.copy()).to(planes)
     to_world = torch.from_numpy(grid.affine.copy()).to(planes)
     theta = _unit_from_index(grid.shape, planes) @ to_index @ reflection_matrices(planes) @ to_world

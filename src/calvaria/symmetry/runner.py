@@ -1,4 +1,4 @@
-"""A trained symmetry network by name, ready to be asked: the vision transformer in NumPy, the ResNet in torch."""
+"""A trained symmetry network by name, ready to run: the vision transformer in NumPy, the ResNet in torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from calvaria.symmetry.network import SymmetryNetwork
 
 Numbers = Callable[[F32], F32]
-"""(96, 96, 96) bone fractions -> (3,) numbers, see :mod:`calvaria.symmetry.frame`."""
+"""(96, 96, 96) bone fractions -> (3,) parameters of a plane, see :mod:`calvaria.symmetry.frame`."""
 
 KIND = "symmetry-network"
 """What the registry calls such models."""
@@ -51,7 +51,7 @@ def load_network(name: str) -> Numbers:
 
 
 def load_module(name: str) -> SymmetryNetwork:
-    """A symmetry network as a torch module, which slopes flow through; arguments and errors as for `load_network`."""
+    """A symmetry network as a torch module, with gradients; arguments and errors as for `load_network`."""
     weights, about = _read(name)
     try:
         import torch

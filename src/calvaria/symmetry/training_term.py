@@ -1,8 +1,8 @@
-"""The symmetry loss as a term of training: SL of the completed skull, about the plane that a frozen network sees in it.
+"""The symmetry loss as a term of training: SL of the completed skull, about the plane of a frozen network.
 
 Wodzinski et al., eq. 2: the loss of Seg-SN is Dice(Rec, truth) + alpha SL(V with Rec). Gradients flow into the
-reconstruction by two ways, through the skull that is mirrored and through the plane about which it is. The equation
-itself stands in :func:`calvaria.symmetry.loss.symmetry_loss`; here are the plane, and the window that it is asked in.
+reconstruction along two paths, through the skull that is mirrored and through the plane of the mirror. The equation
+itself is in :func:`calvaria.symmetry.loss.symmetry_loss`; here are the plane, and the window that is compared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WINDOWS = ("skull", "calvaria", "patch")
 mirror image lies."""
 
 SEEN_MM = 3.2
-"""The symmetry network learned on bone averaged over so much."""
+"""Edge over which bone was averaged when the symmetry network was trained."""
 
 
 def completed(shown: Tensor, patch: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class SymmetryTerm(nn.Module):
     """SL of completed skulls.
 
     Args:
-        network: (B, 1, 96, 96, 96) cubes -> (B, 3) numbers, see :mod:`calvaria.symmetry.frame`; it is frozen.
+        network: (B, 1, 96, 96, 96) cubes -> (B, 3) parameters of a plane, see :mod:`calvaria.symmetry.frame`; frozen.
         grid: of the volumes; axes along the canonical frame's.
         region_mm: canonical mm: where the window "calvaria" compares the sides.
         window: one of `WINDOWS`.

@@ -45,13 +45,13 @@ CACHE_MM = 1.6
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What a weights file says of its network.
+    """The description of a network in its weights file.
 
     Args:
         network: its name in the zoo, or a dotted name.
         size: its size.
         channels: of its input.
-        grid: that it sees, canonical mm; x = 0 lies in the middle of the first axis.
+        grid: of its input, canonical mm; x = 0 lies in the middle of the first axis.
     """
 
     network: str
@@ -76,7 +76,7 @@ class NetworkSpec:
 
 
 class Prior(Sketcher, Protocol):
-    """What a network of two channels is shown: its sketches, as in training."""
+    """Makes the second channel of a network's input: its sketches, as in training."""
 
     def prepare(self) -> None:
         """As for an engine."""
@@ -86,12 +86,12 @@ class NetworkEngine:
     """A trained network as an engine.
 
     Args:
-        spec: what it is.
+        spec: its description.
         run: the network itself.
         template: the mean skull that poses are registered to.
-        prior: sketches what a network of two channels is shown beside the bone; the pose is then settled by its
+        prior: sketches the second channel of a network that has one; the pose is then settled by its
             sketches, and the network runs in the last pose alone.
-        calibration: what its patches are worth, if that was measured.
+        calibration: the accuracy of its patches, if that was measured.
     """
 
     def __init__(
@@ -128,14 +128,14 @@ class NetworkEngine:
             sketch = self._prior.sketch(field, self._prior.sketch(field)) if sketch is None else sketch
             channels.append(sketch_on(grid, field, sketch))
         x = np.stack(channels)[None]  # (1, C, X, Y, Z)
-        one, other = (expit(self._run(np.ascontiguousarray(way)))[0, 0] for way in (x, x[:, :, ::-1]))
+        one, other = (expit(self._run(np.ascontiguousarray(shown)))[0, 0] for shown in (x, x[:, :, ::-1]))
         missing = without_small_components((one + other[::-1]) / 2, grid)
         return soft_field(missing, seen, grid, field)
 
     def reconstruct(
         self, skull: Volume, frame: CanonicalFrame, surface: BoneSurface | None = None, stage: Stage = nullcontext
     ) -> Completion:
-        """The whole way; arguments and errors as for `protocol.Engine.reconstruct`."""
+        """Settle the pose and complete the skull there; arguments and errors as for `protocol.Engine.reconstruct`."""
         if self._prior is None:
             return complete_iteratively(skull, frame, self.complete, self.template, surface=surface, stage=stage)
         with stage("hole"):
@@ -158,7 +158,7 @@ def bone_on(grid: Grid, field: BoxField) -> F32:
 
 
 def sketch_on(grid: Grid, field: BoxField, sketch: SoftField) -> F32:
-    """How much of each voxel of a network's grid a sketch holds for missing bone."""
+    """How much of each voxel of a network's grid is missing bone according to a sketch."""
     fine, parts = _finer(grid)
     frame = CanonicalFrame(np.eye(4), np.array(field.scale), 0.0, ())  # the box in canonical mm
     return missing_share(sketch, frame, _bone(fine, field), fine, parts)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from calvaria.errors import InputError
 
 NEGATIVE_SLOPE = 0.01
-"""Of the leaky rectifiers below zero."""
+"""Slope of the leaky rectifiers below zero."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ Shape = tuple[int, int, int]
 Sizes = Mapping[str, Any]
 
 FIRST_LOGIT = -4.0
-"""Added to what a network says. One voxel in fifty is missing bone or fewer; a network whose first answer is a half
+"""Added to a network's output. One voxel in fifty is missing bone or fewer; a network whose first answer is a half
 everywhere takes several hundred steps to learn that alone: after 60 steps on one batch the Dice loss of RUNet was 0.88,
 and 0.03 with this."""
 
@@ -39,7 +39,7 @@ class Architecture:
         about: a line for the table.
         make: (channels of the input, voxels along each axis, sizes) -> the network.
         sizes: what ``make`` is given, by the size's name.
-        multiple: voxel counts must divide by it; others are filled up with air on both sides.
+        multiple: voxel counts must divide by it; others are padded with air on both sides.
     """
 
     about: str
@@ -118,7 +118,7 @@ def make_network(name: str, shape: Shape, *, size: str = "small", channels: int 
 
     Args:
         name: of `ZOO`, or the dotted name of anything that is called with (channels, shape) and gives such a network.
-        shape: voxels along each axis of what it will see.
+        shape: voxels along each axis of its input.
         size: "small" or "full"; of the networks of `ZOO` only.
         channels: of the input.
 
@@ -142,7 +142,7 @@ def make_network(name: str, shape: Shape, *, size: str = "small", channels: int 
 
 
 class Adapted(nn.Module):
-    """A network as it is used here: with air around what it sees, and beginning at `FIRST_LOGIT`.
+    """A network as it is used here: with air around its input, and beginning at `FIRST_LOGIT`.
 
     Args:
         network: (B, C, X, Y, Z) -> (B, 1, X, Y, Z), where the counts divide by ``multiple``.

@@ -23,7 +23,7 @@ SINUS_BACK_MM, SINUS_TOP_MM = -40.0, 25.0
 """Frontal sinuses lie before this y and below this z of the common box."""
 
 COVERED_MM = 12.0
-"""Bone covers what lies up to this far behind it; farther back are the orbital roofs, which a hole above may include."""
+"""Bone covers what lies up to this far behind it; farther back are orbital roofs, which a hole above may include."""
 
 OVER_MM, OWN_MM = 8.0, 2.4
 """A voxel lies over bone that is up to the first behind it; bone nearer than the second may be of its own plate."""

@@ -111,7 +111,7 @@ def cubic(grid: Grid, points_mm: NDArray[np.floating]) -> csr_matrix:
     """Sparse (P, V) weights that read a flat, C-ordered volume on an axis-aligned grid at P points.
 
     Cubic convolution (Keys 1981, doi:10.1109/TASSP.1981.1163711): a straight line between two voxels loses the crest in
-    the middle of a thin wall. Points outside the grid's outermost layer but one read there.
+    the middle of thin bone. Points outside the grid's outermost layer but one read there.
     """
     from scipy.sparse import csr_matrix
 
