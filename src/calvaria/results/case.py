@@ -29,7 +29,7 @@ ENGINE_SHARE = (0.1, 0.8)
 """Where the engine's part of the progress bar begins and ends; reading comes before, writing after."""
 
 SURFACE_SMOOTH_MM = 0.5
-"""Sigma of the Gaussian that removes the voxel staircase of patch.stl: about a voxel of a head CT, well below its bone."""
+"""Sigma of the Gaussian against the voxel staircase in patch.stl: about a voxel of a head CT, well below its bone."""
 
 IMAGE_ENDINGS = {".nii": ".nii.gz", ".nii.gz": ".nii.gz", ".mha": ".mha", ".mhd": ".mha"}
 """Input suffix -> the suffix of the images written; everything else gives NRRD."""
