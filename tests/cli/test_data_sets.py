@@ -52,7 +52,7 @@ def test_all_sets_are_listed_with_their_licences(run, engine):
 def test_the_cases_of_a_folder_are_listed(run, engine, skulls):
     result = run("data", "list", skulls)
     assert result.code == 0
-    assert "hospital: cases of your own, 6 cases of 6 people" in result.out
+    assert "hospital: cases of your own, 6 cases of 6 persons" in result.out
     assert json.loads(run("data", "list", skulls, "--json").out)["cases"][0] == {
         "id": "p0",
         "person": "p0",

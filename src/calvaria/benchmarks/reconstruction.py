@@ -207,7 +207,7 @@ def save_pictures(rows: Sequence[Row], tasks: Sequence[Task], folder: Path, solv
         tasks: where those cases are found.
         folder: where the pictures go; made if it isn't there.
         solve: reconstructs one defective skull.
-        say: told of what cannot be drawn.
+        say: called with what cannot be drawn.
 
     Returns:
         The pictures that were written.

@@ -104,7 +104,7 @@ def import_clinical(
         output: folder of the results; made if it is not there. Cases of an earlier run that are still right are kept.
         spacing_mm: voxel edge of the aligned grid.
         jobs: cases at the same time, each in a process of its own; 1 works here.
-        progress: told of the cases done and the time left.
+        progress: called with the cases done and the time left.
 
     Returns:
         Which cases can be used and which were refused, with reasons. The same stands in the folder.

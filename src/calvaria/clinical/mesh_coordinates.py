@@ -38,7 +38,7 @@ SHELL_MM = 22.0
 """A point belongs to the vault if it lies this near to the model head; real vaults lie within 15 mm of it."""
 
 RAY_MM = 10.0
-"""Bone is looked for so far above and below a point, along the ray from the head's centre: the vault is 3-10 mm
+"""Bone is looked for so far above and below a point, along the ray from the head centre: the vault is 3-10 mm
 thick."""
 
 SECTORS = 24

@@ -159,7 +159,7 @@ def simulate_clinical(
         target: if given, the skulls are rescaled first, all by the same three factors, so that the mean proportions of
             those that are used become this population's.
         source: what the skulls are called in the README.
-        progress: told of the cases done and the time left.
+        progress: called with the cases done and the time left.
 
     Returns:
         What was drawn, good cases first.

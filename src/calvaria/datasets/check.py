@@ -101,7 +101,7 @@ def check_set(found: FoundSet, depth: Depth = "voxels", jobs: int = 1, progress:
         depth: "headers": there, with grids that agree, and hashed; "voxels": read whole and compared; "anatomy": also
             posed, which names skulls without a calvaria.
         jobs: processes.
-        progress: told of the cases done and the time left.
+        progress: called with the cases done and the time left.
 
     Raises:
         InputError: an unknown depth.

@@ -190,7 +190,7 @@ def find_duplicates(
         work: folder of what is kept (about 100 kB a skull); the same folder for another call saves its work.
         jobs: processes.
         neighbours: how many nearest neighbours of every skull are laid on it.
-        progress: told of the stage, the share done and the time that the stage will take.
+        progress: called with the stage, the share done and the time that the stage will take.
 
     Returns:
         What was found; a skull that cannot be read or shows no calvaria is in ``failed``. No pairs for fewer than two.

@@ -197,7 +197,7 @@ def digests_of(cases: Sequence[SkullCase], progress: Progress | None = None) -> 
 
     Args:
         cases: each file is read once, however many cases share it.
-        progress: told of the cases read and the time left.
+        progress: called with the cases read and the time left.
 
     Returns:
         id -> digest, and id -> why there is none.

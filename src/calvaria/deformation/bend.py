@@ -19,7 +19,7 @@ from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.types import F64
 
 REACH_MM = 110.0
-"""Knots reach this far from the head's centre along each axis: half a head and some. Beyond, the outermost
+"""Knots reach this far from the head centre along each axis: half a head and some. Beyond, the outermost
 ones go on."""
 
 MAX_GRADIENT = 0.9

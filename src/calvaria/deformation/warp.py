@@ -55,7 +55,7 @@ class Warp:
         rotation_deg: rotation vector (axis times angle), canonical axes.
         shift_mm: translation.
 
-    Scales, shears and rotations are about the head's centre, `calvaria.skull.head.HEAD_CENTRE_MM`.
+    Scales, shears and rotations are about the head centre, `calvaria.skull.head.HEAD_CENTRE_MM`.
 
     Raises:
         InputError: a scale, shear or other number that is out of all proportion.

@@ -193,7 +193,7 @@ def acquire(
         unpacking: unpack archives, each into a folder of its own name.
         limits: how far an archive may grow.
         patience: when to give up a download.
-        progress: told what is being done to which file, and the fraction of all bytes that have arrived.
+        progress: called with what is being done to which file, and the fraction of all bytes that have arrived.
 
     Yields:
         What became of each file, as soon as it is known. A file that fails does not stop the others.
@@ -227,7 +227,7 @@ class _Teller:
     """Turns the bytes of one file into the progress of all.
 
     Args:
-        progress: told the text and the fraction.
+        progress: called with the text and the fraction.
         label: which file it is.
         before: the share of the files before it.
         weight: its own share.

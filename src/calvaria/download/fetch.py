@@ -46,7 +46,7 @@ def fetch(
     Args:
         remote: the file and where it is.
         folder: where it goes; made, with its parents, if it is not there.
-        progress: told of every piece that arrives.
+        progress: called with every piece that arrives.
         patience: when to give up; None takes the defaults.
         reserve_bytes: room that must stay on the disk besides, for what is inside.
 

@@ -106,7 +106,7 @@ class Transfer:
     Args:
         remote: the file and its addresses.
         part: where what arrives is put.
-        progress: told of every piece.
+        progress: called with every piece.
         patience: when to give up.
         reserve_bytes: room that must stay on the disk besides.
     """

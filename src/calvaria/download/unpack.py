@@ -95,7 +95,7 @@ def unpack(
         archive: the file; it is not changed.
         folder: made by this call; there must be nothing in its place but an empty folder.
         limits: how far it may grow; None takes the defaults.
-        progress: told of every block: bytes of the archive (tar) or of its content (zip).
+        progress: called with every block: bytes of the archive (tar) or of its content (zip).
 
     Raises:
         FormatError: the archive is damaged, truncated, encrypted, of another kind, holds anything but files and

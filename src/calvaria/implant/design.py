@@ -28,7 +28,7 @@ OUTER_SMOOTH_MM = 3.0
 """Standard deviation of the smoothing of the outer surface: larger than sutures, smaller than the head's shape."""
 
 FROM_CENTRE_MM = 80.0
-"""How far a vault lies from the head's centre, about: what an angle means in mm."""
+"""How far a vault lies from the head centre, about: what an angle means in mm."""
 
 CELL_RAD = 0.012
 """Cells in which the outer surface is held: 1 mm there."""
@@ -120,7 +120,7 @@ def _fine(grid: Grid) -> Grid:
 def _beyond_head(patch: Volume, grid: Grid, near: NDArray[np.intp], to_canonical: F64) -> tuple[BoolArray, BoolArray]:
     """What lies outside the patch's outer surface, and what lies above or below the patch, on a grid.
 
-    The outer surface is a radius about the head's centre for each direction; a calvaria hides no part of itself there.
+    The outer surface is a radius about the head centre for each direction; a calvaria hides no part of itself there.
     Only the voxels ``near`` (flat indices) are looked at; the others are neither.
     """
     from scipy.ndimage import binary_closing, map_coordinates
@@ -147,7 +147,7 @@ def _beyond_head(patch: Volume, grid: Grid, near: NDArray[np.intp], to_canonical
 
 
 def _arms(grid: Grid, index: NDArray[Any], to_canonical: F64) -> F64:
-    """(N, 3) from the head's centre to voxels, canonical mm."""
+    """(N, 3) from the head centre to voxels, canonical mm."""
     matrix = to_canonical @ grid.affine
     return np.asarray(index @ matrix[:3, :3].T + (matrix[:3, 3] - HEAD_CENTRE_MM))
 

@@ -77,7 +77,7 @@ def _gaussian(data: F32, sigma: list[float]) -> F32:
 def _boxes(at: NDArray[np.integer] | None, shape: tuple[int, int, int], reach: list[int]) -> list[Box]:
     """Boxes that hold the voxels and their neighbours, one for each cluster; together no more work than one box.
 
-    Clusters are told apart on blocks of the Gaussian's reach: nearer ones would share most of their margins.
+    Clusters are separated on blocks of the Gaussian's reach: nearer ones would share most of their margins.
     """
     from scipy.ndimage import find_objects, label
 

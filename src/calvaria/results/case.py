@@ -29,7 +29,7 @@ ENGINE_SHARE = (0.1, 0.8)
 """Where the engine's part of the progress bar begins and ends; reading comes before, writing after."""
 
 SURFACE_SMOOTH_MM = 0.5
-"""Sigma of the Gaussian that takes the voxels' steps off patch.stl: about a voxel of a head CT, well below its bone."""
+"""Sigma of the Gaussian against the voxel staircase in patch.stl: about a voxel of a head CT, well below its bone."""
 
 IMAGE_ENDINGS = {".nii": ".nii.gz", ".nii.gz": ".nii.gz", ".mha": ".mha", ".mhd": ".mha"}
 """Input suffix -> the suffix of the images written; everything else gives NRRD."""
@@ -72,7 +72,7 @@ def run_case(
         source: a CT or a mask of a skull, or its bone as a closed mesh.
         output: folder for the results; nothing half written is ever in it.
         settings: what is asked for.
-        progress: told the stage and the fraction done.
+        progress: called with the stage and the fraction done.
         reference: the true patch on the same grid, if it is known: drawn beside the result and scored.
 
     Returns:

@@ -152,7 +152,7 @@ def write_folder(
         scores: case -> metric -> value.
         failed: case -> why it has no scores.
         files: of each case.
-        progress: told which case is drawn.
+        progress: called with which case is drawn.
 
     Returns:
         A line for each figure that is left out, and why.

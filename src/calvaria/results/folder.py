@@ -42,7 +42,7 @@ def run_cases(
         output: the folder of the result folders.
         settings: the same for all.
         jobs: how many cases run at the same time, each in a process of its own; 1 runs them here.
-        progress: told of the whole.
+        progress: called with the whole.
     """
     if min(jobs, len(cases)) < 2:
         yield from _run_here(cases, output, settings, progress)

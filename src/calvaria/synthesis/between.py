@@ -177,7 +177,7 @@ def build_deformations(
         cache: a coarse training cache.
         output: the file, ending in .safetensors.
         jobs: processes.
-        progress: told "12 of 184 skulls, 3 min left" and the share done.
+        progress: called with "12 of 184 skulls, 3 min left" and the share done.
 
     Returns:
         The deformations, and how many were made now.

@@ -105,7 +105,7 @@ def build_cache(
         output: the file, ending in .safetensors.
         refine: 1 for the coarse cache (1.6 mm), 3 for the fine one (0.53 mm).
         jobs: processes.
-        progress: told "12 of 184 skulls, 3 min left" and the share done.
+        progress: called with "12 of 184 skulls, 3 min left" and the share done.
 
     Returns:
         What was done; nothing, where the file is already what it should be.

@@ -192,7 +192,7 @@ def test_drawn_fragments_are_seen_on_a_head() -> None:
         (lambda: Fragments(()), "fragments are one or more"),
         (lambda: Fragments(((0.0, 0.0, 1.0),)), "fragments are one or more"),  # type: ignore[arg-type]
         (lambda: Fragments(((0.0, 0.0, 80.0, 0.0),)), "a fragment has a radius above 0"),
-        (lambda: Fragments(((0.0, 0.0, 10.0, 3.0),)), "off the head's middle"),
+        (lambda: Fragments(((0.0, 0.0, 10.0, 3.0),)), "off the head centre"),
         (lambda: rim_from_json("{"), "not a change of a rim"),
         (lambda: rim_from_json('{"kind": "rusting"}'), "not a change of a rim: KeyError"),
         (lambda: rim_from_json('{"kind": "healing", "grow_mm": 1}'), "not a change of a rim: TypeError"),

@@ -125,7 +125,7 @@ class ScanEnd:
     """The lower end of the scan: nothing is seen below a plane.
 
     Args:
-        height_mm: canonical z of the plane below the head's centre.
+        height_mm: canonical z of the plane below the head centre.
         pitch_deg: turned about x: positive rises towards the back.
         roll_deg: turned about y: positive rises towards the left.
 

@@ -134,7 +134,7 @@ def change_thickness(
 
 
 def _outward(grid: Grid, device: torch.device) -> list[Tensor]:
-    """Three (X, Y, Z): the size of the components of the unit vectors away from the head's centre."""
+    """Three (X, Y, Z): the size of the components of the unit vectors away from the head centre."""
     x, y, z = (
         torch.from_numpy(at - middle).float().to(device).abs()
         for at, middle in zip(axes_mm(grid), HEAD_CENTRE_MM, strict=True)
@@ -211,7 +211,7 @@ def _least(soft: Tensor, outward: list[Tensor], grid: Grid) -> Tensor:
 
 
 def _pairs(grid: Grid, parts: list[Tensor], outwards: bool) -> Iterator[tuple[Box, Box, Tensor, float]]:
-    """Boxes of voxels, of their neighbours away from the head's centre (or towards it), the axis's part and step in mm.
+    """Boxes of voxels, of their neighbours away from the head centre (or towards it), the axis's part and step in mm.
 
     Voxels whose neighbour lies outside of the array have none: what is not seen changes nothing.
     """

@@ -130,7 +130,7 @@ def factors_to(
     Args:
         target: the population.
         skulls: name -> file of a complete skull; those that cannot be posed are left out.
-        progress: told of the skulls measured and the time left.
+        progress: called with the skulls measured and the time left.
 
     Returns:
         Along canonical x, y, z.
@@ -166,8 +166,8 @@ def make_defects(
         output: the folder; made, with its parents, if it is not there.
         settings: what is made of each skull; None: SkullBreak's five kinds.
         jobs: skulls that are worked on at the same time, each in a process of its own.
-        progress: told of the skulls done and the time left.
-        tell: told the name of each skull that failed, and why, at once.
+        progress: called with the skulls done and the time left.
+        tell: called with the name of each skull that failed, and why, at once.
 
     Returns:
         What became of each skull. A skull that cannot be used is named there, and leaves no file; the rest go on.
