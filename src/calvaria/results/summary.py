@@ -32,7 +32,9 @@ def score_line(scores: dict[str, Any]) -> str:
     """
     # result.json has null for the distance to an empty patch, which is infinite
     distance = "infinite" if scores["hd95_mm"] is None else f"{scores['hd95_mm']:.2f} mm"
-    return f"DSC {scores['dsc']:.3f}, bDSC {scores['bdsc']:.3f}, HD95 {distance}"
+    # ... and for a border Dice that is not defined, as no bone lies near
+    border = "n/a" if scores["bdsc"] is None else f"{scores['bdsc']:.3f}"
+    return f"DSC {scores['dsc']:.3f}, bDSC {border}, HD95 {distance}"
 
 
 def timing_lines(record: dict[str, Any]) -> list[str]:
