@@ -43,7 +43,9 @@ def test_the_table_says_what_is_tested_and_how_many_pairs(run, engine, tables):
     rows = {words[0]: words for words in map(str.split, result.out.splitlines()) if words}
     assert {"DSC", "HD95"} <= set(rows)
     assert "volume" not in rows  # neither more nor less is better
-    assert result.err == "calvaria: warning: border_mm is not defined for 1 of 12 cases and is left out\n"
+    assert result.err == "calvaria: warning: border_mm is not defined for 1 of 12 cases, which do not count for it\n"
+    assert (rows["DSC"][1], rows["border"][2]) == ("12", "11")
+    assert "nan" not in result.out
 
 
 def test_the_json_holds_the_very_tests(run, engine, tables):
@@ -55,7 +57,8 @@ def test_the_json_holds_the_very_tests(run, engine, tables):
     assert record["pairs"] == 12
     assert record["metrics"]["dsc"]["p_t"] == wanted.p_t
     assert record["metrics"]["dsc"]["better"] == 12
-    assert record["metrics"]["dsc"]["p_adjusted"] == pytest.approx(2 * wanted.p_wilcoxon)
+    assert record["metrics"]["dsc"]["p_adjusted"] == pytest.approx(3 * wanted.p_wilcoxon)
+    assert record["metrics"]["border_mm"]["pairs"] == 11
     assert record["metrics"]["hd95_mm"]["mean_gain"] > 0
 
 
@@ -76,7 +79,6 @@ def test_cases_without_a_partner_are_said(run, engine, tables, tmp_path):
     ("words", "text"),
     [
         (("--metric", "dice"), "there is no metric 'dice'; there are dsc, bdsc"),
-        (("--metric", "border_mm"), "no metric is left that both tables have"),
         (("--metric", "msd_mm"), "no metric is left that both tables have"),
     ],
 )
@@ -84,6 +86,25 @@ def test_metrics_that_cannot_be_compared(run, engine, tables, words, text):
     result = run("compare", *tables[:2], *words)
     assert result.code == 2
     assert text in result.err
+
+
+def test_a_metric_that_hardly_any_case_has_is_left_out(run, engine, tables, tmp_path):
+    scores = {name: {**row, "gap_mm": 0.1 if name == "c01" else np.nan} for name, row in tables[3].items()}
+    table = write_scores(tmp_path / "gaps.csv", scores)
+    result = run("compare", table, table)
+    assert "gap_mm is not defined for 11 of 12 cases and is left out" in result.err
+    assert "gap" not in result.out.split("\n", 1)[1]
+    result = run("compare", table, table, "--metric", "gap_mm")
+    assert result.code == 2
+    assert "no metric is left that both tables have for enough cases" in result.err
+
+
+def test_an_empty_patch_has_no_mean_and_no_interval(run, engine, tables, tmp_path):
+    scores = {name: {**row, "hd95_mm": np.inf if name == "c01" else row["hd95_mm"]} for name, row in tables[3].items()}
+    result = run("compare", tables[0], write_scores(tmp_path / "one-empty.csv", scores), "--metric", "hd95_mm")
+    row = next(line.split() for line in result.out.splitlines() if line.split()[:1] == ["HD95"])
+    assert row[2] == "12"
+    assert row[4:9] == ["inf", "n/a", "n/a", "to", "n/a"]
 
 
 def test_tables_that_share_no_case(run, engine, tables, tmp_path):

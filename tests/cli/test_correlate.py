@@ -64,6 +64,23 @@ def test_the_json_holds_the_very_coefficients(run, engine, tables):
     assert record["metrics"]["volume_error_percent"]["spearman"] < -0.9
 
 
+def test_values_that_are_not_defined_or_infinite(run, engine, tables, tmp_path):
+    from calvaria.io.scores import read_scores
+
+    scores = read_scores(tables[0])
+    for number, row in enumerate(scores.values()):
+        row["gap_mm"] = float(number) if number < 3 else np.nan
+        row["border_mm"] = np.nan if number < 4 else row["border_mm"]
+        row["hd95_mm"] = np.inf if number == 5 else float(number)
+    result = run("correlate", write_scores(tmp_path / "holes.csv", scores), tables[1])
+    assert result.code == 0
+    assert "gap_mm is not defined for 17 of 20 cases and is left out" in result.err
+    rows = {line.split()[0]: line.split() for line in result.out.splitlines() if line.split()}
+    assert rows["border"][3] == "16"
+    assert rows["HD95"][3:6] == ["20", "n/a", "n/a"]
+    assert "nan" not in result.out
+
+
 def test_several_experts_are_averaged(run, engine, tables):
     columns = [
         json.loads(run("correlate", *tables, *words, "--json").out)["metrics"]["dsc"]["pearson"]

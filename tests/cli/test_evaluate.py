@@ -91,6 +91,30 @@ def test_an_empty_patch_is_scored_and_not_left_out(run, engine, skull, truth, tm
     assert " inf " in run("evaluate", path, truth, "--defective", skull).out
 
 
+def test_against_an_empty_truth_there_is_no_volume_error(run, engine, skull, truth, folders, tmp_path):
+    volume = read_mask(truth)
+    empty = volume.with_data(np.zeros(volume.shape, bool))
+    write_volume(tmp_path / "empty.nrrd", empty)
+    shown = run("evaluate", truth, tmp_path / "empty.nrrd", "--defective", skull).out
+    rows = {" ".join(words[:-1]): words[-1] for words in map(str.split, shown.splitlines()) if words}
+    assert rows["volume error %"] == rows["gap mm"] == "n/a"
+    assert "nan" not in shown
+    write_volume(tmp_path / "truths" / "c.truths.nrrd", empty)
+    out = tmp_path / "out"
+    result = run("evaluate", *folders, "-o", out)
+    assert result.code == 0
+    rows = [words for words in map(str.split, result.out.splitlines()) if words]
+    assert next(words for words in rows if words[0] == "c")[6] == "n/a"
+    assert next(words for words in rows if words[0] == "undefined")[6] == "1"
+    assert next(words for words in rows if words[0] == "mean")[6] == "+0.0"
+    record = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    assert record["cases"][2]["scores"]["volume_error_percent"] is None
+    assert record["summary"]["volume_error_percent"]["undefined"] == 1
+    assert record["summary"]["volume_error_percent"]["mean"] == 0
+    assert math.isnan(read_scores(out / "scores.csv")["c"]["volume_error_percent"])
+    assert "2 of 3" in (out / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_mesh_is_brought_onto_the_grid_of_the_truth(run, engine, skull, truth, tmp_path):
     path = tmp_path / "patch.stl"
     write_mesh(path, extract_surface(read_mask(truth)))

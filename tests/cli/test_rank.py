@@ -56,6 +56,21 @@ def test_tables_of_one_name_are_told_apart_by_their_folders(run, engine, tmp_pat
     assert "give each method a name of its own" in result.err
 
 
+def test_cases_without_a_value_do_not_count_for_any_method(run, engine, tables, tmp_path):
+    scores = method(0.85, 2.0)
+    for name in ("c1", "c2"):
+        scores[name]["bdsc"] = float("nan")
+    result = run("rank", *tables, write_scores(tmp_path / "undefined.csv", scores))
+    assert result.code == 0
+    assert result.out.startswith("4 methods over 6 cases\n")
+    assert result.err == "calvaria: warning: bdsc is not defined for 2 of 8 cases, which do not count\n"
+    for row in scores.values():
+        row["bdsc"] = float("nan")
+    result = run("rank", *tables, write_scores(tmp_path / "undefined.csv", scores))
+    assert result.code == 2
+    assert "no case has a value of dsc, bdsc, hd95_mm in every table; choose others with --metric" in result.err
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

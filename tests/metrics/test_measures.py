@@ -123,6 +123,72 @@ def test_empty_patches():
     assert math.isnan(measure(nothing, patch, skull)["border_mm"])
 
 
+INF, NAN = math.inf, math.nan
+EMPTY_CASES = {
+    # metric: both are empty, the prediction is, the truth is
+    "dsc": (1, 0, 0),
+    "bdsc": (1, 0, 0),
+    "hd_mm": (0, INF, INF),
+    "hd95_mm": (0, INF, INF),
+    "hd95_max_mm": (0, INF, INF),
+    "hd95_area_mm": (0, INF, INF),
+    "sdsc_0.5mm": (1, 0, 0),
+    "sdsc_1mm": (1, 0, 0),
+    "msd_mm": (0, INF, INF),
+    "assd_mm": (0, INF, INF),
+    "volume_error_percent": (0, -100, NAN),
+    "outer_mm": (0, INF, INF),
+    "border_mm": (NAN, NAN, INF),
+    "border_curvature_mse_mm4": (NAN, NAN, NAN),
+    "gap_mm": (0, INF, NAN),
+    "overlap_ml": (0, 0, 0),
+    "asymmetry_excess_mm": (NAN, NAN, NAN),
+}
+"""What every metric says where there is little to compare; the asymmetry of a prediction needs no truth."""
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["both", "prediction", "truth"])
+def test_every_metric_says_what_it_is_worth_where_a_patch_is_empty(which):
+    patch, bone = shells()
+    nothing, skull = patch.with_data(np.zeros_like(patch.mask)), patch.with_data(bone)
+    prediction, truth = ((nothing, nothing), (nothing, patch), (patch, nothing))[which]
+    found = measure(prediction, truth, skull, Plane([1, 0, 0], 0.0).reflect)
+    asymmetry = found.pop("asymmetry_mm")
+    assert math.isfinite(asymmetry) if which == 2 else math.isnan(asymmetry)
+    assert found == pytest.approx({name: values[which] for name, values in EMPTY_CASES.items()}, nan_ok=True)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10**6), st.tuples(*[st.sampled_from(["blob", "speck", "empty"])] * 3))
+def test_no_figure_is_larger_than_the_things_that_are_compared(seed, kinds):
+    shape = (12, 11, 10)
+    rng = np.random.default_rng(seed)
+    masks = []
+    for kind in kinds:
+        mask = (
+            ndimage.gaussian_filter(rng.standard_normal(shape), 1.5) > 0.05 if kind == "blob" else np.zeros(shape, bool)
+        )
+        if kind == "speck":
+            mask[tuple(rng.integers(0, shape))] = True
+        masks.append(mask)
+    prediction, truth, bone = masks
+    found = measure(*volumes(prediction, truth, bone & ~truth))
+    for name, value in found.items():
+        if name == "volume_error_percent":
+            assert math.isnan(value) or abs(value) <= 100 * max(1, prediction.sum() / max(truth.sum(), 1))
+            assert math.isnan(value) == (prediction.any() and not truth.any())
+        elif METRICS[name].better == "higher":
+            assert math.isnan(value) or 0 <= value <= 1, name
+        elif name.endswith("_mm"):
+            diagonal = 0.5 * np.linalg.norm(shape)
+            assert math.isnan(value) or value == math.inf or 0 <= value <= diagonal, name
+
+
+def test_a_truth_that_touches_no_bone_has_no_gap():
+    patch, _ = shells()
+    assert math.isnan(measure(patch, patch, patch.with_data(np.zeros_like(patch.mask)))["gap_mm"])
+
+
 def test_bad_input_is_refused_and_a_sheared_grid_has_no_border():
     patch, bone = shells()
     skull = patch.with_data(bone)

@@ -53,8 +53,10 @@ def plain_scores(a: BoolArray, b: BoolArray, bone: BoolArray, spacing: tuple[flo
         hd95 = float(np.percentile(np.concatenate([to_b, to_a]), 95))
     else:
         hd95 = math.inf if (a | b).any() else 0.0
-    volume = 100.0 * (int(a.sum()) - int(b.sum())) / max(int(b.sum()), 1)
-    return Scores(overlap(a, b), overlap(a & near, b & near), hd95, volume, int((a & bone).sum()))
+    difference = 100.0 * (int(a.sum()) - int(b.sum()))
+    volume = difference / int(b.sum()) if b.any() else (math.nan if a.any() else 0.0)
+    border = overlap(a & near, b & near) if ((a | b) & near).any() or not (a | b).any() else math.nan
+    return Scores(overlap(a, b), border, hd95, volume, int((a & bone).sum()))
 
 
 @st.composite
@@ -72,9 +74,10 @@ def test_random_masks_score_as_the_plain_definitions_say(case: tuple[BoolArray, 
     grid = grid_of(a.shape, spacing)
     found = score(*(Volume(np.asfortranarray(m), grid) for m in (a, b, bone)))
     wanted = plain_scores(a, b, bone, spacing)
-    assert (found.dsc, found.bdsc, found.overlap_voxels) == (wanted.dsc, wanted.bdsc, wanted.overlap_voxels)
+    assert (found.dsc, found.overlap_voxels) == (wanted.dsc, wanted.overlap_voxels)
+    assert found.bdsc == pytest.approx(wanted.bdsc, abs=0, nan_ok=True)
     assert found.hd95_mm == pytest.approx(wanted.hd95_mm, abs=1e-6)
-    assert found.volume_error_percent == pytest.approx(wanted.volume_error_percent)
+    assert found.volume_error_percent == pytest.approx(wanted.volume_error_percent, nan_ok=True)
 
 
 @given(blobs(), st.permutations(range(3)), st.sets(st.integers(0, 2)))
@@ -86,7 +89,8 @@ def test_scores_do_not_depend_on_how_the_axes_lie(
     plain = score(*volumes)
     turned = score(*(v.permute((order[0], order[1], order[2])).flip(tuple(sorted(flipped))) for v in volumes))
     assert turned.hd95_mm == pytest.approx(plain.hd95_mm)
-    assert (turned.dsc, turned.bdsc) == (plain.dsc, plain.bdsc)
+    assert turned.dsc == plain.dsc
+    assert turned.bdsc == pytest.approx(plain.bdsc, abs=0, nan_ok=True)
 
 
 @given(blobs())
@@ -145,10 +149,20 @@ def test_a_sheared_grid_is_measured_in_the_world() -> None:
 def test_both_empty_is_perfect_and_one_empty_is_infinitely_far() -> None:
     grid = grid_of((6, 6, 6), (1.0, 1.0, 1.0))
     empty, full = Volume(np.zeros((6, 6, 6), bool), grid), Volume(box((6, 6, 6), (2, 2, 2), (4, 4, 4)), grid)
+    bone = Volume(box((6, 6, 6), (0, 0, 0), (2, 6, 6)), grid)
     assert score(empty, empty, full) == Scores(1.0, 1.0, 0.0, 0.0, 0)
-    assert score(empty, full, full) == Scores(0.0, 1.0, math.inf, -100.0, 0)
+    assert score(empty, full, bone) == Scores(0.0, 0.0, math.inf, -100.0, 0)
     assert score(full, empty, empty).hd95_mm == math.inf
     assert score(full, empty, full).overlap_voxels == 8
+
+
+def test_against_an_empty_truth_there_is_no_volume_error_and_without_bone_no_border() -> None:
+    grid = grid_of((6, 6, 6), (1.0, 1.0, 1.0))
+    empty, full = Volume(np.zeros((6, 6, 6), bool), grid), Volume(np.ones((6, 6, 6), bool), grid)
+    assert math.isnan(score(full, empty, empty).volume_error_percent)
+    assert score(empty, empty, empty).volume_error_percent == 0
+    for pair in ((full, empty), (empty, full), (full, full)):
+        assert math.isnan(score(*pair, empty).bdsc)
 
 
 @given(blobs())

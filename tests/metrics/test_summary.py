@@ -27,7 +27,6 @@ def test_the_median_of_some_empty_patches():
     assert summarise(cases)["hd95_mm"].median == 3.0
     del cases["0"]
     assert summarise(cases)["hd95_mm"].median == math.inf
-    assert math.isnan(summarise({**cases, "nan": {"hd95_mm": math.nan}})["hd95_mm"].median)
 
 
 def test_an_infinite_distance_is_not_hidden_in_the_mean():
@@ -36,17 +35,28 @@ def test_an_infinite_distance_is_not_hidden_in_the_mean():
     assert math.isnan(found["hd95_mm"].sd)
 
 
-def test_the_worst_case_has_a_name_and_an_undefined_value_is_the_worst():
+def test_undefined_values_are_left_out_and_counted():
+    cases = {"a": 5.0, "b": math.nan, "c": -20.0, "d": math.nan, "e": 6.0}
+    found = summarise({case: {"volume_error_percent": value} for case, value in cases.items()})["volume_error_percent"]
+    assert (found.cases, found.undefined) == (5, 2)
+    assert (found.mean, found.median, found.worst, found.worst_case) == (-3.0, 5.0, -20.0, "c")
+    assert math.isfinite(found.sd)
+    found = summarise({"a": {"border_mm": math.nan}, "b": {"border_mm": math.nan}})["border_mm"]
+    assert (found.cases, found.undefined, found.worst_case) == (2, 2, "")
+    assert all(math.isnan(value) for value in (found.mean, found.sd, found.median, found.worst))
+
+
+def test_the_worst_case_has_a_name_and_to_be_drawn_an_undefined_value_is_the_worst():
     scores = {
         "a": {"dsc": 0.9, "hd95_mm": 1.0},
         "b": {"dsc": 0.7, "hd95_mm": 2.0},
         "c": {"dsc": 0.8, "hd95_mm": math.nan},
     }
     found = summarise(scores)
-    assert (found["dsc"].worst_case, found["hd95_mm"].worst_case) == ("b", "c")
+    assert (found["dsc"].worst_case, found["hd95_mm"].worst_case) == ("b", "b")
     assert worst_cases(scores, 2) == ["b", "c"]
     assert worst_cases(scores, 9, "hd95_mm") == ["c", "b", "a"]
-    assert math.isnan(found["hd95_mm"].mean)
+    assert (found["hd95_mm"].mean, found["hd95_mm"].undefined, found["dsc"].undefined) == (1.5, 1, 0)
 
 
 def test_no_case_has_no_summary():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.metrics import METRICS, correlate
-from calvaria.report import distributions, evaluation_page, scatter
+from calvaria.report import distributions, evaluation_page, figures, scatter
 
 
 def table(count: int = 12) -> dict[str, dict[str, float]]:
@@ -85,8 +85,22 @@ def test_the_page_holds_everything_and_nothing_from_elsewhere():
     assert "http" not in page
 
 
+def test_the_page_says_how_many_cases_have_a_value():
+    scores = table(4)
+    scores["case-02"]["volume_error_percent"] = math.nan
+    page = evaluation_page(scores, {})
+    assert f"<tr><td>{METRICS['volume_error_percent'].title}</td><td>3 of 4</td>" in page
+    assert f"<tr><td>{METRICS['dsc'].title}</td><td>4</td>" in page
+    assert "nan" not in page.split("<h2>Definitions")[0]
+
+
+def test_what_has_no_place_in_a_panel_is_counted():
+    assert figures._lost([1.0, math.nan, math.inf, math.nan]) == "1 inf.\n2 n/a"
+    assert figures._lost([1.0, 2.0]) == ""
+
+
 def test_a_page_of_one_case_has_no_spread():
     page = evaluation_page({"a": table(1)["case-00"]}, {})
     assert "Evaluation of 1 case<" in page
-    assert "–" in page
+    assert "<td>n/a</td>" in page
     assert "<img" not in page

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calvaria.io import write_mesh
 from calvaria.volume import (
     Grid,
     Volume,
@@ -65,3 +66,20 @@ def test_coarse_shares_and_distances_of_a_real_patch_agree_about_its_size(patch:
     coarse = coarsen(patch, 1.6)
     assert coarse.data.sum() * coarse.grid.voxel_volume_mm3 / 1000 == pytest.approx(patch.volume_ml, rel=0.01)
     assert (signed_distance(patch, limit_mm=3.0) < 0).sum() == patch.data.sum()
+
+
+@pytest.mark.parametrize("spacing_mm", [None, 1.0])
+def test_a_real_patch_is_printed_as_one_solid_of_its_volume(
+    patch: Volume, spacing_mm: float | None, tmp_path: Path
+) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    if spacing_mm is not None:
+        n = tuple(int(np.ceil(n * s / spacing_mm)) for n, s in zip(patch.shape, patch.grid.spacing_mm, strict=True))
+        affine = patch.affine.copy()
+        affine[:3, :3] *= spacing_mm / np.array(patch.grid.spacing_mm)
+        patch = resample_mask(patch, Grid(n, affine))  # type: ignore[arg-type]
+    body = largest_component(patch, connectivity=6)
+    write_mesh(tmp_path / "patch.stl", extract_surface(body, smooth_mm=0.5))
+    solid = trimesh.load(tmp_path / "patch.stl")
+    assert solid.is_watertight and solid.is_winding_consistent and solid.body_count == 1
+    assert solid.volume / 1000 == pytest.approx(fill_holes(body).volume_ml, rel=0.005)

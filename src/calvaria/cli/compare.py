@@ -44,49 +44,53 @@ def compare(
 
     Cases are paired by name. Every p value is one-sided: the chance of such a gain if B were no better than A, by the
     paired t-test, Wilcoxon's signed-rank test and the sign test; the last column is Wilcoxon's after Holm's correction
-    over all metrics shown. A gain is positive where B is better, with its 95 % bootstrap interval.
+    over all metrics shown. A gain is positive where B is better, with its 95 % bootstrap interval. A case for which a
+    metric is not defined in A or B is left out of that metric.
     """
     from calvaria.io.scores import read_scores
-    from calvaria.metrics import compare_all
+    from calvaria.metrics import METRICS, compare_all
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     a, b = read_scores(first), read_scores(second)
     pairs, left_out = paired(first.name, a, second.name, b)
     for text in left_out:
         screen.warn(text)
-    better, dropped = _directions(a, b, pairs, metric)
-    for name, count in dropped.items():
-        screen.warn(f"{name} is not defined for {count} of {len(pairs)} cases and is left out")
-    if not better:
-        raise InputError("no metric is left that both tables have for every case")
-    ours, theirs = ({name: [scores[case][name] for case in pairs] for name in better} for scores in (a, b))
-    found = compare_all(ours, theirs, better)
+    cases = _defined(a, b, pairs, _directions(a, b, pairs, metric), screen)
+    if not cases:
+        raise InputError("no metric is left that both tables have for enough cases")
+    ours, theirs = ({name: [scores[case][name] for case in cases[name]] for name in cases} for scores in (a, b))
+    found = compare_all(ours, theirs, {name: METRICS[name].better == "higher" for name in cases})
     screen.say(f"{len(pairs)} pairs; hypothesis: {second.stem} (B) is better than {first.stem} (A)")
     screen.show(_table(found))
     screen.json({"pairs": len(pairs), "metrics": {name: asdict(test) for name, test in found.items()}})
 
 
-def _directions(
-    a: Scores, b: Scores, pairs: list[str], wanted: list[str] | None
-) -> tuple[dict[str, bool], dict[str, int]]:
-    """Metrics that can be compared -> whether higher is better, and those that some case lacks -> how many do."""
+def _directions(a: Scores, b: Scores, pairs: list[str], wanted: list[str] | None) -> list[str]:
+    """Metrics that can be compared: both tables have them, and one direction is better."""
     from calvaria.metrics import METRICS
 
     unknown = [name for name in wanted or () if name not in METRICS]
     if unknown:
         raise InputError(f"there is no metric {unknown[0]!r}; there are {', '.join(METRICS)}")
-    better, dropped = {}, {}
-    for name, metric in METRICS.items():
-        if name not in a[pairs[0]] or name not in b[pairs[0]] or (wanted and name not in wanted):
+    both = [name for name in METRICS if name in a[pairs[0]] and name in b[pairs[0]]]
+    return [name for name in both if METRICS[name].better != "zero" and (not wanted or name in wanted)]
+
+
+def _defined(a: Scores, b: Scores, pairs: list[str], names: list[str], screen: Screen) -> dict[str, list[str]]:
+    """Metric -> the cases that have a value of it in both tables; what is left out is said, with its count."""
+    from calvaria.metrics.statistics import MIN_PAIRS
+
+    cases: dict[str, list[str]] = {}
+    for name in names:
+        there = [case for case in pairs if not (math.isnan(a[case][name]) or math.isnan(b[case][name]))]
+        lacking = len(pairs) - len(there)
+        if lacking and len(there) < MIN_PAIRS:
+            screen.warn(f"{name} is not defined for {lacking} of {len(pairs)} cases and is left out")
             continue
-        if metric.better == "zero":  # neither more nor less is better
-            continue
-        lacking = sum(math.isnan(a[case][name]) or math.isnan(b[case][name]) for case in pairs)
         if lacking:
-            dropped[name] = lacking
-        else:
-            better[name] = metric.better == "higher"
-    return better, dropped
+            screen.warn(f"{name} is not defined for {lacking} of {len(pairs)} cases, which do not count for it")
+        cases[name] = there
+    return cases
 
 
 def _table(found: dict[str, PairedTest]) -> Table:
@@ -94,22 +98,36 @@ def _table(found: dict[str, PairedTest]) -> Table:
     from rich.table import Table
 
     from calvaria.metrics import METRICS
+    from calvaria.metrics.catalog import shown
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric")
-    headings = ("A", "B", "gain", "95 % interval", "better / worse", "effect d", "t", "Wilcoxon", "sign", "Holm")
+    headings = (
+        "pairs",
+        "A",
+        "B",
+        "gain",
+        "95 % interval",
+        "better / worse",
+        "effect d",
+        "t",
+        "Wilcoxon",
+        "sign",
+        "Holm",
+    )
     for heading in headings:
         table.add_column(heading, justify="right")
     for name, test in found.items():
-        form = METRICS[name].form
+        text = METRICS[name].text
         table.add_row(
             METRICS[name].title,
-            format(test.mean_first, form),
-            format(test.mean_second, form),
-            format(test.mean_gain, f"+{form}"),
-            f"{test.low:+{form}} to {test.high:+{form}}",
+            str(test.pairs),
+            text(test.mean_first),
+            text(test.mean_second),
+            text(test.mean_gain, "+"),
+            f"{text(test.low, '+')} to {text(test.high, '+')}",
             f"{test.better} / {test.worse}",
-            f"{test.effect:.2f}",
-            *(f"{p:.2g}" for p in (test.p_t, test.p_wilcoxon, test.p_sign, test.p_adjusted)),
+            shown(test.effect, ".2f"),
+            *(shown(p, ".2g") for p in (test.p_t, test.p_wilcoxon, test.p_sign, test.p_adjusted)),
         )
     return table

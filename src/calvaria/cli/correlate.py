@@ -107,13 +107,17 @@ def _columns(values: Mapping[str, Mapping[str, float]], cases: list[str]) -> dic
 def _correlations(columns: dict[str, list[float]], scores: list[float], screen: Screen) -> dict[str, Correlation]:
     from calvaria.metrics import METRICS
     from calvaria.metrics import correlate as correlate_values
+    from calvaria.metrics.correlation import MIN_CASES
 
     found: dict[str, Correlation] = {}
     for name, column in columns.items():
         # Where neither more nor less is better, it is the size that counts.
         values = [abs(value) for value in column] if METRICS[name].better == "zero" else column
-        if len({value for value in values if not math.isnan(value)}) < 2:
+        there = [value for value in values if not math.isnan(value)]
+        if len(set(there)) < 2:
             screen.warn(f"{name} is the same for all cases, or defined for none, and is left out")
+        elif len(there) < MIN_CASES <= len(values):
+            screen.warn(f"{name} is not defined for {len(values) - len(there)} of {len(values)} cases and is left out")
         else:
             found[name] = correlate_values(values, scores)
     if not found:
@@ -126,6 +130,7 @@ def _table(found: dict[str, Correlation]) -> Table:
     from rich.table import Table
 
     from calvaria.metrics import METRICS
+    from calvaria.metrics.catalog import shown
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric")
@@ -141,12 +146,12 @@ def _table(found: dict[str, Correlation]) -> Table:
                 f"|{metric.title}|" if metric.better == "zero" else metric.title,
                 "+" if metric.better == "higher" else "-",
                 str(one.cases),
-                f"{one.pearson:+.2f}",
-                f"{one.pearson_low:+.2f} to {one.pearson_high:+.2f}",
-                f"{one.p_pearson:.2g}",
-                f"{one.spearman:+.2f}",
-                f"{one.spearman_low:+.2f} to {one.spearman_high:+.2f}",
-                f"{one.p_spearman:.2g}",
+                shown(one.pearson, "+.2f"),
+                f"{shown(one.pearson_low, '+.2f')} to {shown(one.pearson_high, '+.2f')}",
+                shown(one.p_pearson, ".2g"),
+                shown(one.spearman, "+.2f"),
+                f"{shown(one.spearman_low, '+.2f')} to {shown(one.spearman_high, '+.2f')}",
+                shown(one.p_spearman, ".2g"),
             )
     return table
 

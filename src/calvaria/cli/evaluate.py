@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 COLUMNS = ("dsc", "bdsc", "hd95_mm", "sdsc_1mm", "msd_mm", "volume_error_percent", "border_mm", "gap_mm")
 """Metrics of the table of several cases; one case, JSON and CSV have them all."""
 
-ROWS = ("mean", "sd", "median", "worst", "worst_case")
-"""What stands below the cases of the table."""
+ROWS = ("mean", "sd", "median", "worst", "worst_case", "undefined")
+"""What stands below the cases of the table; the last, how many cases have no value, only where some have none."""
 
 EXAMPLES = """\b
 Examples:
@@ -192,7 +192,7 @@ def _list(values: dict[str, float], verbose: bool) -> Table:
     for name, value in values.items():
         metric = METRICS[name]
         words = (f"{metric.definition} ({metric.source})",) if verbose else ()
-        table.add_row(metric.title, format(value, metric.form), *words)
+        table.add_row(metric.title, metric.text(value), *words)
     return table
 
 
@@ -207,9 +207,12 @@ def _table(scores: dict[str, dict[str, float]], rows: dict[str, dict[str, Any]])
     for key in COLUMNS:
         table.add_column(METRICS[key].title, justify="right")
     for number, (name, values) in enumerate(scores.items(), 1):
-        cells = [format(values[key], METRICS[key].form) for key in COLUMNS]
+        cells = [METRICS[key].text(values[key]) for key in COLUMNS]
         table.add_row(name, *cells, end_section=number == len(scores))
     for name, figures in rows.items():
-        forms = {key: "" if name == "worst_case" else METRICS[key].form for key in COLUMNS}
-        table.add_row(name.replace("_", " "), *(format(figures[key], form) for key, form in forms.items()))
+        if name == "undefined" and not any(figures[key] for key in COLUMNS):
+            continue
+        plain = name in ("worst_case", "undefined")
+        cells = [str(figures[key]) if plain else METRICS[key].text(figures[key]) for key in COLUMNS]
+        table.add_row(name.replace("_", " "), *cells)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +46,8 @@ def rank(
 
     Each metric is averaged over the cases that all tables have; the methods get a rank in each metric, and the mean of
     these is the order. Beside it stands how far a method's place moves when the cases are drawn anew: methods whose
-    ranges overlap much cannot be distinguished by these cases.
+    ranges overlap much cannot be distinguished by these cases. A case for which one of the metrics is not defined in
+    one of the tables is left out of all.
     """
     from calvaria.io.scores import read_scores
     from calvaria.metrics import METRICS, rank_methods
@@ -63,6 +65,7 @@ def rank(
         lacking = [key for key in wanted if key not in table[cases[0]]]
         if lacking:
             raise InputError(f"{name}: the table has no column {lacking[0]!r}")
+    cases = _defined_cases(scores, cases, wanted, screen)
     values = {name: {key: [table[case][key] for case in cases] for key in wanted} for name, table in scores.items()}
     standings = rank_methods(values, {name: METRICS[name].better == "higher" for name in wanted})
     screen.say(f"{len(standings)} methods over {len(cases)} cases")
@@ -94,6 +97,21 @@ def _common_cases(scores: dict[str, Scores], screen: Screen) -> list[str]:
     return cases
 
 
+def _defined_cases(scores: dict[str, Scores], cases: list[str], wanted: list[str], screen: Screen) -> list[str]:
+    """The cases that have a value of every metric that counts, by every method; how many have not is said."""
+    lacking = {
+        key: [case for case in cases if any(math.isnan(table[case][key]) for table in scores.values())]
+        for key in wanted
+    }
+    for key, some in lacking.items():
+        if some:
+            screen.warn(f"{key} is not defined for {len(some)} of {len(cases)} cases, which do not count")
+    left = [case for case in cases if not any(case in some for some in lacking.values())]
+    if not left:
+        raise InputError(f"no case has a value of {', '.join(wanted)} in every table; choose others with --metric")
+    return left
+
+
 def _table(standings: list[Standing], metrics: list[str]) -> Table:
     from rich import box
     from rich.table import Table
@@ -113,6 +131,6 @@ def _table(standings: list[Standing], metrics: list[str]) -> Table:
             one.method,
             f"{one.mean_rank:.2f}",
             f"{one.low} to {one.high}",
-            *(f"{one.means[name]:{METRICS[name].form}} ({one.ranks[name]:g})" for name in metrics),
+            *(f"{METRICS[name].text(one.means[name])} ({one.ranks[name]:g})" for name in metrics),
         )
     return table

@@ -55,9 +55,10 @@ class BorderErrors:
     Args:
         outer_mm: mean distance between the two outer surfaces, all voxels of both pooled; 0 if both are empty,
             infinite if one is.
-        border_mm: mean distance from the prediction's border voxels to the true outer surface; NaN without a border.
+        border_mm: mean distance from the prediction's border voxels to the true outer surface; NaN without a border,
+            infinite without a true surface.
         curvature_mse: mean squared difference of Gaussian curvature over those where the gradient of the blurred
-            mask is large enough to have one, mm^-4; NaN without.
+            mask is large enough to have one, mm^-4; NaN without, and without a true surface.
         border_voxels: how many there are.
     """
 
@@ -109,6 +110,8 @@ def border_errors(ours: OuterSurface, true: OuterSurface) -> BorderErrors:
     if not len(border):
         return BorderErrors(float(both.mean()) if len(both) else 0.0, np.nan, np.nan, 0)
     certain = np.linalg.norm(gradient_at(ours.joined, border), axis=1) >= MIN_GRADIENT
+    if not len(true.voxels):  # no true patch, so no curvature that it should have
+        certain[:] = False
     bend = gaussian_curvature(ours.joined, border[certain]) - gaussian_curvature(true.joined, border[certain])
     return BorderErrors(
         outer_mm=float(both.mean()),

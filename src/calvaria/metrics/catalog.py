@@ -5,6 +5,7 @@ The names are the keys of `measure`, the columns of every table and file, and wh
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,19 @@ Better = Literal["higher", "lower", "zero"]
 
 Scope = Literal["whole", "border", "symmetry"]
 """What a metric covers: all of the patch, where it meets the skull, or the two sides of the head."""
+
+
+UNDEFINED = "n/a"
+"""Stands in tables for the value of a metric that a case has not."""
+
+
+def shown(value: float, form: str) -> str:
+    """A figure as tables show it: formatted, and ``n/a`` for NaN.
+
+    >>> shown(0.5, ".2f"), shown(math.nan, ".2f")
+    ('0.50', 'n/a')
+    """
+    return UNDEFINED if math.isnan(value) else format(value, form)
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,18 @@ class Metric:
     scope: Scope
     definition: str
     source: str
+
+    def text(self, value: float, sign: str = "") -> str:
+        """A value as tables show it; ``n/a`` where there is none (NaN).
+
+        Args:
+            value: in the metric's unit; may be infinite.
+            sign: ``+`` to show that of positive values, too.
+
+        >>> METRICS["dsc"].text(0.98765), METRICS["hd95_mm"].text(math.inf), METRICS["border_mm"].text(math.nan)
+        ('0.988', 'inf', 'n/a')
+        """
+        return shown(value, sign + self.form.removeprefix(sign))
 
 
 CHALLENGE = "AutoImplant 2021, official evaluation code"
@@ -217,4 +243,4 @@ _ALL = (
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """All metrics in the order in which tables show them."""
 
-__all__ = ["METRICS", "Better", "Metric", "Scope"]
+__all__ = ["METRICS", "UNDEFINED", "Better", "Metric", "Scope", "shown"]

@@ -35,7 +35,8 @@ def measure(prediction: Volume, truth: Volume, defective: Volume, mirror: Mirror
     Returns:
         A value for every name in `METRICS`, in that order. Distances are 0 when both patches are empty and infinite
         when one is; border figures are NaN where the prediction has no border, and with the outer surface on a sheared
-        grid, where a blur along the axes is none in space.
+        grid, where a blur along the axes is none in space. What compares with the true patch alone (its volume, its cut
+        face) is NaN where there is none.
 
     Raises:
         GeometryError: the three do not lie on one grid.
@@ -145,11 +146,12 @@ def gap_mm(case: Comparison) -> float:
     """How far the prediction stays from the skull's cut face, mean over the face, mm.
 
     The face is the bone with a face on the true patch; from each of its voxels the distance to the prediction counts,
-    less that to the true patch. 0 without a face, infinite for an empty prediction.
+    less that to the true patch. Infinite for an empty prediction; without a face 0 when both patches are empty, else
+    NaN: there is nothing to stay away from.
     """
     face = beside(case.truth_surface, case.bone, FACES)
     if not len(face):
-        return 0.0
+        return 0.0 if not len(case.truth_surface) and not len(case.prediction_surface) else float("nan")
     at = case.grid.to_world(face)
     to_truth, to_ours = (nearest_mm(at, surface) for surface in (case.truth_surface_mm, case.prediction_surface_mm))
     return float(np.maximum(to_ours - to_truth, 0.0).mean())

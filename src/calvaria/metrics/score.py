@@ -5,6 +5,7 @@ Definitions follow the official evaluation code of AutoImplant 2021 (github.com/
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,10 +25,12 @@ class Scores:
 
     Args:
         dsc: Dice overlap, 0 to 1; 1 when both are empty.
-        bdsc: the same over voxels at most 10 mm from the defective skull.
+        bdsc: the same over voxels at most 10 mm from the defective skull; NaN where there are patches, but no voxel of
+            either lies so near.
         hd95_mm: 95th percentile of both directed surface distance sets pooled; 0 when both are empty, infinite
             when one is.
-        volume_error_percent: predicted minus true volume in percent of the true one.
+        volume_error_percent: predicted minus true volume in percent of the true one; 0 when both are empty, NaN when
+            only the true one is.
         overlap_voxels: predicted voxels that lie in the defective skull; 0 is the contract.
     """
 
@@ -104,11 +107,17 @@ class Comparison:
         predicted, true = int(np.count_nonzero(self.prediction)), int(np.count_nonzero(self.truth))
         return Scores(
             dsc=dice(self.prediction, self.truth),
-            bdsc=dice(self.prediction & self.near_bone, self.truth & self.near_bone),
+            bdsc=self._border_dice(),
             hd95_mm=hausdorff_mm(self.to_truth_mm, self.to_prediction_mm),
-            volume_error_percent=100.0 * (predicted - true) / max(true, 1),
+            volume_error_percent=_percent_more(predicted, true),
             overlap_voxels=int(np.count_nonzero(self.prediction & self.bone)),
         )
+
+    def _border_dice(self) -> float:
+        """Dice near bone: two patches that both stay away from all bone have no border to agree on."""
+        if not self.near_bone.any() and (self.prediction.any() or self.truth.any()):
+            return math.nan
+        return dice(self.prediction & self.near_bone, self.truth & self.near_bone)
 
 
 def score(prediction: Volume, truth: Volume, defective: Volume) -> Scores:
@@ -127,11 +136,18 @@ def score(prediction: Volume, truth: Volume, defective: Volume) -> Scores:
         InputError: one of them is no mask.
 
     >>> from calvaria.volume.grid import Grid
-    >>> bone = Volume(np.ones((4, 4, 4), bool), Grid.isotropic((4, 4, 4), 1.0))
-    >>> score(bone, bone, bone)
+    >>> skull = Volume(np.ones((4, 4, 4), bool), Grid.isotropic((4, 4, 4), 1.0))
+    >>> patch = skull.with_data(np.arange(64).reshape(4, 4, 4) < 16)
+    >>> score(patch, patch, skull)
     Scores(dsc=1.0, bdsc=1.0, hd95_mm=0.0, volume_error_percent=0.0, overlap_voxels=0)
     """
     return Comparison(prediction, truth, defective).scores
+
+
+def _percent_more(predicted: int, true: int) -> float:
+    if not true:  # of nothing there are no percent
+        return math.nan if predicted else 0.0
+    return 100.0 * (predicted - true) / true
 
 
 def _box(prediction: BoolArray, truth: BoolArray, grid: Grid) -> Box:

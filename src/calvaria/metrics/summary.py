@@ -21,15 +21,16 @@ class Summary:
 
     Args:
         cases: how many.
-        mean: infinite where a distance is: an empty patch is not left out. NaN where the metric is not defined for a
-            case.
-        sd: sample standard deviation; NaN where the mean is not finite, or for one case.
+        undefined: for how many of them the metric is not defined (NaN); all that follows is of the others.
+        mean: infinite where a distance is: an empty patch is not left out. NaN where no case has a value.
+        sd: sample standard deviation; NaN where the mean is not finite, or for one value.
         median: also of infinite values; of two middle ones the larger, where only that is infinite.
         worst: the value furthest from good.
-        worst_case: whose it is.
+        worst_case: whose it is; empty where no case has a value.
     """
 
     cases: int
+    undefined: int
     mean: float
     sd: float
     median: float
@@ -38,7 +39,7 @@ class Summary:
 
 
 def summarise(scores: Scores) -> dict[str, Summary]:
-    """Each metric over all cases.
+    """Each metric over all cases that have a value of it.
 
     Args:
         scores: case -> metric -> value; every case has the same metrics.
@@ -70,23 +71,26 @@ def _badness(name: str, value: float) -> float:
 
 
 def _summary(name: str, values: dict[str, float]) -> Summary:
-    column = np.array(list(values.values()), np.float64)
+    defined = {case: value for case, value in values.items() if not math.isnan(value)}
+    undefined = len(values) - len(defined)
+    if not defined:
+        return Summary(len(values), undefined, math.nan, math.nan, math.nan, math.nan, "")
+    column = np.array(list(defined.values()), np.float64)
     spread = len(column) > 1 and bool(np.isfinite(column).all())
-    worst = max(values, key=lambda case: _badness(name, values[case]))
+    worst = max(defined, key=lambda case: _badness(name, defined[case]))
     return Summary(
-        cases=len(column),
+        cases=len(values),
+        undefined=undefined,
         mean=float(column.mean()),
         sd=float(column.std(ddof=1)) if spread else math.nan,
         median=_median(column),
-        worst=values[worst],
+        worst=defined[worst],
         worst_case=worst,
     )
 
 
 def _median(values: NDArray[np.float64]) -> float:
     ordered = sorted(values.tolist())
-    if any(math.isnan(value) for value in ordered):
-        return math.nan
     return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.metrics import METRICS, Correlation
+from calvaria.metrics.catalog import UNDEFINED, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,7 +86,8 @@ def scatter(
         panel.scatter(x[there], y[there], s=14, color=SCOPE_COLOURS[metric.scope], alpha=0.75, linewidths=0)
         if name in LOGARITHMIC and (x[there] > 0).all():
             panel.set_xscale("log")
-        panel.set_title(f"{metric.title}\nr {found.pearson:+.2f}   ρ {found.spearman:+.2f}", fontsize=8, color=INK)
+        title = f"{metric.title}\nr {shown(found.pearson, '+.2f')}   ρ {shown(found.spearman, '+.2f')}"
+        panel.set_title(title, fontsize=8, color=INK)
         panel.set_ylabel("score", fontsize=7)
     return _picture(figure)
 
@@ -100,9 +102,9 @@ def _strip(
         panel.set_yscale("log")
     for place, group in enumerate(groups):
         cases = [case for case in values if kinds[case] == group and math.isfinite(values[case])]
-        lost = sum(math.isinf(values[case]) for case in values if kinds[case] == group)
+        lost = _lost([values[case] for case in values if kinds[case] == group])
         if lost:
-            panel.text(place, 1.0, f"{lost} inf.", transform=panel.get_xaxis_transform(), ha="center", va="top", size=6)
+            panel.text(place, 1.0, lost, transform=panel.get_xaxis_transform(), ha="center", va="top", size=6)
         if not cases:
             continue
         drawn = np.array([values[case] for case in cases])
@@ -127,6 +129,12 @@ def _strip(
     panel.set_title(metric.title, fontsize=8, color=INK)
     panel.set_xlim(-0.6, len(groups) - 0.4)
     panel.set_xticks(range(len(groups)), groups, fontsize=6, rotation=20 if len(groups) > 2 else 0)
+
+
+def _lost(values: Sequence[float]) -> str:
+    """How many values have no place in a panel: infinite and undefined ones."""
+    counts = {"inf.": sum(map(math.isinf, values)), UNDEFINED: sum(map(math.isnan, values))}
+    return "\n".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def _worst(name: str, values: Mapping[str, float]) -> str:

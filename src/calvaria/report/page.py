@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -68,10 +67,10 @@ def evaluation_page(
 def _summary_table(summary: Mapping[str, Summary]) -> str:
     rows = []
     for name, one in summary.items():
-        form = METRICS[name].form
-        cells = [_number(value, form) for value in (one.mean, one.sd, one.median, one.worst)]
-        rows.append(_row([METRICS[name].title, *cells, one.worst_case if one.cases > 1 else ""]))
-    return "<h2>Metrics</h2>" + _table(["", "mean", "sd", "median", "worst", "worst case"], rows)
+        count = f"{one.cases - one.undefined} of {one.cases}" if one.undefined else str(one.cases)
+        cells = [METRICS[name].text(value) for value in (one.mean, one.sd, one.median, one.worst)]
+        rows.append(_row([METRICS[name].title, count, *cells, one.worst_case if one.cases > 1 else ""]))
+    return "<h2>Metrics</h2>" + _table(["", "cases", "mean", "sd", "median", "worst", "worst case"], rows)
 
 
 def _definitions(names: Sequence[str]) -> str:
@@ -85,11 +84,7 @@ def _definitions(names: Sequence[str]) -> str:
 
 def _line(values: Mapping[str, float]) -> str:
     shown = ("dsc", "bdsc", "hd95_mm", "msd_mm", "border_mm")
-    return ", ".join(f"{METRICS[name].title} {_number(values[name], METRICS[name].form)}" for name in shown)
-
-
-def _number(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else format(value, form)
+    return ", ".join(f"{METRICS[name].title} {METRICS[name].text(values[name])}" for name in shown)
 
 
 def _table(headings: Sequence[str], rows: Sequence[str]) -> str:

@@ -37,9 +37,10 @@ def score_line(scores: Scores) -> str:
     >>> score_line(Scores(dsc=0.94, bdsc=0.96, hd95_mm=1.35, volume_error_percent=2.0, overlap_voxels=0))
     'DSC 0.940, bDSC 0.960, HD95 1.35 mm'
     """
-    # Infinite is the distance to an empty patch.
+    # Infinite is the distance to an empty patch; a border Dice is not defined where no bone lies near.
     distance = f"{scores.hd95_mm:.2f} mm" if math.isfinite(scores.hd95_mm) else "infinite"
-    return f"DSC {scores.dsc:.3f}, bDSC {scores.bdsc:.3f}, HD95 {distance}"
+    border = "n/a" if math.isnan(scores.bdsc) else f"{scores.bdsc:.3f}"
+    return f"DSC {scores.dsc:.3f}, bDSC {border}, HD95 {distance}"
 
 
 def timing_lines(record: Record) -> list[str]:
