@@ -476,6 +476,6 @@ def all_orientations() -> list[F64]:
             # Half of the 48 signed permutations are reflections.
             if np.linalg.det(matrix) > 0:
                 rotations.append(matrix)
-    # Upright, and by half a radian either way about each axis: about as far as a descent finds back.
+    # Upright, and by half a radian either way about each axis: a descent does the rest.
     tilts = [np.zeros(3)] + [s * 0.5 * np.eye(3)[a] for a in range(3) for s in (1, -1)]
     return [rotation_matrix(tilt) @ rotation for rotation in rotations for tilt in tilts]
