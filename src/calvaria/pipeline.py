@@ -17,7 +17,7 @@ from calvaria.errors import InputError
 from calvaria.models import ModelInfo, find
 from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.confidence import Confidence, judge
-from calvaria.reconstruction.doubts import doubts, unseen, within_scan
+from calvaria.reconstruction.doubts import doubts, openings_within, require_known_bone, unseen, within_scan
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, to_patch
@@ -158,12 +158,15 @@ def _reconstruct(
         frame, boxed, sketch = settle(skull, frame, completer, surface)
     with clock.stage("completion"):
         soft = completer.complete(boxed, sketch)
+        require_known_bone(soft)
         soft = within_scan(soft, boxed, frame, defective.grid, min_hole_ml)
     with clock.stage("patch"):
         patch = to_patch(soft, frame, defective)
         completed = defective.with_data(defective.mask | patch.mask)
         holes = holes_in(patch)
-        rest = left_open(completer.left_open(boxed, soft), frame) if isinstance(completer, Surveyor) else ()
+        rest: tuple[Hole, ...] = ()
+        if isinstance(completer, Surveyor):
+            rest = left_open(openings_within(completer.left_open(boxed, soft), frame, defective.grid), frame)
     confidence = judge(soft, boxed, frame, holes, calibrated=completer.calibrated)
     lines = doubts(frame, soft, defective.grid)
     confidence = confidence.doubted(lines)

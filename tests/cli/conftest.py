@@ -48,9 +48,11 @@ class Engine:
         engine: str = "shape-prior",
         kind: str = "auto",
         device: str = "auto",
+        min_hole_ml: float = 5.0,
         progress: Callable[[str, float], None] | None = None,
     ) -> SimpleNamespace:
-        self.calls.append({"engine": engine, "kind": kind, "device": device, "grid": volume.grid})
+        asked = {"engine": engine, "kind": kind, "device": device, "min_hole_ml": min_hole_ml}
+        self.calls.append({**asked, "grid": volume.grid})
         if self.error is not None:
             raise self.error
         if volume.data.max() > 1:

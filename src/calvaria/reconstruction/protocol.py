@@ -9,6 +9,10 @@ from calvaria.reconstruction.box import BoxField
 from calvaria.skull.template import Template
 from calvaria.types import F32, BoolArray
 
+MAX_MISFIT_MM = 1.5
+"""A completion that is so far off the bone around its hole is none of a skull: heads have 0.1 to 0.6, with slices half
+as far apart as they should be 2 and more. An engine may give up on it, with an empty region."""
+
 
 @dataclass(frozen=True, eq=False)
 class SoftField:
