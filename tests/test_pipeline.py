@@ -24,8 +24,8 @@ from calvaria.skull.head import HEAD_CENTRE_MM, direction
 from calvaria.skull.segment import Segmentation
 from calvaria.volume import Grid, Volume, coarsen, resample_mask
 
-TOP = Ball((0.0, 0.0, 78.0), 36.0)
-"""A hole at the vertex."""
+TOP = Ball((0.0, 30.0, 73.0), 36.0)
+"""A hole behind the vertex."""
 
 POSE = rigid((15, -20, 30), (50, -40, 200))
 
@@ -144,7 +144,7 @@ class TestMadeUpHeads:
         defective = scan(Head(21, (TOP,)))
         assert not any("scan ends" in line for line in reconstruct(defective).report.warnings)
         top = int(np.flatnonzero(defective.mask.any(axis=(0, 1)))[-1])
-        cut = defective.crop((slice(None), slice(None), slice(0, top - 4)))
+        cut = defective.crop((slice(None), slice(None), slice(0, top - 3)))
         result = reconstruct(cut)
         told = [line for line in result.report.warnings if "the scan ends at the vertex: about" in line]
         assert len(told) == 1
@@ -158,6 +158,7 @@ class TestMadeUpHeads:
         result = reconstruct(complete.crop((slice(None), slice(None), slice(0, top - int(below_mm / 4)))))
         assert not result.patch.mask.any()
         assert "the scan ends at the vertex: what lies beyond was not looked at" in result.report.warnings
+        assert result.report.left_open == ()
 
     def test_a_small_hole_is_told_and_filled_where_it_is_asked_for(self):
         head = Head(21, (Ball((38.0, -16.0, 62.0), 11.0),))

@@ -17,7 +17,7 @@ from calvaria.errors import InputError, naming
 from calvaria.jobs import Progress, unheard
 from calvaria.models import ModelInfo, find
 from calvaria.reconstruction.confidence import Confidence, judge
-from calvaria.reconstruction.doubts import doubts, unseen, within_scan
+from calvaria.reconstruction.doubts import doubts, openings_within, require_known_bone, unseen, within_scan
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line, place_of
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, to_patch
@@ -223,13 +223,17 @@ def _reconstruct(volume: Volume, completer: Engine, model: ModelInfo, clock: _Cl
             surface = BoneSurface.of(skull)  # while the engine is not ready yet
             ready.result()
     done = completer.reconstruct(skull, frame, surface, clock.stage)  # the stages hole and completion
+    require_known_bone(done.soft)
     frame = done.frame
     done = done._replace(soft=within_scan(done.soft, done.field, frame, defective.grid, asked.min_hole_ml))
     with clock.stage("patch"):
         patch = to_patch(done.soft, frame, defective)
         completed = defective.with_data(defective.mask | patch.mask)
         holes = tuple(replace(hole, place=place_of(hole.centre_mm, frame)) for hole in holes_in(patch))
-        rest = left_open(completer.left_open(done.field, done.soft), frame) if isinstance(completer, Surveyor) else ()
+        rest: tuple[Hole, ...] = ()
+        if isinstance(completer, Surveyor):
+            openings = completer.left_open(done.field, done.soft)
+            rest = left_open(openings_within(openings, frame, defective.grid), frame)
     lines = doubts(frame, done.soft, defective.grid)
     confidence = judge(done, holes, completer.calibration).doubted(lines)
     lines += unseen(defective, frame, lines) + tuple(left_open_line(hole) for hole in rest)

@@ -123,6 +123,14 @@ def test_options_reach_the_engine(run, engine, skull, tmp_path):
     assert [(call["engine"], call["kind"]) for call in engine.calls] == [("another", "ct")]
 
 
+def test_the_smallest_hole_reaches_the_engine_and_stands_in_the_record(run, engine, skull, tmp_path):
+    run("reconstruct", skull, "-o", tmp_path / "one", "--no-preview")
+    run("reconstruct", skull, "-o", tmp_path / "two", "--min-hole-ml", "0.5", "--no-preview")
+    assert [call["min_hole_ml"] for call in engine.calls] == [5.0, 0.5]
+    record = json.loads((tmp_path / "two" / "result.json").read_text(encoding="utf-8"))
+    assert record["parameters"]["min_hole_ml"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

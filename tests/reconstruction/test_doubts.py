@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 from tests.heads import Ball, Head, boxed, scan, true_frame
 
+from calvaria.errors import InputError
 from calvaria.reconstruction.box import BoxField, box_grid, vault
-from calvaria.reconstruction.doubts import doubts, scan_end_doubts, unseen, within_scan
+from calvaria.reconstruction.doubts import (
+    doubts,
+    openings_within,
+    require_known_bone,
+    scan_end_doubts,
+    unseen,
+    within_scan,
+)
 from calvaria.reconstruction.protocol import SoftField
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume import Volume
@@ -100,3 +108,22 @@ class TestWithinScan:
         assert kept.region[x > 45].any() == soft.region[x > 45].any()
         if min_ml == 5.0:
             assert not kept.region[x < 35].any()
+
+
+def test_an_opening_that_goes_on_beyond_the_scan_is_not_told_as_left_open():
+    side = Ball((60.0, 8.0, 30.0), 12.0)
+    head = Head(21, (TOP, side))
+    frame, _, soft = completed(head)
+    np.testing.assert_array_equal(openings_within(soft.region, frame, scan(head).grid), soft.region)
+    kept = openings_within(soft.region, frame, until(scan(head), 68.0).grid)
+    x = box_grid().centres_mm()[..., 0]
+    np.testing.assert_array_equal(kept, soft.region & (x > 45))
+
+
+def test_a_completion_that_is_far_off_the_bone_is_refused():
+    _, _, soft = completed(HEAD)
+    require_known_bone(soft)
+    with pytest.raises(
+        InputError, match=r"lies 2\.1 mm off that of known skulls .*: this is no adult's head with holes"
+    ):
+        require_known_bone(replace(soft, misfit_mm=2.1))

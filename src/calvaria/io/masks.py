@@ -20,8 +20,8 @@ from calvaria.volume.voxelise import voxelise
 MARGIN_VOXELS = 2
 """Empty voxels around a mesh on a grid of its own, so that its surface can be found again."""
 
-MIN_MESH_MM, MAX_MESH_MM = 5.0, 1000.0
-"""A skull, a patch or an implant whose longest side is outside of this is not in mm."""
+MIN_MESH_MM, MAX_MESH_MM = 10.0, 1000.0
+"""A skull, a patch or an implant whose longest side is outside of this is not in mm; a burr hole's cover has 12."""
 
 HEAD_MM = (120.0, 300.0)
 """The longest side of a skull, with or without face and jaw, in any pose."""

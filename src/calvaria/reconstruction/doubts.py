@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from calvaria.errors import InputError
 from calvaria.reconstruction.box import BoxField, box_grid, box_to_world
-from calvaria.reconstruction.protocol import SoftField
+from calvaria.reconstruction.protocol import MAX_MISFIT_MM, SoftField
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.checks import size_doubts
 from calvaria.skull.edges import grid_ends
@@ -39,6 +40,19 @@ def doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple[str, ...
         grid: of the scan, whole.
     """
     return size_doubts(frame, grid) + scan_end_doubts(frame, soft, grid)
+
+
+def require_known_bone(soft: SoftField) -> None:
+    """Refuse what an engine could not complete as a skull.
+
+    Raises:
+        InputError: the completion lies too far off the bone that is there.
+    """
+    if soft.misfit_mm > MAX_MISFIT_MM:
+        raise InputError(
+            f"the bone around what is missing lies {soft.misfit_mm:.1f} mm off that of known skulls (usual: less than "
+            f"0.5 mm): this is no adult's head with holes; check the voxel spacing and what the mask holds"
+        )
 
 
 def scan_end_doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple[str, ...]:
@@ -94,15 +108,32 @@ def within_scan(soft: SoftField, field: BoxField, frame: CanonicalFrame, grid: G
     shown[missing] = _inside(grid, _world(missing, frame))
     if (shown == missing).all():
         return soft
-    labels, count = label(missing)
-    shown_ml = np.bincount(labels[shown], minlength=count + 1) * _voxel_ml(frame)
-    reaches_out = np.bincount(labels[missing & ~shown], minlength=count + 1) > 0
-    dropped = reaches_out & (shown_ml < min_ml)
-    dropped[0] = False
-    kept = missing & ~dropped[labels]
-    if not kept.any():
+    dropped = _reaching_out(missing, shown, min_ml / _voxel_ml(frame))
+    if dropped[missing].all():
         return SoftField(soft.distance_mm, np.zeros_like(soft.region), 0.0)
-    return SoftField(soft.distance_mm, soft.region & ~dropped[labels], soft.misfit_mm)
+    return SoftField(soft.distance_mm, soft.region & ~dropped, soft.misfit_mm)
+
+
+def openings_within(openings: BoolArray, frame: CanonicalFrame, grid: Grid) -> BoolArray:
+    """Openings of the head's wall, without those that go on beyond the scan, of which `unseen` tells.
+
+    Args:
+        openings: bool on the box grid.
+        frame: the skull's.
+        grid: of the scan, whole.
+    """
+    shown = np.zeros_like(openings)
+    shown[openings] = _inside(grid, _world(openings, frame))
+    return openings & ~_reaching_out(openings, shown, np.inf)
+
+
+def _reaching_out(pieces: BoolArray, shown: BoolArray, voxels: float) -> BoolArray:
+    """Those pieces that are not all shown, and of which fewer voxels than so many are."""
+    labels, count = label(pieces)
+    hidden = np.bincount(labels[pieces & ~shown], minlength=count + 1) > 0
+    out = hidden & (np.bincount(labels[shown], minlength=count + 1) < voxels)
+    out[0] = False
+    return np.asarray(out[labels])
 
 
 def _world(voxels: BoolArray, frame: CanonicalFrame) -> F64:
@@ -137,4 +168,4 @@ def _side(normal: F64) -> str:
     return SIDES[axis][0 if normal[axis] > 0 else 1]
 
 
-__all__ = ["doubts", "scan_end_doubts", "unseen", "within_scan"]
+__all__ = ["doubts", "openings_within", "require_known_bone", "scan_end_doubts", "unseen", "within_scan"]

@@ -18,6 +18,10 @@ from calvaria.volume.volume import Volume
 Stage = Callable[[str], AbstractContextManager[object]]
 """Entered with "hole" while holes and pose are found, then with "completion" while the holes are completed."""
 
+MAX_MISFIT_MM = 1.5
+"""A completion that is so far off the bone around its hole is none of a skull: heads have 0.1 to 0.6, with slices half
+as far apart as they should be 2 and more. An engine may give up on it, with an empty region."""
+
 
 @dataclass(frozen=True, eq=False)
 class SoftField:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from calvaria.reconstruction.shape_prior.trusted import Falloff, around
 from tests.heads import SIDE, Head, boxed, family_engine
 
 from calvaria.reconstruction.box import BoxField, box_grid, vault
@@ -14,6 +15,7 @@ from calvaria.reconstruction.shape_prior.engine import (
     LAMELLA_MM,
     MAX_DEEPENING_MM,
     MAX_LAMELLA_DEEPENING_MM,
+    MAX_POINTS,
     close_valleys,
     frontal_floor,
 )
@@ -134,3 +136,26 @@ def test_what_lies_behind_a_standing_wall_is_no_hole(depth_mm, hole):
     # Nowhere but in bone is bone near, as if the hole were wide.
     field = BoxField(np.where(bone, np.float32(-1), np.float32(OPEN_MM + 1)), np.ones(bone.shape, bool))
     assert real_holes(missing, missing, field, 3.0).any() == hole
+
+
+def test_around_a_larger_hole_than_any_the_points_are_thinned():
+    engine = family_engine()
+    gap_mm = np.asarray(np.abs(box_grid().centres_mm()[..., 0]) / 6 + 0.1, np.float32)
+    chosen = engine.settings
+    falloff = Falloff(chosen.noise_mm, chosen.fade_mm, chosen.mirror_mm, chosen.reach_mm)
+    all_points = around(gap_mm, engine.model.spacing_mm, chosen.dense_mm, falloff)
+    assert len(all_points.mm) > 2 * MAX_POINTS
+    left = engine._around(gap_mm, chosen.dense_mm)
+    assert MAX_POINTS / 3 < len(left.mm) <= MAX_POINTS
+    assert left.gap_mm.min() < 1  # next to the hole there are points still
+
+
+def test_what_is_off_the_bone_by_more_than_any_head_is_given_up_with_its_misfit(monkeypatch):
+    engine = family_engine()
+    field = boxed(Head(20, (SIDE,)))
+    assert engine.sketch(field).region.any()
+    monkeypatch.setattr("calvaria.reconstruction.shape_prior.engine.MAX_MISFIT_MM", 1e-3)
+    sketch = engine.sketch(field)
+    assert not sketch.region.any()
+    assert sketch.misfit_mm > 1e-3
+    assert engine.complete(field, sketch) is sketch

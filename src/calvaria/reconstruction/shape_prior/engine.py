@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calvaria.errors import InputError
 from calvaria.models.calibration import Calibration
 from calvaria.reconstruction.box import (
     AIR_MM,
@@ -27,7 +26,7 @@ from calvaria.reconstruction.box import (
     read_box,
     vault,
 )
-from calvaria.reconstruction.protocol import Completion, SoftField, Stage
+from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, SoftField, Stage
 from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.shape_prior.cover import behind_bone, lies_open, over_bone, without_covered
 from calvaria.reconstruction.shape_prior.find import real_holes
@@ -57,10 +56,6 @@ if TYPE_CHECKING:
 MAX_POINTS, THINNER = 15000, 0.8
 """Around larger holes than those of the benchmarks (5000 to 10000 points, a third of them trusted) the lattice is
 thinned, step by step, until no more points are left: time grows with their cube, memory with their square."""
-
-MAX_MISFIT_MM = 1.5
-"""A sketch that is so far off the bone around its hole was not drawn of a skull: heads have 0.1 to 0.6, with slices
-half as far apart as they should be 2 and more."""
 
 READ_MM = 2.5
 """The completion is read so far around the hole's outline."""
@@ -247,7 +242,11 @@ class ShapePrior:
             sketch: a rough completion, outlined twice, if there is one already.
             read_mm: the completed surface is read so far around the hole's outline.
         """
-        hole = self._hole(field, self.sketch(field, self.sketch(field)) if sketch is None else sketch)
+        if sketch is None:
+            sketch = self.sketch(field, self.sketch(field))
+        if sketch.misfit_mm > MAX_MISFIT_MM:
+            return sketch
+        hole = self._hole(field, sketch)
         if not hole.any():
             return _no_hole()
         return self._only_holes(self.complete_known(field, distance_mm(hole, self.settings.grow_mm), read_mm), field)
@@ -270,10 +269,7 @@ class ShapePrior:
         chosen = self.settings
         fitted = self._fit(field, gap_mm, chosen.rough_dense_mm, self.moves[:ROUGH_MOVES], min(100, chosen.modes))
         if fitted.misfit_mm > MAX_MISFIT_MM:
-            raise InputError(
-                f"the bone around what is missing lies {fitted.misfit_mm:.1f} mm off that of known skulls (usual: less "
-                "than 0.5 mm): this is no adult's head with holes; check the voxel spacing and what the mask holds"
-            )
+            return replace(_no_hole(), misfit_mm=fitted.misfit_mm)
         values = self._plates(self._read(fitted, gap_mm, READ_MM), field, gap_mm)
         return SoftField(values, (gap_mm <= READ_MM) & vault(), fitted.misfit_mm)
 
