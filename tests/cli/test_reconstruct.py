@@ -81,7 +81,7 @@ def test_result_json_holds_the_figures_and_nobodys_name(run, engine, skull, tmp_
     assert len(record["input"]["sha256"]) == 64
     assert record["input"]["format"] == ".nrrd"
     told = {"engine": "shape-prior", "kind": "mask", "orientation": None, "preview": True, "device": "auto"}
-    assert record["parameters"] == told
+    assert record["parameters"] == {**told, "min_hole_ml": 5.0}
     assert record["seconds"]["stages"] == {"fit": 0.5, "pose": 0.25}
     assert record["seconds"]["total"] > 0
     assert 10 < record["peak_memory_mb"] < 10_000
