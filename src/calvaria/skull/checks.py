@@ -31,8 +31,8 @@ USUAL_WIDTH = (0.885, 1.19)
 1.2 along one of the two is noticed in three quarters of them."""
 
 USUAL_SIZE = (0.87, 1.11)
-"""Geometric mean of the scales: 0.917 to 1.058 (sd 0.036); times 0.8 all of the 85 are out of it, times 1.2 all but 8,
-who are the smallest. By head circumference a child of two has 0.88, of six 0.92."""
+"""Geometric mean of the scales: 0.917 to 1.058 (sd 0.036); times 0.8 all of the 85 are noticed, times 1.2 all but 8,
+mostly small ones. By head circumference a child of two has 0.88, of six 0.92."""
 
 BELIEVED_HEIGHT, BELIEVED_WIDTH, BELIEVED_SIZE = (0.62, 1.6), (0.65, 1.55), (0.72, 1.3)
 """Beyond these no head is completed: the model's shapes say nothing of it, and the work to fit them has no bounds.
