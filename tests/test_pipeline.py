@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -312,6 +313,25 @@ def test_a_complete_real_skull_without_its_vertex_in_slices_of_4_mm_gets_nothing
     result = reconstruct(resample_mask(complete, Grid((i, j, int(top / step)), wide)))
     assert not result.patch.mask.any()
     assert any("the scan ends at the vertex" in line for line in result.report.warnings)
+
+
+def test_a_vertex_hole_of_a_real_skull_that_the_scan_cuts_is_told_with_what_lies_beyond(real_data):
+    complete = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / "009.nrrd")
+    frame = locate(complete)
+    index = np.argwhere(complete.mask)
+    place = complete.grid.to_world(index) @ frame.to_canonical[:3, :3].T + frame.to_canonical[:3, 3]
+    taken = (np.hypot(place[:, 0] - 35, place[:, 1] - 10) < 35) & (place[:, 2] > 20)
+    top = int(index[:, 2].max()) - round(10 / complete.grid.spacing_mm[2])
+    data = complete.mask.copy()
+    data[tuple(index[taken].T)] = False
+    cut = complete.with_data(data).crop((slice(None), slice(None), slice(0, top)))
+    result = reconstruct(cut)
+    truth = cut.with_data(complete.mask[:, :, :top] & ~cut.mask)
+    assert evaluate(result.patch, truth, cut).dsc > 0.88
+    assert result.confidence.expected_dsc is None
+    assert any(
+        re.match(r"the scan ends at the vertex: about \d+\.\d ml of", line) for line in result.report["warnings"]
+    )
 
 
 def test_burr_holes_of_a_real_skull_are_told_and_filled_where_asked_for(real_data):

@@ -94,15 +94,15 @@ class Report:
         model: what completed the skull.
         pose: how the head lies.
         seconds: stage -> how long it took.
-        left_open: openings of the vault that are smaller than what was asked to be filled, largest first.
         warnings: one line each, for the user to read.
+        left_open: openings of the vault that are smaller than what was asked to be filled, largest first.
     """
 
     model: ModelUsed
     pose: PoseReport
     seconds: dict[str, float]
-    left_open: tuple[Hole, ...] = ()
     warnings: tuple[str, ...] = ()
+    left_open: tuple[Hole, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,8 +242,8 @@ def _reconstruct(volume: Volume, completer: Engine, model: ModelInfo, clock: _Cl
         ModelUsed(model.name, model.sha256, model.licence),
         PoseReport.of(frame),
         clock.seconds,
-        rest,
         (*segmented.notes, *_warnings(frame, holes, confidence, lines, asked.min_hole_ml)),
+        rest,
     )
     return Reconstruction(patch, completed, defective, frame.plane, frame, holes, confidence, report)
 

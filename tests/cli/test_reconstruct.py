@@ -113,7 +113,7 @@ def test_a_skull_without_a_hole_is_no_error_and_says_so(run, engine, skull, tmp_
     engine.empty = True
     assert run("reconstruct", skull, "-o", tmp_path / "out").code == 0
     again = run("reconstruct", skull, "-o", tmp_path / "out")
-    assert again.out.startswith("no defect of 5 ml or more: the patch is empty")
+    assert again.out.startswith("no defect of 5 ml or more found: the patch is empty")
     assert files(tmp_path / "out") == ["completed.nrrd", "patch.nrrd", "preview.png", "result.json"]
     assert json.loads((tmp_path / "out" / "result.json").read_text())["patch"] == {"empty": True, "volume_ml": 0.0}
 

@@ -61,7 +61,10 @@ def test_the_layout_is_the_documented_one():
     assert found["schema"] == 2
     assert found["input"] == {"format": ".nrrd", "shape": [3, 4, 5], "spacing_mm": [1, 1, 2], "sha256": "0" * 64}
     assert found["patch"] == {"empty": False, "volume_ml": 12.5}
-    assert found["holes"] == [{"volume_ml": 12.5, "area_cm2": 30.0, "centre_mm": [1.0, 2.0, 3.0]}]
+    assert found["holes"] == [
+        {"volume_ml": 12.5, "area_cm2": 30.0, "centre_mm": [1.0, 2.0, 3.0], "place": "left parietal"}
+    ]
+    assert [hole["place"] for hole in found["left_open"]] == ["right frontal"]
     assert found["plane"] == {"normal": [1.0, 0.0, 0.0], "offset_mm": 4.0}
     assert found["seconds"] == {"read": 0.5, "stages": {"pose": 0.25}, "total": 0.75}
     assert set(found["pose"]) == {"canonical_to_world", "scale", "mismatch", "scan_ends"}
@@ -91,7 +94,7 @@ def test_a_record_in_words():
     assert timing_lines(RECORD) == ["  read: 0.50 s", "    pose: 0.25 s"]
     nothing = replace(RECORD, patch=Patch(True, 0.0), holes=(), confidence=Confidence(None, "why"), peak_memory_mb=None)
     assert summary_lines(nothing) == [
-        "no defect found: the patch is empty, the completed skull is the input's bone",
+        "no defect of 5 ml or more found: the patch is empty, the completed skull is the input's bone",
         "expected accuracy: unknown (why)",
         "took 0.8 s",
     ]
