@@ -97,8 +97,8 @@ def test_a_stated_mask_of_many_values_is_refused(data, message):
 
 def test_a_ct_has_its_threshold_and_a_mask_none():
     ct, _ = phantom()
-    low, high = bone_of(ct), bone_of(ct, threshold_hu=700)
-    assert (low.threshold_hu, high.threshold_hu) == (250, 700)
+    low, high = bone_of(ct), bone_of(ct, threshold_hu=1000)
+    assert (low.threshold_hu, high.threshold_hu) == (250, 1000)
     assert 0 < high.bone.volume_ml < low.bone.volume_ml
     with pytest.raises(InputError, match=r"^a: a bone threshold of 300 HU is given, but the volume is a mask"):
         bone_of(BONE, threshold_hu=300, name="a")
@@ -111,3 +111,8 @@ def test_a_mask_of_a_body_is_told():
     data[5:30, 5:30, 2:190] = True
     (note,) = bone_of(Volume(data, Grid.isotropic(data.shape, 3.0))).notes
     assert re.match(r"the bone of the mask spans 564 mm, more than a head: crop", note)
+
+
+def test_a_head_in_cm_is_told_by_its_size():
+    with pytest.raises(InputError, match=r"^a\.stl: the bone spans 16\.\d mm at most, a head 90 or more: .*in cm"):
+        bone_of(Volume(BONE.data, BONE.grid.moved(np.diag([0.1, 0.1, 0.1, 1.0]))), name="a.stl")
