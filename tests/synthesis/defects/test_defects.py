@@ -23,8 +23,8 @@ from calvaria.synthesis.defects import (
     apply_defect,
     cut_defect,
     defect_area_cm2,
-    sample_defect,
     sampling,
+    sample_defect,
 )
 from calvaria.synthesis.defects import cutting as defects
 from calvaria.synthesis.defects.prisms import PrismSpec
