@@ -67,7 +67,7 @@ def naming(name: str) -> Iterator[None]:
     try:
         yield
     except CalvariaError as error:
-        if str(error).startswith(name):
+        if str(error).startswith(f"{name}:"):
             raise
         raise type(error)(f"{name}: {error}") from error
 

@@ -111,3 +111,8 @@ def test_a_mask_of_a_body_is_told():
     data[5:30, 5:30, 2:190] = True
     (note,) = bone_of(Volume(data, Grid.isotropic(data.shape, 3.0))).notes
     assert re.match(r"the bone of the mask spans 564 mm, more than a head: crop", note)
+
+
+def test_a_head_in_cm_is_told_by_its_size():
+    with pytest.raises(InputError, match=r"^a\.stl: the bone spans 16\.\d mm at most, a head 90 or more: .*in cm"):
+        bone_of(Volume(BONE.data, BONE.grid.moved(np.diag([0.1, 0.1, 0.1, 1.0]))), name="a.stl")

@@ -12,6 +12,9 @@ from calvaria.skull.segment import MAX_HEAD_MM, Segmentation, segment_bone
 from calvaria.volume.foreground import foreground_of, has_two_values, looks_inverted
 from calvaria.volume.volume import Volume, bounding_box
 
+MIN_HEAD_MM = 30.0
+"""Bone that spans less in every direction is no head (a newborn's spans 90), but one in cm, which spans 15 to 25."""
+
 
 def bone_of(
     volume: Volume,
@@ -70,6 +73,11 @@ def _of_mask(volume: Volume, name: str) -> Segmentation:
             "and background seem to be exchanged; write the bone as 1 and the background as 0"
         )
     longest = max((p.stop - p.start) * s for p, s in zip(box, bone.grid.spacing_mm, strict=True))
+    if longest < MIN_HEAD_MM:
+        raise InputError(
+            f"the bone spans {longest:.3g} mm at most, a head 90 or more: check the voxel size, or for a mesh the unit "
+            "(is it in cm or m?), and export it in mm"
+        )
     if longest > MAX_HEAD_MM:
         notes.append(f"the bone of the mask spans {longest:.0f} mm, more than a head: crop it to the head")
     return Segmentation(bone, None, tuple(notes))
