@@ -349,7 +349,7 @@ def test_burr_holes_of_a_real_skull_are_told_and_filled_where_asked_for(real_dat
     truth = complete.with_data(complete.mask & ~data)
     left = reconstruct(defective)
     assert not left.patch.mask.any()
-    assert [round(hole["across_mm"]) for hole in left.report.left_open] == pytest.approx([20, 14], abs=2)
+    assert [round(hole.across_mm) for hole in left.report.left_open] == pytest.approx([20, 14], abs=2)
     filled = reconstruct(defective, min_hole_ml=0.5)
     assert evaluate(filled.patch, truth, defective).dsc > 0.9
     assert filled.report.left_open == ()

@@ -24,6 +24,7 @@ from calvaria.synthesis.defects import (
     cut_defect,
     cutting,
     defect_area_cm2,
+    sample_defect,
     sampling,
     soundness,
 )
