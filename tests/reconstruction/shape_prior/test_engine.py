@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from calvaria.reconstruction.shape_prior.trusted import Falloff, around
 from tests.heads import SIDE, Head, boxed, family_engine
 
 from calvaria.reconstruction.box import BoxField, box_grid, vault
@@ -20,6 +19,7 @@ from calvaria.reconstruction.shape_prior.engine import (
     frontal_floor,
 )
 from calvaria.reconstruction.shape_prior.find import OPEN_MM, real_holes
+from calvaria.reconstruction.shape_prior.observations import Falloff, around
 from calvaria.skull.canonical import SPACING_MM
 from calvaria.skull.head import HEAD_CENTRE_MM
 
