@@ -72,7 +72,8 @@ def looks_inverted(mask: BoolArray) -> bool:
 
 def _border_share(data: NDArray[Any], value: Any) -> float:
     """Which share of the voxels on the six faces has a value; edges count twice, corners three times."""
-    faces = [np.take(data, end, axis) for axis in range(3) for end in (0, -1)]
+    # Views: np.take copies a whole array whose first axis runs fastest, 4 s for a head CT.
+    faces = [np.moveaxis(data, axis, 0)[end] for axis in range(3) for end in (0, -1)]
     return float(sum(np.count_nonzero(face == value) for face in faces) / sum(face.size for face in faces))
 
 
