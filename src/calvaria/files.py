@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 
+TRIES = 20
+"""How often a folder is put in its place while others put theirs there."""
+
+TAIL_BYTES = 200
+"""So much of a name's end is in the name of its temporary file: most file systems stop at 255 bytes."""
+
 
 def require_file(path: PathLike) -> Path:
     """The path of a file that exists and holds something.
@@ -139,10 +145,6 @@ def save_arrays(path: Path, **arrays: NDArray[np.generic]) -> None:
         np.savez_compressed(part, **arrays)  # type: ignore[arg-type] # names of arrays, never "allow_pickle"
 
 
-TRIES = 20
-"""How often a folder is put in its place while others put theirs there."""
-
-
 def _take_place(part: Path, path: Path) -> None:
     """Give a finished folder its name; the folder that bears it so far goes when the new one is there."""
     for left in reversed(range(TRIES)):
@@ -166,10 +168,6 @@ def _take_place(part: Path, path: Path) -> None:
 
 def _refused(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({_reason(error)}); choose another folder")
-
-
-TAIL_BYTES = 200
-"""So much of a name's end is in the name of its temporary file: most file systems stop at 255 bytes."""
 
 
 def _beside(path: Path) -> Path:

@@ -166,7 +166,6 @@ def reconstruct(
         threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
         min_hole_ml: holes of less missing bone than this are left open, and told in the report.
         progress: called when a stage begins.
-        threshold_hu: bone lies above it in a CT; None for the usual one.
         name: of the file or case; messages on the volume begin with it.
 
     Returns:
@@ -184,7 +183,7 @@ def reconstruct(
     with threadpool_limits(1, user_api="blas"):
         clock, asked = _Clock(progress), _Asked(kind, threshold_hu, min_hole_ml, name)
         with naming(name):
-            return _reconstruct(volume, _filling(completer, engine, min_hole_ml), find(engine), clock, asked)
+            return _reconstruct(volume, completer, find(engine), clock, asked)
 
 
 def _filling(completer: Engine, name: str, min_hole_ml: float) -> Engine:
