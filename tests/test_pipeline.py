@@ -16,7 +16,7 @@ from calvaria import pipeline
 from calvaria.errors import InputError
 from calvaria.io import read_mask, read_volume
 from calvaria.metrics import score
-from calvaria.models import ModelInfo, available
+from calvaria.models import ModelInfo
 from calvaria.pipeline import Reconstruction, evaluate, reconstruct
 from calvaria.reconstruction.box import box_to_world
 from calvaria.skull.bone import bone_of
@@ -214,8 +214,6 @@ LEAST = {"official": 0.85, "turned": 0.80, "cut": 0.80, "slices": 0.80}
 @pytest.fixture
 def skull(real_data: Path) -> tuple[Volume, Volume]:
     """A real defective skull and its missing bone."""
-    if not available():
-        pytest.skip("no model is installed")
     return _skull(real_data / "autoimplant2020" / "training_set")
 
 

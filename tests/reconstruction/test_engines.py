@@ -31,7 +31,7 @@ from tests.heads import (
 )
 
 from calvaria.errors import InputError
-from calvaria.models import available, find, register
+from calvaria.models import find, register
 from calvaria.reconstruction import engines
 from calvaria.reconstruction.box import AIR_MM, TRUNCATION_MM, BoxField, box_grid
 from calvaria.reconstruction.engines import LOADERS, load_engine, load_prior
@@ -279,14 +279,12 @@ def test_a_network_is_no_prior(monkeypatch):
         load_prior("net")
 
 
-@pytest.mark.skipif(not available(), reason="no model is installed")
 def test_the_shipped_engine_has_the_calibration_of_the_index():
     calibration = load_prior().calibration
     assert calibration == find("shape-prior").calibration
     assert 0.9 < calibration.expected_dsc(0.25, 50.0, 0.0) < 0.95
 
 
-@pytest.mark.skipif(not available(), reason="no model is installed")
 def test_the_shipped_engine_is_loaded_once_and_knows_its_template():
     engine = load_engine("shape-prior")
     assert load_engine("shape-prior") is engine

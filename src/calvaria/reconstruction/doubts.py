@@ -24,7 +24,7 @@ BEYOND_ML = 0.05
 SIDES = (("left side", "right side"), ("back", "front"), ("vertex", "lower end"))
 """Of the head, by the canonical axes: towards plus and towards minus."""
 
-NEAR_SCAN_MM, FLOOR_MM = np.array([90.0, 110.0, 95.0]), -16.0
+VAULT_REACH_MM, FLOOR_MM = np.array([90.0, 110.0, 95.0]), -16.0
 """Bone of the vault lies so near to the origin of the mean skull's frame, and above this; shoulders and jaw do not."""
 
 FACING_DOWN = -0.5
@@ -82,7 +82,7 @@ def unseen(mask: Volume, frame: CanonicalFrame, known: tuple[str, ...] = ()) -> 
 
     def in_vault(world_mm: F64) -> BoolArray:
         mean_mm = (world_mm @ frame.to_canonical[:3, :3].T + frame.to_canonical[:3, 3]) / frame.scale
-        return np.asarray((np.abs(mean_mm) < NEAR_SCAN_MM).all(axis=1) & (mean_mm[:, 2] > FLOOR_MM))
+        return np.asarray((np.abs(mean_mm) < VAULT_REACH_MM).all(axis=1) & (mean_mm[:, 2] > FLOOR_MM))
 
     normals = [end.normal @ frame.to_world[:3, :3] for end in grid_ends(mask, in_vault)]
     ends = [f"the scan ends at the {_side(normal)}:" for normal in normals if normal[2] >= FACING_DOWN]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from calvaria.types import F64
+from calvaria.volume.components import label
 from calvaria.volume.volume import Volume, bounding_box, indices_of
 
 DENSE_HU, MIN_DENSE_ML = 2000.0, 3.0
@@ -36,8 +37,6 @@ def notes_on_metal(ct: Volume, bone: Volume, offset_hu: int = 0) -> list[str]:
     Returns:
         Lines with position and size, the largest piece first; none for an ordinary head.
     """
-    from scipy.ndimage import label
-
     box = bounding_box(bone.mask)
     if box is None:
         return []
@@ -46,7 +45,7 @@ def notes_on_metal(ct: Volume, bone: Volume, offset_hu: int = 0) -> list[str]:
     voxel_ml = ct.grid.voxel_volume_mm3 / 1000
     if np.count_nonzero(dense) * voxel_ml < MIN_METAL_ML:
         return []
-    pieces, number = label(dense, np.ones((3, 3, 3)))
+    pieces, number = label(dense)
     index = indices_of(dense)
     piece = pieces[tuple(index.T)]
     over = hu.data[tuple(index.T)] > METAL_HU + offset_hu

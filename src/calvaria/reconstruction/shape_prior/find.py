@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calvaria.reconstruction.box import BoxField, box_grid, vault
+from calvaria.reconstruction.box import BoxField, box_grid, on_box, vault
 from calvaria.reconstruction.shape_prior.cover import covered_by, lies_open
 from calvaria.reconstruction.shape_prior.model import MODEL_TRUNCATION_MM, ShapeModel, bone_depth, plate_lack
 from calvaria.reconstruction.shape_prior.regression import jitters, trilinear
@@ -113,7 +113,7 @@ class HoleFinder:
         # Slivers along surfaces that merely lie elsewhere go.
         missing = ndimage.binary_opening(missing)
         # No seed and an infinite limit for closed pieces: only pieces that are open count.
-        return real_holes(missing, missing & False, whole, np.inf, MIN_REPORTED_ML)
+        return real_holes(missing, np.zeros_like(missing), whole, np.inf, MIN_REPORTED_ML)
 
     def _seen(self, field: BoxField) -> tuple[F32, BoolArray]:
         """(P,) distance at the coarse points, and whether the scan shows them."""
@@ -174,14 +174,7 @@ class HoleFinder:
 
     def _fine(self, coarse: F32) -> F32:
         """A coarse volume on the box grid, trilinear."""
-        from scipy import ndimage
-
-        fine, volume = box_grid(), coarse.reshape(self.grid.shape).astype(np.float32)
-        start = (fine.affine[:3, 3] - self.grid.affine[:3, 3]) / COARSE_MM
-        step = np.full(3, SPACING_MM / COARSE_MM)
-        return np.asarray(
-            ndimage.affine_transform(volume, step, start, output_shape=fine.shape, order=1, mode="nearest")
-        )
+        return on_box(coarse.reshape(self.grid.shape).astype(np.float32), COARSE_MM)
 
     @staticmethod
     def _pieces(field: BoxField, rough: BoolArray, surface: F32, min_hole_ml: float, open_ml: float) -> BoolArray:
