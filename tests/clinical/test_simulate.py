@@ -31,7 +31,7 @@ from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
 from calvaria.implant import design
 from calvaria.io import read_mask, read_mesh, read_volume
-from calvaria.skull.kinds import looks_like_ct
+from calvaria.skull.kinds import ct_offset_hu
 from calvaria.skull.proportions import Proportions, population, proportions
 from calvaria.skull.segment import segment_bone
 from calvaria.volume import Grid, Volume
@@ -54,7 +54,7 @@ def test_a_ct_shows_air_tissue_and_the_bone():
     bone = scan(Head(20), None, (2.5, 2.5, 2.5)).pad((7, 7, 0), (7, 7, 7))
     ct = synthesise_ct(bone, CtSpec(2.5, 2.5, 12.0, seed=5))
     assert ct.data.dtype == np.int16
-    assert looks_like_ct(ct)
+    assert ct_offset_hu(ct) == 0
     corner = ct.data[:8, :8, -8:]
     assert corner.mean() == pytest.approx(-1000, abs=5)
     assert corner.std() == pytest.approx(12, rel=0.2)
@@ -178,7 +178,7 @@ def test_an_implant_comes_in_the_form_that_is_asked_for(skulls, tmp_path, monkey
     assert b"SPACE" not in (folder / "implant.stl").read_bytes()[:80]
     mesh = read_mesh(folder / "implant.stl").moved(mesh_conventions(scan_grid)["ras"])
     assert dice(Volume(inside(mesh, truth.grid), truth.grid), truth) > 0.99
-    assert looks_like_ct(read_volume(folder / "skull.nrrd")) == (form == "ct")
+    assert (ct_offset_hu(read_volume(folder / "skull.nrrd")) == 0) == (form == "ct")
 
 
 def test_a_set_goes_on_where_it_was_and_is_the_same_again(skulls, tmp_path, monkeypatch):

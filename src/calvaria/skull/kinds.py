@@ -25,11 +25,6 @@ MAX_LABELS = 32
 """No more different whole values than this are labels; an 8-bit picture has more."""
 
 
-def looks_like_ct(volume: Volume) -> bool:
-    """Whether the values are a head CT's in Hounsfield units: air near -1000, soft tissue near 0, bone over 300."""
-    return ct_offset_hu(volume) == 0
-
-
 def ct_offset_hu(volume: Volume) -> int | None:
     """What has to be taken from the values to have HU.
 
@@ -135,4 +130,4 @@ def what_else(volume: Volume) -> str:
     )
 
 
-__all__ = ["UNSIGNED_OFFSET_HU", "ct_offset_hu", "kind_of", "looks_like_ct", "require_numbers", "what_else"]
+__all__ = ["UNSIGNED_OFFSET_HU", "ct_offset_hu", "kind_of", "require_numbers", "what_else"]
