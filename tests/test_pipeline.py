@@ -327,9 +327,7 @@ def test_a_vertex_hole_of_a_real_skull_that_the_scan_cuts_is_told_with_what_lies
     truth = cut.with_data(complete.mask[:, :, :top] & ~cut.mask)
     assert evaluate(result.patch, truth, cut).dsc > 0.88
     assert result.confidence.expected_dsc is None
-    assert any(
-        re.match(r"the scan ends at the vertex: about \d+\.\d ml of", line) for line in result.report["warnings"]
-    )
+    assert any(re.match(r"the scan ends at the vertex: about \d+\.\d ml of", line) for line in result.report.warnings)
 
 
 def test_burr_holes_of_a_real_skull_are_told_and_filled_where_asked_for(real_data):
