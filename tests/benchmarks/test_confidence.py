@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,13 @@ def test_a_calibration_in_use_is_checked():
     assert check(exact(0.0) + exact(0.0), used) == pytest.approx((2, 0, 0, 1), abs=1e-9)
     assert check(exact(-0.2) + exact(0.0), used) == pytest.approx((2, -0.1, 0.2 / 2**0.5, 0.5), abs=1e-9)
     assert check([Row("c", "p", "k", "m", dsc=0.5, misfit_mm=9.0, area_cm2=40.0, frontal_share=0.0)], used)[0] == 0
+
+
+def test_cases_of_which_nothing_was_expected_do_not_count(tmp_path, capsys):
+    known = [replace(row, misfit_mm=0.2, area_cm2=40.0) for row in rows()]  # within what was tested
+    write_rows(tmp_path / "v.csv", [*(replace(row, expected_dsc=0.9) for row in known[:7]), *known[7:]])
+    main([str(tmp_path / "v.csv")])
+    assert f"as it is in use, on 7 of {len(rows())} cases" in capsys.readouterr().out
 
 
 def test_the_command_prints_what_is_stored_with_the_model(tmp_path, capsys):
