@@ -37,6 +37,8 @@ PLACED = SPLITS / "autoimplant2020-defects.json"
 
 SEED = 2026
 
+NO_TRUTH = "there is no complete skull, so no truth to compare with"
+
 Locate = Callable[[Volume], NDArray[np.float64]]
 """Complete skull -> its (4, 4) frame, canonical mm -> world LPS mm."""
 
@@ -47,7 +49,8 @@ class Task:
 
     Args:
         case: the skull.
-        kind: the defect: "official" or one of the synthetic kinds.
+        kind: the defect: the case's own kind ("official" in AutoImplant 2020) means the one that comes with it; any
+            other of the synthetic kinds is cut from the complete skull.
     """
 
     case: SkullCase
@@ -99,20 +102,36 @@ def build(task: Task, locate: Locate | None = None) -> tuple[Volume, Volume]:
     """
     from calvaria.io import read_mask
 
+    if task.kind == task.case.kind:
+        return _given(task.case)
     if task.case.complete is None:
-        raise InputError(f"{task.case.id}: there is no complete skull, so no truth to compare with")
+        raise InputError(f"{task.case.id}: {NO_TRUTH}")
     complete = read_mask(task.case.complete)
-    if task.kind == OFFICIAL:
-        if task.case.patch is None:
-            raise InputError(f"{task.case.id}: there is no implant file, so no official defect; leave that kind out")
-        patch = read_mask(task.case.patch)
-        complete.grid.require_same(patch.grid, f"{task.case.id}: complete skull and implant")
-        return complete.with_data(complete.mask & ~patch.mask), patch
     placed = _placed().get(task.case.id, {}).get(task.kind)
     if placed is not None:
         return apply_defect(complete, placed[0], placed[1])
     _, defective, patch = _draw(complete, task, (locate or canonical_frame)(complete))
     return defective, patch
+
+
+def _given(case: SkullCase) -> tuple[Volume, Volume]:
+    """The defective skull and the true patch that come with the set: of three files two are enough."""
+    from calvaria.io import read_mask
+
+    if case.complete is None and case.patch is None:
+        raise InputError(f"{case.id}: {NO_TRUTH}")
+    if case.patch is None and case.defective is None:
+        raise InputError(f"{case.id}: there is no implant file, so no {case.kind} defect; leave that kind out")
+    if case.complete is None and case.defective is None:
+        raise InputError(f"{case.id}: there is neither a complete nor a defective skull beside the implant")
+    if case.defective is None:
+        complete, patch = read_mask(case.complete), read_mask(case.patch)  # type: ignore[arg-type]  # both are there
+        complete.grid.require_same(patch.grid, f"{case.id}: complete skull and implant")
+        return complete.with_data(complete.mask & ~patch.mask), patch
+    defective, other = read_mask(case.defective), read_mask(case.patch or case.complete)  # type: ignore[arg-type]
+    name = "complete skull" if case.patch is None else "implant"
+    defective.grid.require_same(other.grid, f"{case.id}: defective skull and {name}")
+    return defective, other if case.patch is not None else other.with_data(other.mask & ~defective.mask)
 
 
 def canonical_frame(complete: Volume) -> NDArray[np.float64]:

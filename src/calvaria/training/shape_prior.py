@@ -377,7 +377,8 @@ NOTE_EVERY = 10
 
 
 def _write(recipe: ShapePriorRecipe, model: ShapeModel, wall: TableModel, template: Template) -> ModelInfo:
-    about = {"licence": LICENCE, "made_from": json.dumps({"set": "AutoImplant 2020", "people": recipe.subjects})}
+    made_from = {"set": "AutoImplant 2020", "people": recipe.subjects, "unlabelled": recipe.unlabelled}
+    about = {"licence": LICENCE, "made_from": json.dumps(made_from)}
     arrays = {**model.to_arrays(), **wall.to_arrays(), **template_arrays(template)}
     write_arrays(recipe.output, arrays, about)
     return register(recipe.output, recipe.output.stem, "shape-prior", LICENCE)
