@@ -12,7 +12,6 @@ from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
 from calvaria.files import require_writable_file
-from calvaria.models.registry import SHAPE_PRIOR
 
 if TYPE_CHECKING:
     from calvaria.benchmarks.comparison import CaseSet, Outcome
@@ -66,6 +65,7 @@ def table4(
     """
     from calvaria.benchmarks import comparison
     from calvaria.benchmarks.comparison_table import table4 as lines_of
+    from calvaria.models.registry import SHAPE_PRIOR
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     require_writable_file(output)
