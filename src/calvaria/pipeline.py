@@ -146,9 +146,8 @@ def reconstruct(
     prior = load_prior() if refine and not isinstance(completer, ShapePrior) else None
     clock = Clock(progress, REFINING_STAGES if refine else STAGES)
     with _alone(), naming(name):
-        return _reconstruct(
-            volume, completer, prior, find(engine), clock, _Asked(kind, threshold_hu, min_hole_ml, name)
-        )
+        asked = _Asked(kind, threshold_hu, min_hole_ml, name)
+        return _reconstruct(volume, completer, prior, find(engine), clock=clock, asked=asked)
 
 
 def refine(
