@@ -97,3 +97,17 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         render_refinement(skull, patch, nothing, Radial(0.0))
     with pytest.raises(InputError, match="the defective skull is empty"):
         render_refinement(nothing, patch, patch, Radial(0.0))
+
+
+def test_what_slid_along_its_own_surface_has_no_colour() -> None:
+    class Turned:
+        """2 mm about the vertical axis, along the surface of a head that is nearly round."""
+
+        def at(self, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
+            normals = points_mm / np.array([0.85, 1.1, 0.85]) ** 2
+            along = np.cross(normals, [0.0, 0.0, 1.0])
+            return 2.0 * along / np.linalg.norm(along, axis=1, keepdims=True)
+
+    skull, patch = skull_and_patch()
+    for cell in cells(render_refinement(skull, patch, patch, Turned()))[:, 2]:
+        assert sum(reds_and_blues(cell)) < 0.01

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -13,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from calvaria.errors import InputError
 from calvaria.report.errors import colour_bar, colour_range, painted
 from calvaria.report.raycast import Camera, Hits, cast, prepare, recast
-from calvaria.report.render import BACKGROUND, Picture, camera_for, fitting, shade
+from calvaria.report.render import BACKGROUND, Picture, camera_for, fitting, layer_shares, shade
 from calvaria.report.scene import Layer, Scene, build_scenes
 from calvaria.report.sheet import BONE, FAINT, INK, PATCH, choose_views, font
 from calvaria.report.views import View, frame_axes
 from calvaria.types import F64
-from calvaria.volume.volume import Volume, indices_of
+from calvaria.volume.volume import Volume
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,8 +34,8 @@ VIEWS_SHOWN = 2
 MIN_RANGE_MM = 1.0
 """The colours reach to at least this displacement, so that hardly moved does not look like far moved."""
 
-SAMPLED_VOXELS = 20_000
-"""The colours' range is taken from about so many voxels of the patch."""
+MOSTLY = 0.5
+"""The colours' range is taken from points of which the patch has more than this share."""
 
 
 class Moves(Protocol):
@@ -76,51 +77,67 @@ def render_refinement(
     if scenes is None:
         raise InputError("the defective skull is empty: there is nothing to draw")
     views = choose_views(defective, after, axes)[:VIEWS_SHOWN]
-    index = indices_of(after.mask)
-    reach = colour_range(
-        _lengths(displacement, after.grid.to_world(index[:: max(1, len(index) // SAMPLED_VOXELS)])), MIN_RANGE_MM
-    )
-    pictures = _pictures(scenes, [view.axes() @ axes.T for view in views], displacement, reach)
+    shots = _shots(scenes, [view.axes() @ axes.T for view in views])
+    refined = scenes[-1]
+    moved = [_Moved(refined, shot.after, shot.camera, displacement) for shot in shots]
+    reach = colour_range(np.concatenate([one.of_patch_mm() for one in moved]), MIN_RANGE_MM)
+    pictures = [
+        [
+            shade(scenes[1], shot.before, shot.camera, CELL_PX),
+            shade(refined, shot.after, shot.camera, CELL_PX),
+            painted(refined, shot.after, shot.camera, CELL_PX, values=one.outwards_mm, reach=reach),
+        ]
+        for shot, one in zip(shots, moved, strict=True)
+    ]
     return _sheet(views, pictures, reach)
 
 
-def _lengths(displacement: Moves, points_mm: F64) -> F64:
-    return np.asarray(np.linalg.norm(displacement.at(points_mm), axis=1))
+@dataclass(frozen=True, eq=False)
+class _Shot:
+    """What a camera's rays meet of the skull with either patch."""
+
+    camera: Camera
+    before: Hits
+    after: Hits
 
 
-def _pictures(
-    scenes: Sequence[Scene], directions: Sequence[NDArray[np.float64]], displacement: Moves, reach: float
-) -> list[list[Picture]]:
-    """Pictures by row and column."""
+@dataclass(frozen=True, eq=False)
+class _Moved:
+    """How far what rays have met came from."""
+
+    scene: Scene
+    hits: Hits
+    camera: Camera
+    displacement: Moves
+
+    def outwards_mm(self, on: NDArray[np.intp]) -> F64:
+        """(M,) displacement along the outward normal, of hits given by (M,) numbers."""
+        came_from = self.displacement.at(self.scene.grid.to_world(self.hits.index.T[on]))  # (M, 3)
+        normals = self.hits.normal.T[on] @ self.camera.axes  # (M, 3) in the world
+        return np.asarray(-(came_from * normals).sum(axis=1))
+
+    def of_patch_mm(self) -> F64:
+        """(M,) the same of all hits on the patch."""
+        share = layer_shares(self.scene, self.hits, self.camera)[:, -1]
+        return self.outwards_mm(np.flatnonzero(share > MOSTLY))
+
+
+def _shots(scenes: Sequence[Scene], directions: Sequence[NDArray[np.float64]]) -> list[_Shot]:
+    """One for each direction; the first scene is the skull alone."""
     surfaces = [prepare(scene) for scene in scenes]
 
-    def row(axes: NDArray[np.float64]) -> list[Picture]:
+    def shot(axes: NDArray[np.float64]) -> _Shot:
         camera = camera_for(axes, *fitting(surfaces, axes), CELL_PX)
         bare = cast(surfaces[0], camera)
-        given, refined = (
+        before, after = (
             recast(surface, camera, bare, scene.layers[-1][0])
             for surface, scene in zip(surfaces[1:], scenes[1:], strict=True)
         )
-        return [
-            shade(scenes[1], given, camera, CELL_PX),
-            shade(scenes[2], refined, camera, CELL_PX),
-            _coloured(scenes[2], refined, camera, displacement, reach),
-        ]
+        return _Shot(camera, before, after)
 
     # The loops over rays lie in numpy and scipy, which let other threads run.
     with ThreadPoolExecutor(min(len(directions), os.cpu_count() or 1)) as pool:
-        return list(pool.map(row, directions))
-
-
-def _coloured(scene: Scene, hits: Hits, camera: Camera, displacement: Moves, reach: float) -> Picture:
-    """The refined patch in the colours of how far each point of its surface has come from."""
-
-    def outwards_mm(on: NDArray[np.intp]) -> F64:
-        came_from = displacement.at(scene.grid.to_world(hits.index.T[on]))  # (M, 3)
-        normals = hits.normal.T[on] @ camera.axes  # (M, 3) in the world
-        return np.asarray(-(came_from * normals).sum(axis=1))
-
-    return painted(scene, hits, camera, CELL_PX, values=outwards_mm, reach=reach)
+        return list(pool.map(shot, directions))
 
 
 def _sheet(views: Sequence[View], pictures: Sequence[Sequence[Picture]], reach: float) -> Image:
