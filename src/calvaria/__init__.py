@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from calvaria.io import read_volume as read
     from calvaria.io import write_volume as write
     from calvaria.metrics import Scores
-    from calvaria.pipeline import Reconstruction, evaluate, reconstruct
+    from calvaria.pipeline import Reconstruction, Refined, evaluate, reconstruct, refine
     from calvaria.symmetry.estimate import PlaneEstimate, estimate_plane
     from calvaria.volume import Grid, Mesh, Volume
 
@@ -45,6 +45,7 @@ _HOMES = {
     "Mesh": ("calvaria.volume", "Mesh"),
     "PlaneEstimate": ("calvaria.symmetry.estimate", "PlaneEstimate"),
     "Reconstruction": ("calvaria.pipeline", "Reconstruction"),
+    "Refined": ("calvaria.pipeline", "Refined"),
     "Scores": ("calvaria.metrics", "Scores"),
     "Volume": ("calvaria.volume", "Volume"),
     "estimate_plane": ("calvaria.symmetry.estimate", "estimate_plane"),
@@ -52,6 +53,7 @@ _HOMES = {
     "read": ("calvaria.io", "read_volume"),
     "read_mask": ("calvaria.io", "read_mask"),
     "reconstruct": ("calvaria.pipeline", "reconstruct"),
+    "refine": ("calvaria.pipeline", "refine"),
     "write": ("calvaria.io", "write_volume"),
     "write_mesh": ("calvaria.io", "write_mesh"),
 }
@@ -68,6 +70,7 @@ __all__ = [
     "PlaneEstimate",
     "QualityError",
     "Reconstruction",
+    "Refined",
     "Scores",
     "Volume",
     "__version__",
@@ -76,6 +79,7 @@ __all__ = [
     "read",
     "read_mask",
     "reconstruct",
+    "refine",
     "write",
     "write_mesh",
 ]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -16,16 +15,22 @@ from threadpoolctl import threadpool_limits
 from calvaria.errors import InputError, naming
 from calvaria.jobs import Progress, unheard
 from calvaria.models import ModelInfo, find
+from calvaria.models.registry import SHAPE_PRIOR
+from calvaria.reconstruction.account import Clock, ModelUsed, PoseReport, Report
 from calvaria.reconstruction.confidence import Confidence, judge
 from calvaria.reconstruction.doubts import doubts, openings_within, require_known_bone, unseen, within_scan
-from calvaria.reconstruction.engines import load_engine
+from calvaria.reconstruction.engines import load_engine, load_prior
+from calvaria.reconstruction.given_patch import mask_of_patch, on_skull, prior_for
 from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line, place_of
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, to_patch
-from calvaria.reconstruction.protocol import Engine, Surveyor
+from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, Engine, Surveyor
+from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.surface import BoneSurface
+from calvaria.refinement.refine import Refinement
+from calvaria.refinement.refine import refine as refine_patch
 from calvaria.skull.bone import bone_of
 from calvaria.skull.canonical import CanonicalFrame, locate
-from calvaria.skull.checks import require_adult, require_head_sized
+from calvaria.skull.checks import require_adult, require_head_sized, size_doubts
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Box, Volume, bounding_box
 
@@ -44,65 +49,23 @@ Device = Literal["auto", "cpu", "cuda"]
 STAGES = {"bone": 0.0, "pose": 0.05, "hole": 0.2, "completion": 0.5, "patch": 0.85, "done": 1.0}
 """Stages in their order, with the share of the time that is over when each begins."""
 
+REFINING_STAGES = {
+    "bone": 0.0,
+    "pose": 0.04,
+    "given": 0.14,
+    "hole": 0.16,
+    "completion": 0.3,
+    "patch": 0.5,
+    "refinement": 0.55,
+    "done": 1.0,
+}
+"""The same where a patch is refined: one that was given, or else the engine's."""
+
+GIVEN = "the patch was given, not predicted: its accuracy is not known"
+"""The reason for no expected accuracy."""
+
 MIN_UPRIGHT = 0.5
 """Cosine of the angle between the head's axis and the file's, 60 degrees, below which a head counts as lying."""
-
-
-@dataclass(frozen=True)
-class ModelUsed:
-    """The model that completed a skull.
-
-    Args:
-        name: under which it is registered.
-        sha256: of its weights.
-        licence: that holds for what comes from it.
-    """
-
-    name: str
-    sha256: str
-    licence: str
-
-
-@dataclass(frozen=True)
-class PoseReport:
-    """How the head lies.
-
-    Args:
-        canonical_to_world: (4, 4), rows; canonical mm -> world LPS mm. Always rigid: its scales stand apart.
-        scale: size of this skull over the mean skull along x, y, z.
-        mismatch: how unlike the head is to those known; see `calvaria.skull.canonical`.
-        scan_ends: number of the volume's faces that cut through the head.
-    """
-
-    canonical_to_world: tuple[tuple[float, ...], ...]
-    scale: tuple[float, ...]
-    mismatch: float
-    scan_ends: int
-
-    @classmethod
-    def of(cls, frame: CanonicalFrame) -> PoseReport:
-        """What is said of a canonical frame."""
-        rows = tuple(tuple(row) for row in frame.to_world.round(9).tolist())
-        return cls(rows, tuple(frame.scale.round(6).tolist()), round(float(frame.cost), 4), len(frame.cuts))
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is known of a reconstruction beside its volumes and figures.
-
-    Args:
-        model: what completed the skull.
-        pose: how the head lies.
-        seconds: stage -> how long it took.
-        warnings: one line each, for the user to read.
-        left_open: openings of the vault that are smaller than what was asked to be filled, largest first.
-    """
-
-    model: ModelUsed
-    pose: PoseReport
-    seconds: dict[str, float]
-    warnings: tuple[str, ...] = ()
-    left_open: tuple[Hole, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +81,8 @@ class Reconstruction:
         holes: what was filled, largest first.
         confidence: what accuracy to expect, or why none can be said.
         report: model and its hash, pose, seconds of each stage, warnings.
+        refinement: what was done to the engine's patch, where that was asked for and there is one.
+        unrefined: the engine's patch, where ``patch`` is the refined one.
     """
 
     patch: Volume
@@ -128,31 +93,32 @@ class Reconstruction:
     holes: tuple[Hole, ...]
     confidence: Confidence
     report: Report
+    refinement: Refinement | None = None
+    unrefined: Volume | None = None
 
 
-@dataclass
-class _Clock:
-    """Times the stages and tells the caller which begins."""
+@dataclass(frozen=True, eq=False)
+class Refined(Reconstruction):
+    """What `refine` gives back: as a reconstruction, but the patch was given.
 
-    progress: Progress
-    seconds: dict[str, float] = field(default_factory=dict)
+    Args:
+        refinement: what was done to it.
+        unrefined: the patch as it was given, without the bone that is there; equal to ``patch`` where it was left so.
+    """
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self.progress(name, STAGES[name])
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
+    refinement: Refinement
+    unrefined: Volume
 
 
 def reconstruct(
     volume: Volume,
     *,
-    engine: str = "shape-prior",
+    engine: str = SHAPE_PRIOR,
     kind: Kind = "auto",
     device: Device = "auto",
     threshold_hu: float | None = None,
     min_hole_ml: float = MIN_HOLE_ML,
+    refine: bool = False,
     progress: Progress = unheard,
     name: str = "the volume",
 ) -> Reconstruction:
@@ -165,6 +131,7 @@ def reconstruct(
         device: where a network runs; the shape prior runs on the CPU.
         threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
         min_hole_ml: holes of less missing bone than this are left open, and told in the report.
+        refine: whether the patch is then refined, as `refine` does with a given one.
         progress: called when a stage begins.
         name: of the file or case; messages on the volume begin with it.
 
@@ -176,14 +143,73 @@ def reconstruct(
             no such model or device, or it cannot fill holes as small as that.
     """
     completer = _filling(load_engine(engine, device), engine, min_hole_ml)
+    prior = load_prior() if refine and not isinstance(completer, ShapePrior) else None
+    clock = Clock(progress, REFINING_STAGES if refine else STAGES)
+    with _alone(), naming(name):
+        asked = _Asked(kind, threshold_hu, min_hole_ml, name)
+        return _reconstruct(volume, completer, prior, find(engine), clock=clock, asked=asked)
+
+
+def refine(
+    volume: Volume,
+    patch: Volume,
+    *,
+    engine: str = SHAPE_PRIOR,
+    kind: Kind = "auto",
+    threshold_hu: float | None = None,
+    device: Device = "auto",
+    progress: Progress = unheard,
+    name: str = "the volume",
+    patch_name: str = "the patch",
+) -> Refined:
+    """Displace a given patch smoothly to where the rest of the head says it belongs; see `calvaria.refinement`.
+
+    The patch may come from anywhere: a network, a surgeon's sketch, an old implant, another program. On another grid it
+    is resampled; bone that is there is taken off it; of a completed skull, what lies beyond the bone is the patch.
+
+    Args:
+        volume: the defective skull: a bone mask (two values) or a CT in HU.
+        patch: the missing bone: a mask (two values) on any grid.
+        engine: the shape prior that completes the skull for comparison, by name or weights file.
+        kind: what the skull's volume is; "auto" tells by its values.
+        threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
+        device: "auto" or "cpu": the shape prior runs on the CPU.
+        progress: called when a stage begins.
+        name: of the skull's file or case; messages on it begin with it.
+        patch_name: of the patch's file; messages on it begin with it.
+
+    Returns:
+        The refined patch and everything known about it. Where the shape prior sees no hole at the patch, or cannot be
+        trusted, the patch is refined without it, and a warning says so.
+
+    Raises:
+        InputError: the volume is neither mask nor CT, or shows no skull; the patch is no mask, is empty, lies away from
+            the head or all in its bone; a threshold is given for a mask; or there is no such shape prior or device.
+    """
+    completer = load_engine(engine, device)
+    if not isinstance(completer, ShapePrior):
+        raise InputError(f"the model {engine!r} is no shape prior; name one, such as {SHAPE_PRIOR}")
+    with naming(patch_name):
+        given = mask_of_patch(patch)
+    clock = Clock(progress, REFINING_STAGES)
+    with _alone():
+        with naming(name):
+            seen = _see(volume, completer, clock, _Asked(kind, threshold_hu, MIN_HOLE_ML, name))
+        with naming(patch_name), clock.stage("given"):
+            given, notes = on_skull(given, seen.defective, seen.frame)
+        with naming(name):
+            return _refine(seen, given, notes, completer=completer, model=find(engine), clock=clock)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """The linear algebra of this process kept to one thread."""
     # Two threads load parts of scipy; racing for the package itself, one was seen to fail (KeyError: 'scipy').
     import_module("scipy.linalg")
     # Linear algebra that shares its work by itself waits by spinning, beside the engine's own two threads
     # (benchmarks/threads_speed.py).
     with threadpool_limits(1, user_api="blas"):
-        clock, asked = _Clock(progress), _Asked(kind, threshold_hu, min_hole_ml, name)
-        with naming(name):
-            return _reconstruct(volume, completer, find(engine), clock, asked)
+        yield
 
 
 def _filling(completer: Engine, name: str, min_hole_ml: float) -> Engine:
@@ -207,8 +233,19 @@ class _Asked:
     name: str
 
 
-def _reconstruct(volume: Volume, completer: Engine, model: ModelInfo, clock: _Clock, asked: _Asked) -> Reconstruction:
-    """The stages of `reconstruct`, one after the other."""
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A skull and its pose, before its holes are known."""
+
+    defective: Volume
+    skull: Volume
+    frame: CanonicalFrame
+    surface: BoneSurface
+    notes: tuple[str, ...]
+
+
+def _see(volume: Volume, completer: Engine, clock: Clock, asked: _Asked) -> _Seen:
+    """The stages bone and pose, while the engine makes itself ready."""
     with ThreadPoolExecutor(1) as beside:
         ready = beside.submit(completer.prepare)
         with clock.stage("bone"):
@@ -221,30 +258,88 @@ def _reconstruct(volume: Volume, completer: Engine, model: ModelInfo, clock: _Cl
             require_adult(frame, defective.grid)
             surface = BoneSurface.of(skull)  # while the engine is not ready yet
             ready.result()
-    done = completer.reconstruct(skull, frame, surface, clock.stage)  # the stages hole and completion
+    return _Seen(defective, skull, frame, surface, segmented.notes)
+
+
+def _reconstruct(
+    volume: Volume, completer: Engine, prior: ShapePrior | None, model: ModelInfo, *, clock: Clock, asked: _Asked
+) -> Reconstruction:
+    """The stages of `reconstruct`, one after the other."""
+    seen = _see(volume, completer, clock, asked)
+    defective = seen.defective
+    done = completer.reconstruct(seen.skull, seen.frame, seen.surface, clock.stage)  # the stages hole and completion
     require_known_bone(done.soft)
     frame = done.frame
     done = done._replace(soft=within_scan(done.soft, done.field, frame, defective.grid, asked.min_hole_ml))
     with clock.stage("patch"):
         patch = to_patch(done.soft, frame, defective)
-        completed = defective.with_data(defective.mask | patch.mask)
-        holes = tuple(replace(hole, place=place_of(hole.centre_mm, frame)) for hole in holes_in(patch))
         rest: tuple[Hole, ...] = ()
         if isinstance(completer, Surveyor):
             openings = completer.left_open(done.field, done.soft)
             rest = left_open(openings_within(openings, frame, defective.grid), frame)
+    refinement, unrefined, notes = None, None, seen.notes
+    if "refinement" in clock.begins and patch.mask.any():
+        with clock.stage("refinement"):
+            compared = done if prior is None else prior.reconstruct(seen.skull, seen.frame, seen.surface)
+            refinement, lines = _displaced(defective, patch, frame, compared, clock)
+            unrefined, patch, notes = patch, _off(refinement.patch, defective), notes + lines
+    holes = _placed(patch, frame)
     lines = doubts(frame, done.soft, defective.grid)
     confidence = judge(done, holes, completer.calibration).doubted(lines)
     lines += unseen(defective, frame, lines) + tuple(left_open_line(hole) for hole in rest)
-    clock.progress("done", STAGES["done"])
+    clock.done()
     report = Report(
-        ModelUsed(model.name, model.sha256, model.licence),
+        ModelUsed.of(model),
         PoseReport.of(frame),
         clock.seconds,
-        (*segmented.notes, *_warnings(frame, holes, confidence, lines, asked.min_hole_ml)),
+        (*notes, *_warnings(frame, holes, confidence, lines, asked.min_hole_ml)),
         rest,
     )
-    return Reconstruction(patch, completed, defective, frame.plane, frame, holes, confidence, report)
+    completed = defective.with_data(defective.mask | patch.mask)
+    found = (patch, completed, defective, frame.plane, frame, holes, confidence, report)
+    return Reconstruction(*found, refinement, unrefined)
+
+
+def _refine(
+    seen: _Seen, given: Volume, notes: tuple[str, ...], *, completer: ShapePrior, model: ModelInfo, clock: Clock
+) -> Refined:
+    """The stages of `refine` that follow when the patch is on the skull."""
+    defective = seen.defective
+    done = completer.reconstruct(seen.skull, seen.frame, seen.surface, clock.stage)  # the stages hole and completion
+    # The pose that was settled with a completion which cannot be a skull's is no better than the one before.
+    frame = done.frame if done.soft.misfit_mm <= MAX_MISFIT_MM else seen.frame
+    with clock.stage("refinement"):
+        refinement, lines = _displaced(defective, given, frame, done, clock)
+        patch = _off(refinement.patch, defective)
+    holes = _placed(patch, frame)
+    clock.done()
+    report = Report(
+        ModelUsed.of(model),
+        PoseReport.of(frame),
+        clock.seconds,
+        (*seen.notes, *notes, *lines, *size_doubts(frame, defective.grid), *_of_posture(frame)),
+    )
+    completed = defective.with_data(defective.mask | patch.mask)
+    found = (patch, completed, defective, frame.plane, frame, holes, Confidence(None, GIVEN), report)
+    return Refined(*found, refinement, given)
+
+
+def _displaced(
+    defective: Volume, patch: Volume, frame: CanonicalFrame, done: Completion, clock: Clock
+) -> tuple[Refinement, tuple[str, ...]]:
+    """A patch refined, and why the shape prior was left out of it, if it was."""
+    prior, lines = prior_for(done, patch)
+    return refine_patch(defective, patch, frame, prior, progress=clock.within("refinement")), lines
+
+
+def _off(patch: Volume, defective: Volume) -> Volume:
+    """A patch that keeps off the bone, whatever moved it."""
+    return patch.with_data(patch.mask & ~defective.mask) if (patch.mask & defective.mask).any() else patch
+
+
+def _placed(patch: Volume, frame: CanonicalFrame) -> tuple[Hole, ...]:
+    """The pieces of a patch, with their positions on the head."""
+    return tuple(replace(hole, place=place_of(hole.centre_mm, frame)) for hole in holes_in(patch))
 
 
 def _warnings(
@@ -278,3 +373,20 @@ def evaluate(patch: Volume, truth: Volume, defective: Volume) -> Scores:
     from calvaria.metrics import score
 
     return score(patch, truth, defective)
+
+
+__all__ = [
+    "MIN_HOLE_ML",
+    "REFINING_STAGES",
+    "STAGES",
+    "Device",
+    "Kind",
+    "ModelUsed",
+    "PoseReport",
+    "Reconstruction",
+    "Refined",
+    "Report",
+    "evaluate",
+    "reconstruct",
+    "refine",
+]

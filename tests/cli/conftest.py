@@ -20,12 +20,16 @@ from calvaria.metrics import score
 from calvaria.pipeline import ModelUsed, PoseReport, Report
 from calvaria.reconstruction.confidence import Confidence
 from calvaria.reconstruction.holes import Hole
+from calvaria.refinement.refine import Displacement, Refinement, RefinementReport
 from calvaria.volume import Grid, Volume
 
 POSE = PoseReport(tuple(tuple(row) for row in np.eye(4).tolist()), (1.0, 1.0, 1.0), 0.1, 0)
 """A head that lies as the canonical frame does."""
 
 GRID = Grid((24, 24, 20), np.diag([2.0, 2.0, 2.5, 1.0]))
+
+MOVED = RefinementReport(False, "symmetry", 0.03123456, 0.024, 0.8, 3.1, 0.7, 1.25)
+"""What the stand-in says of a refinement."""
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Engine:
     error: BaseException | None = None
     empty: bool = False
     warnings: tuple[str, ...] = ()
+    report: RefinementReport = MOVED
 
     def reconstruct(
         self,
@@ -55,6 +60,7 @@ class Engine:
         device: str = "auto",
         threshold_hu: float | None = None,
         min_hole_ml: float = 5.0,
+        refine: bool = False,
         progress: Callable[[str, float], None] | None = None,
         name: str = "the volume",
     ) -> SimpleNamespace:
@@ -65,6 +71,7 @@ class Engine:
                 "device": device,
                 "threshold_hu": threshold_hu,
                 "min_hole_ml": min_hole_ml,
+                "refine": refine,
                 "grid": volume.grid,
             }
         )
@@ -75,7 +82,20 @@ class Engine:
         if progress is not None:
             progress("fit", 0.5)
         defective = volume.with_data(volume.data > 0)
-        patch = volume.with_data(shell().mask & ~defective.mask & (not self.empty))
+        return self._result(volume, defective, shell().mask & ~defective.mask & (not self.empty), refine)
+
+    def refine(self, volume: Volume, patch: Volume, **asked: Any) -> SimpleNamespace:
+        """Leaves the patch where it is, whatever its report says."""
+        self.calls.append({**asked, "patch": patch, "grid": volume.grid})
+        if self.error is not None:
+            raise self.error
+        asked["progress"]("refinement", 0.5)
+        return self._result(volume, volume.with_data(volume.data > 0), patch.data > 0, True)
+
+    def _result(self, volume: Volume, defective: Volume, mask: np.ndarray, refine: bool) -> SimpleNamespace:
+        patch = volume.with_data(mask)
+        still = Displacement(np.zeros((3, 2, 2, 2), np.float32), Grid.isotropic((2, 2, 2), 1.0))
+        refined = refine and not self.empty
         hole = Hole(patch.volume_ml, np.float64(3.0), (1.0, 2.0, 3.0))
         return SimpleNamespace(
             patch=patch,
@@ -88,12 +108,20 @@ class Engine:
             report=Report(
                 ModelUsed("stand-in", "0" * 64, "none"), POSE, {"pose": 0.25, "fit": 0.5}, tuple(self.warnings)
             ),
+            refinement=Refinement(patch, still, self.report) if refined else None,
+            unrefined=patch if refined else None,
         )
 
     def render_case(
         self, defective: Volume, patch: Volume | None, reference: Volume | None = None, frame: object = None
     ) -> Image.Image:
         self.calls.append({"drawn": (defective, patch, reference)})
+        return Image.new("RGB", (8, 8))
+
+    def render_refinement(
+        self, defective: Volume, before: Volume, after: Volume, displacement: object, frame: object = None
+    ) -> Image.Image:
+        self.calls.append({"moved": (defective, before, after, displacement)})
         return Image.new("RGB", (8, 8))
 
 
@@ -122,9 +150,11 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     stand_in = Engine()
     module = ModuleType("calvaria.pipeline")
     module.reconstruct = stand_in.reconstruct  # type: ignore[attr-defined]
+    module.refine = stand_in.refine  # type: ignore[attr-defined]
     module.evaluate = score  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "calvaria.pipeline", module)
     monkeypatch.setattr("calvaria.report.render_case", stand_in.render_case, raising=False)
+    monkeypatch.setattr("calvaria.report.render_refinement", stand_in.render_refinement)
     return stand_in
 
 

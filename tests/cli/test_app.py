@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 COMMANDS = (
     "reconstruct",
+    "refine",
     "evaluate",
     "compare",
     "correlate",

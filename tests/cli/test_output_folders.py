@@ -13,6 +13,7 @@ IMAGE = ("calvaria.io.read_volume", "calvaria.io.read_mask")
 COMMANDS = {
     "reconstruct SKULL -o OUT": IMAGE,
     "reconstruct FOLDER -o OUT": ("calvaria.cli.reconstruct.find_cases",),
+    "refine SKULL SKULL -o OUT": IMAGE,
     "demo -o OUT": ("calvaria.synthesis.sample.sample_case",),
     "evaluate SKULL SKULL --defective SKULL -o OUT": IMAGE,
     "evaluate SKULL SKULL --defective SKULL --csv OUT": IMAGE,
@@ -87,6 +88,6 @@ def test_a_file_system_that_holds_no_files_is_found_before_reading(run, engine, 
 
 
 def test_the_default_bone_threshold_that_is_told_is_the_one_used(run):
-    for command in ("reconstruct", "plane"):
+    for command in ("reconstruct", "refine", "plane"):
         told = " ".join(run(command, "--help").out.split())
         assert f"Bone of a CT lies above it. [default: {BONE_HU:g}]" in told

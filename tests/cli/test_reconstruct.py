@@ -71,6 +71,39 @@ def test_a_closed_mesh_is_read_as_bone(run, engine, skull, tmp_path, monkeypatch
     assert asked[0].volume_ml == pytest.approx(read_mask(skull).volume_ml, rel=0.05)
 
 
+def test_with_refine_the_patch_is_refined_and_what_was_done_is_said_and_drawn(run, engine, skull, tmp_path):
+    plain = run("reconstruct", skull, "-o", tmp_path / "out")
+    assert engine.calls[0]["refine"] is False
+    assert "refined: moved" not in plain.out
+    result = run("reconstruct", skull, "-o", tmp_path / "out", "--refine")
+    assert (result.code, result.err) == (0, "")
+    assert [call["refine"] for call in engine.calls if "refine" in call] == [False, True]
+    assert files(tmp_path / "out") == [
+        "completed.nrrd",
+        "patch.nrrd",
+        "patch.stl",
+        "preview.png",
+        "refinement.png",
+        "result.json",
+    ]
+    moved = "refined: moved by 0.8 mm on average, 3.1 mm at most; symmetry loss 0.031 -> 0.024 (symmetry)"
+    assert moved in result.out.splitlines()
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["parameters"]["refine"] is True
+    assert record["refinement"]["symmetry_before"] == 0.03123
+    run("reconstruct", skull, "-o", tmp_path / "out")
+    assert "refinement.png" not in files(tmp_path / "out")  # of the run before
+
+
+def test_an_empty_patch_is_not_refined(run, engine, skull, tmp_path):
+    engine.empty = True
+    result = run("reconstruct", skull, "-o", tmp_path / "out", "--refine")
+    assert result.code == 0
+    assert "refined" not in result.out
+    assert "refinement.png" not in files(tmp_path / "out")
+    assert "refinement" not in json.loads((tmp_path / "out" / "result.json").read_text())
+
+
 def test_result_json_holds_the_figures_and_nobodys_name(run, engine, skull, tmp_path):
     engine.warnings = ("the lower edge is cut",)
     result = run("reconstruct", skull, "-o", tmp_path / "out", "--kind", "mask")
@@ -89,6 +122,7 @@ def test_result_json_holds_the_figures_and_nobodys_name(run, engine, skull, tmp_
         "device": "auto",
         "threshold_hu": None,
         "min_hole_ml": 5.0,
+        "refine": False,
     }
     assert record["seconds"]["stages"] == {"fit": 0.5, "pose": 0.25}
     assert record["seconds"]["total"] > 0

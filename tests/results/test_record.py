@@ -16,8 +16,9 @@ from calvaria.metrics import Scores
 from calvaria.pipeline import ModelUsed
 from calvaria.reconstruction.confidence import Confidence
 from calvaria.reconstruction.holes import Hole
+from calvaria.refinement.refine import RefinementReport
 from calvaria.results import settings
-from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane
+from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane, rounded_refinement
 from calvaria.results.settings import Settings
 from calvaria.results.summary import summary_lines, timing_lines
 
@@ -82,6 +83,32 @@ def test_scores_stand_in_it_where_there_are_some_and_infinity_is_null():
     found = replace(RECORD, scores=Scores(0.0, 0.0, math.inf, -100.0, 0))
     assert found.to_json()["scores"]["hd95_mm"] is None
     assert "against the truth: DSC 0.000, bDSC 0.000, HD95 infinite" in summary_lines(found)
+
+
+def test_a_refinement_stands_in_it_where_there_was_one():
+    done = RefinementReport(False, "by symmetry", 0.1234567, 0.1, 0.81234, 3.14159, 0.765432, 1.23456)
+    found = replace(RECORD, refinement=rounded_refinement(done), given_patch=RECORD.input).to_json()
+    assert found["refinement"] == {
+        "declined": False,
+        "reason": "by symmetry",
+        "symmetry_before": 0.12346,
+        "symmetry_after": 0.1,
+        "mean_mm": 0.812,
+        "max_mm": 3.142,
+        "jacobian_min": 0.7654,
+        "seconds": 1.235,
+    }
+    assert found["given_patch"] == found["input"]
+    assert found["schema"] == 2  # added to, not changed
+
+
+def test_a_refinement_in_words():
+    done = RefinementReport(False, "by symmetry", 0.0312, 0.0241, 0.81, 3.14, 0.7, 1.0)
+    line = "refined: moved by 0.8 mm on average, 3.1 mm at most; symmetry loss 0.031 -> 0.024 (by symmetry)"
+    assert summary_lines(replace(RECORD, refinement=done))[2] == line
+    declined = replace(done, declined=True, reason="the mirror side is damaged too")
+    line = "left as it was: the mirror side is damaged too"
+    assert summary_lines(replace(RECORD, refinement=declined))[2] == line
 
 
 def test_a_record_in_words():

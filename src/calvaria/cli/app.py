@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from calvaria import __version__
-from calvaria.cli import benchmark, compare, correlate, data, demo, evaluate, models, plane, rank, reconstruct, train
+from calvaria.cli import (
+    benchmark,
+    compare,
+    correlate,
+    data,
+    demo,
+    evaluate,
+    models,
+    plane,
+    rank,
+    reconstruct,
+    refine,
+    train,
+)
 from calvaria.cli.screen import Screen
 from calvaria.errors import CalvariaError, MissingExtraError, one_line
 
@@ -39,6 +52,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog=reconstruct.EXAMPLES)(reconstruct.reconstruct)
+app.command(epilog=refine.EXAMPLES)(refine.refine)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=correlate.EXAMPLES)(correlate.correlate)

@@ -32,6 +32,7 @@ EXAMPLES = """\b
 Examples:
   calvaria reconstruct skull.nrrd -o out
   calvaria reconstruct head-ct.nii.gz -o out --kind ct
+  calvaria reconstruct skull.nrrd -o out --model my-network.safetensors --refine
   calvaria reconstruct cases/ -o results/ --jobs 2 --no-preview
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
@@ -56,6 +57,9 @@ def reconstruct(
         str, typer.Option(metavar="NAME", help="What completes the skull: a model, or its weights file.")
     ] = "shape-prior",
     device: DeviceOption = "auto",
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Refine the patch by symmetry and the bone around it; see calvaria refine.")
+    ] = False,
     preview: Preview = True,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
     as_json: Json = False,
@@ -65,11 +69,12 @@ def reconstruct(
     """Give back the missing bone of a skull.
 
     Writes patch, completed skull, patch.stl, preview.png and result.json into OUT, images in the input's
-    format (NRRD, NIfTI or MHA) and on its grid. A folder of cases gives one folder of results for each.
+    format (NRRD, NIfTI or MHA) and on its grid; with --refine also refinement.png. A folder of cases gives one
+    folder of results for each.
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     path = _the_input(source, source_option)
-    settings = Settings(model, kind, orientation, preview, device, threshold_hu, min_hole_ml)
+    settings = Settings(model, kind, orientation, preview, device, threshold_hu, min_hole_ml, refine)
     if path.is_dir():
         _run_folder(path, output, settings, jobs, screen)
     else:

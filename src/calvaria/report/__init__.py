@@ -3,6 +3,7 @@
 from calvaria.report.errors import colour_range, error_colours, error_mesh, render_errors
 from calvaria.report.figures import distributions, scatter
 from calvaria.report.page import evaluation_page
+from calvaria.report.refinement import render_refinement
 from calvaria.report.render import render_surfaces
 from calvaria.report.scene import Layer
 from calvaria.report.sheet import render_case, save_png
@@ -19,6 +20,7 @@ __all__ = [
     "evaluation_page",
     "render_case",
     "render_errors",
+    "render_refinement",
     "render_surfaces",
     "save_png",
     "scatter",

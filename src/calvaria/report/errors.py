@@ -7,7 +7,7 @@ mask passes a level, and normals are those of the field. `error_mesh` gives the 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from calvaria.report.render import BACKGROUND, camera_for, fitting, layer_shares
 from calvaria.report.scene import Colour, Layer, Scene, build_scene
 from calvaria.report.sheet import BONE, FAINT, INK, PATCH, choose_views, font
 from calvaria.report.views import View, frame_axes
-from calvaria.types import F32
+from calvaria.types import F32, F64
 from calvaria.volume.mesh import Mesh, extract_surface
 from calvaria.volume.volume import Volume
 
@@ -233,14 +233,34 @@ def _shots(patch: Volume, bone: Volume, views: Sequence[View], axes: NDArray[np.
         return list(pool.map(shot, [*[whole] * len(views), alone], [*views, within]))
 
 
-def _painted(shot: _Shot, row: _Row) -> NDArray[np.uint8]:
-    scene, hits = shot.scene, shot.hits
-    share = layer_shares(scene, hits, shot.camera)[:, -1:]
+def painted(
+    scene: Scene, hits: Hits, camera: Camera, size_px: int, *, values: Callable[[NDArray[np.intp]], F64], reach: float
+) -> NDArray[np.uint8]:
+    """A picture whose last layer has the colours of some values, and whose other layers are bone.
+
+    Args:
+        scene: what is shown.
+        hits: on its surface.
+        camera: that they were cast with.
+        size_px: side of the picture.
+        values: (M,) at hits given by (M,) numbers.
+        reach: the last colours stand for -reach and reach.
+
+    Returns:
+        (size_px, size_px, 3) uint8.
+    """
+    share = layer_shares(scene, hits, camera)[:, -1:]
     colours = np.broadcast_to(np.array(BONE, np.float32), (hits.flat.size, 3)).copy()
     on = np.flatnonzero(share[:, 0] > MIN_SHARE)
-    errors = error_colours(row.values.at(scene.grid.to_world(hits.index.T[on])), row.reach)
-    colours[on] += share[on] * (errors - colours[on])
-    return shade(scene, hits, shot.camera, CELL_PX, colours=colours)
+    colours[on] += share[on] * (error_colours(values(on), reach) - colours[on])
+    return shade(scene, hits, camera, size_px, colours=colours)
+
+
+def _painted(shot: _Shot, row: _Row) -> NDArray[np.uint8]:
+    def errors(on: NDArray[np.intp]) -> F64:
+        return row.values.at(shot.scene.grid.to_world(shot.hits.index.T[on]))
+
+    return painted(shot.scene, shot.hits, shot.camera, CELL_PX, values=errors, reach=row.reach)
 
 
 def _sheet(
@@ -263,28 +283,37 @@ def _sheet(
         top = HEADER_PX + line * height
         draw.text((GAP_PX + 8, top + 4), row.title, INK, font(17))
         draw.text((GAP_PX + 18 + draw.textlength(row.title, font(17)), top + 7), row.note, FAINT, font(14))
-        _bar(draw, row, (len(columns) * step + GAP_PX + 14, top + NOTE_PX + 30), CELL_PX - 60)
+        colour_bar(draw, row.reach, row.unit, (len(columns) * step + GAP_PX + 14, top + NOTE_PX + 30), CELL_PX - 60)
     return sheet
 
 
-def _bar(draw: ImageDraw, row: _Row, corner: tuple[int, int], height: int) -> None:
-    """A colour bar with five ticks, the most positive value on top."""
+def colour_bar(draw: ImageDraw, reach: float, unit: str, corner: tuple[int, int], height: int) -> None:
+    """A colour bar with five ticks, the most positive value on top.
+
+    Args:
+        draw: on the sheet.
+        reach: it goes from -reach to reach.
+        unit: stands over it.
+        corner: left and top, pixels.
+        height: pixels.
+    """
     left, top = corner
-    values = np.linspace(row.reach, -row.reach, height)
-    for offset, colour in enumerate(error_colours(values, row.reach)):
+    for offset, colour in enumerate(error_colours(np.linspace(reach, -reach, height), reach)):
         red, green, blue = (int(c) for c in colour)
         draw.line((left, top + offset, left + 18, top + offset), (red, green, blue))
     for part in np.linspace(0, 1, 5):
-        value, at = row.reach * (1 - 2 * part), top + part * (height - 1)
+        value, at = reach * (1 - 2 * part), top + part * (height - 1)
         draw.line((left + 18, at, left + 23, at), FAINT)
         draw.text((left + 28, at), f"{value:+.3g}" if value else "0", INK, font(13), anchor="lm")
-    draw.text((left, top - 12), row.unit, FAINT, font(13), anchor="lm")
+    draw.text((left, top - 12), unit, FAINT, font(13), anchor="lm")
 
 
 __all__ = [
+    "colour_bar",
     "colour_range",
     "error_colours",
     "error_mesh",
+    "painted",
     "render_errors",
     "require_decimation",
 ]

@@ -1,4 +1,4 @@
-"""One case from its file to its folder of results: what ``reconstruct`` and ``demo`` both do."""
+"""One case from its file to its folder of results: what ``reconstruct``, ``refine`` and ``demo`` do alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from calvaria import __version__
 from calvaria.errors import InputError
 from calvaria.jobs import Progress, unheard
 from calvaria.results.names import RESULT, image_suffix, is_mesh
-from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane
+from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane, rounded_refinement
 from calvaria.results.settings import Settings
 from calvaria.results.staging import require_room, staged
 
@@ -38,19 +38,22 @@ FILE_NAMES = (
     *(f"{name}{ending}" for name in ("patch", "completed") for ending in (".nrrd", ".nii.gz", ".mha")),
     "patch.stl",
     "preview.png",
+    "refinement.png",
     RESULT,
 )
 """Every file that a run may leave in its output folder."""
 
 
-class _Clock:
+class Clock:
     """Seconds between laps, by name."""
 
     def __init__(self) -> None:
+        """Begin now."""
         self._begin = self._last = time.perf_counter()
         self._laps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
+        """What was done since the last lap has this name."""
         now = time.perf_counter()
         self._laps[name] = now - self._last
         self._last = now
@@ -81,17 +84,15 @@ def run_case(
     Raises:
         CalvariaError: the file cannot be read or used, or the folder cannot be written to: this before any reading.
     """
-    clock = _Clock()
+    clock = Clock()
     progress("read", 0.0)
-    _require_apart(source, output)
-    require_room(output, FILE_NAMES)
+    require_place(output, source)
     notes: list[str] = []
-    volume = _read(source, settings.orientation, notes)
+    volume = read_input(source, settings.orientation, notes)
     clock.lap("read")
     from calvaria.pipeline import reconstruct  # after reading: a bad file is reported at once
 
     clock.lap("load")
-    start, end = ENGINE_SHARE
     result = reconstruct(
         volume,
         engine=settings.engine,
@@ -99,36 +100,99 @@ def run_case(
         device=settings.device,
         threshold_hu=settings.threshold_hu,
         min_hole_ml=settings.min_hole_ml,
-        progress=lambda stage, fraction: progress(stage, start + (end - start) * fraction),
+        refine=settings.refine,
+        progress=engine_share(progress),
         name=source.name,
     )
     clock.lap("reconstruct")
-    progress("write", end)
+    inputs = Inputs(source, input_of(source, volume))
+    return publish(result, inputs, output, settings, clock=clock, notes=notes, progress=progress, reference=reference)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What results were made of.
+
+    Args:
+        source: the skull's file.
+        skull: what is recorded of it.
+        patch: what is recorded of a patch that was given.
+    """
+
+    source: Path
+    skull: Input
+    patch: Input | None = None
+
+
+def require_place(output: Path, *sources: Path) -> None:
+    """Make sure, before any reading, that results can be written and take no input's place.
+
+    Raises:
+        InputError: they cannot, or would.
+    """
+    for source in sources:
+        if source.name in FILE_NAMES and source.resolve().parent == output.resolve():
+            raise InputError(f"{source.name}: the results would replace the input; give another folder with -o")
+    require_room(output, FILE_NAMES)
+
+
+def engine_share(progress: Progress) -> Progress:
+    """The engine's own progress as its part of the whole."""
+    start, end = ENGINE_SHARE
+    return lambda stage, fraction: progress(stage, start + (end - start) * fraction)
+
+
+def publish(
+    result: Reconstruction,
+    inputs: Inputs,
+    output: Path,
+    settings: Settings,
+    *,
+    clock: Clock,
+    notes: list[str],
+    progress: Progress = unheard,
+    reference: Volume | None = None,
+) -> Record:
+    """Write patch, completed skull, surface, pictures and result.json: all of them, or none.
+
+    Args:
+        result: what was made.
+        inputs: what it was made of; images are written in the skull's format.
+        output: folder for the results.
+        settings: what was asked for.
+        clock: of the steps so far.
+        notes: what is doubtful of the inputs as they were read.
+        progress: called with the stage and the fraction done.
+        reference: the true patch on the same grid, if it is known: drawn beside the result and scored.
+
+    Returns:
+        What result.json holds.
+    """
+    progress("write", ENGINE_SHARE[1])
     with staged(output, FILE_NAMES, last=RESULT) as folder:
+        ending = IMAGE_ENDINGS.get(image_suffix(inputs.source), ".nrrd")
         with ThreadPoolExecutor(1) as beside:
-            written = beside.submit(_write_images, folder, result, IMAGE_ENDINGS.get(image_suffix(source), ".nrrd"))
+            written = beside.submit(_write_images, folder, result, ending)
             if settings.preview:
                 progress("picture", 0.9)
-                _draw(folder / "preview.png", result, reference)
+                _draw(folder, result, reference)
                 clock.lap("picture")
             written.result()
             clock.lap("write")
         scores = None if reference is None else _score(result, reference)
         files = sorted([*(file.name for file in folder.iterdir()), RESULT])
-        record = _record(_input(source, volume), settings, result, notes=notes, scores=scores, clock=clock, files=files)
+        record = _record(inputs, settings, result, notes=notes, scores=scores, clock=clock, files=files)
         _write(folder / RESULT, record)
     progress("done", 1.0)
     return record
 
 
-def _require_apart(source: Path, output: Path) -> None:
-    """Raise where the results would take the input's place."""
-    if source.name in FILE_NAMES and source.resolve().parent == output.resolve():
-        raise InputError(f"{source.name}: the results would replace the input; give another folder with -o")
+def read_input(source: Path, orientation: str | None, notes: list[str]) -> Volume:
+    """An image as it is, what is doubtful of it in ``notes``; a closed mesh as a mask on a grid of its own.
 
-
-def _read(source: Path, orientation: str | None, notes: list[str]) -> Volume:
-    """An image as it is, what is doubtful of it in ``notes``; a closed mesh as a mask on a grid of its own."""
+    Raises:
+        CalvariaError: the file cannot be read.
+    """
     from calvaria.io import read_as_mask, read_volume
 
     if is_mesh(source):
@@ -157,11 +221,19 @@ def _write_images(folder: Path, result: Reconstruction, ending: str) -> None:
         write_mesh(folder / "patch.stl", extract_surface(result.patch, smooth_mm=SURFACE_SMOOTH_MM))
 
 
-def _draw(path: Path, result: Reconstruction, reference: Volume | None) -> None:
-    """The picture, with the head upright."""
+def _draw(folder: Path, result: Reconstruction, reference: Volume | None) -> None:
+    """The pictures, with the head upright: the case, and what a refinement did."""
     from calvaria.report import render_case
 
-    render_case(result.defective, result.patch, reference, frame=result.frame.to_world).save(path)
+    frame = result.frame.to_world
+    render_case(result.defective, result.patch, reference, frame=frame).save(folder / "preview.png")
+    done, before = result.refinement, result.unrefined
+    if done is None or before is None or not result.patch.mask.any():
+        return
+    from calvaria.report import render_refinement
+
+    picture = render_refinement(result.defective, before, result.patch, done.displacement, frame=frame)
+    picture.save(folder / "refinement.png")
 
 
 def _score(result: Reconstruction, reference: Volume) -> Scores:
@@ -177,13 +249,13 @@ def _write(path: Path, record: Record) -> None:
 
 
 def _record(
-    source: Input,
+    inputs: Inputs,
     settings: Settings,
     result: Reconstruction,
     *,
     notes: list[str],
     scores: Scores | None,
-    clock: _Clock,
+    clock: Clock,
     files: list[str],
 ) -> Record:
     """The record of a case that is all but written."""
@@ -191,7 +263,7 @@ def _record(
     plane = SymmetryPlane(tuple(float(x) for x in result.plane.normal), float(result.plane.offset_mm))
     return Record(
         versions=_versions(),
-        input=source,
+        input=inputs.skull,
         parameters=settings.without_folders(),
         patch=Patch(not result.patch.mask.any(), round(result.patch.volume_ml, 4)),
         holes=tuple(_rounded(hole) for hole in result.holes),
@@ -205,6 +277,8 @@ def _record(
         peak_memory_mb=peak_memory_mb(),
         files=tuple(files),
         scores=scores,
+        refinement=None if result.refinement is None else rounded_refinement(result.refinement.report),
+        given_patch=inputs.patch,
     )
 
 
@@ -216,7 +290,8 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _input(source: Path, volume: Volume) -> Input:
+def input_of(source: Path, volume: Volume) -> Input:
+    """What is recorded of a file and the volume that was read from it."""
     from calvaria.io import sha256_of
 
     return Input(
@@ -238,4 +313,15 @@ def _rounded(hole: Hole) -> Hole:
     )
 
 
-__all__ = ["FILE_NAMES", "peak_memory_mb", "run_case"]
+__all__ = [
+    "FILE_NAMES",
+    "Clock",
+    "Inputs",
+    "engine_share",
+    "input_of",
+    "peak_memory_mb",
+    "publish",
+    "read_input",
+    "require_place",
+    "run_case",
+]

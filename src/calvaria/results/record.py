@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from calvaria.results.settings import Settings
@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     from calvaria.pipeline import ModelUsed, PoseReport
     from calvaria.reconstruction.confidence import Confidence
     from calvaria.reconstruction.holes import Hole
+    from calvaria.refinement.refine import RefinementReport
 
 SCHEMA = 2
 """Version of the layout of result.json. 2: ``pose.canonical_to_world`` is rigid, its scales stand in ``pose.scale``
-alone; ``parameters`` has ``threshold_hu`` and ``min_hole_ml``; ``left_open`` and each hole's ``place`` are new."""
+alone; ``parameters`` has ``threshold_hu`` and ``min_hole_ml``; ``left_open`` and each hole's ``place`` are new. What
+was only added since leaves it at 2: ``refinement`` and ``given_patch``, where there are such; ``parameters.refine``."""
+
+NOT_ALWAYS = ("scores", "refinement", "given_patch")
+"""These stand in result.json only where there is something to say."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,8 @@ class Seconds:
     """Where the time went.
 
     Args:
-        steps: read, load (of the program), reconstruct, picture, write.
-        stages: of the step ``reconstruct``.
+        steps: read, load (of the program), reconstruct or refine, picture, write.
+        stages: of the step ``reconstruct`` or ``refine``.
         total: all of it.
     """
 
@@ -100,6 +105,8 @@ class Record:
         peak_memory_mb: of the process, 10^6 bytes; None where the system does not tell.
         files: what lies in the folder, sorted.
         scores: against the truth, where it is known.
+        refinement: what was done to the patch, where it was refined.
+        given_patch: the patch's file, where the patch was given.
         schema: version of the layout.
     """
 
@@ -118,17 +125,33 @@ class Record:
     peak_memory_mb: float | None
     files: tuple[str, ...]
     scores: Scores | None = None
+    refinement: RefinementReport | None = None
+    given_patch: Input | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
-        """What result.json holds: plain values; ``scores`` only where there are some, infinite ones as null."""
+        """What result.json holds: plain values; some only where there are such, infinite ones as null."""
         from calvaria.io.result import json_ready
 
         record = asdict(self) | {"seconds": self.seconds.to_json()}
-        if self.scores is None:
-            del record["scores"]
+        for name in NOT_ALWAYS:
+            if record[name] is None:
+                del record[name]
         ready: dict[str, Any] = json_ready(record)
         return ready
 
 
-__all__ = ["SCHEMA", "Input", "Patch", "Record", "Seconds", "SymmetryPlane"]
+def rounded_refinement(report: RefinementReport) -> RefinementReport:
+    """A refinement in figures that mean something: um, ms, and five digits of what goes from 0 to 1."""
+    return replace(
+        report,
+        symmetry_before=round(float(report.symmetry_before), 5),
+        symmetry_after=round(float(report.symmetry_after), 5),
+        mean_mm=round(float(report.mean_mm), 3),
+        max_mm=round(float(report.max_mm), 3),
+        jacobian_min=round(float(report.jacobian_min), 4),
+        seconds=round(float(report.seconds), 3),
+    )
+
+
+__all__ = ["SCHEMA", "Input", "Patch", "Record", "Seconds", "SymmetryPlane", "rounded_refinement"]

@@ -26,6 +26,7 @@ class Settings:
         device: where a network runs.
         threshold_hu: bone of a CT lies above it, HU; None: the usual one.
         min_hole_ml: holes of less missing bone than this are left open, and listed.
+        refine: whether the patch is refined.
     """
 
     engine: str = "shape-prior"
@@ -35,10 +36,15 @@ class Settings:
     device: Device = "auto"
     threshold_hu: float | None = None
     min_hole_ml: float = 5.0
+    refine: bool = False
 
     def without_folders(self) -> Settings:
         """The same, of a weights file only the name: its folders may be named after patients."""
         return replace(self, engine=Path(self.engine).name)
+
+    def refining(self) -> Settings:
+        """The same, with the patch refined."""
+        return replace(self, refine=True)
 
 
 __all__ = ["Device", "Kind", "Settings"]

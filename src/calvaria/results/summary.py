@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
+    from calvaria.refinement.refine import RefinementReport
     from calvaria.results.record import Record
 
 
@@ -20,6 +21,8 @@ def summary_lines(record: Record) -> list[str]:
         lines.append(f"hole {number}: {hole.volume_ml:.1f} ml, {hole.area_cm2:.1f} cm2")
     if not record.patch.empty:
         lines.append(f"patch: {record.patch.volume_ml:.1f} ml")
+    if record.refinement is not None:
+        lines.append(refinement_line(record.refinement))
     if record.scores is not None:
         lines.append("against the truth: " + score_line(record.scores))
     expected = record.confidence.expected_dsc
@@ -43,10 +46,19 @@ def score_line(scores: Scores) -> str:
     return f"DSC {scores.dsc:.3f}, bDSC {border}, HD95 {distance}"
 
 
+def refinement_line(report: RefinementReport) -> str:
+    """What a refinement did, or why it did nothing."""
+    if report.declined:
+        return f"left as it was: {report.reason}"
+    symmetry = f"{report.symmetry_before:.3f} -> {report.symmetry_after:.3f}"
+    moved = f"{report.mean_mm:.1f} mm on average, {report.max_mm:.1f} mm at most"
+    return f"refined: moved by {moved}; symmetry loss {symmetry} ({report.reason})"
+
+
 def timing_lines(record: Record) -> list[str]:
     """The seconds of every stage, for -v."""
     lines = [f"  {name}: {seconds:.2f} s" for name, seconds in record.seconds.steps.items()]
     return lines + [f"    {name}: {seconds:.2f} s" for name, seconds in record.seconds.stages.items()]
 
 
-__all__ = ["score_line", "summary_lines", "timing_lines"]
+__all__ = ["refinement_line", "score_line", "summary_lines", "timing_lines"]

@@ -1,0 +1,72 @@
+"""A given patch of one skull, from two files to a folder of results: what ``calvaria refine`` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calvaria.jobs import Progress, unheard
+from calvaria.results.case import Clock, Inputs, engine_share, input_of, publish, read_input, require_place
+from calvaria.results.names import is_mesh
+from calvaria.results.record import Record
+from calvaria.results.settings import Settings
+
+if TYPE_CHECKING:
+    from calvaria.volume import Grid, Volume
+
+
+def run_refine(source: Path, patch: Path, output: Path, settings: Settings, progress: Progress = unheard) -> Record:
+    """Refine one patch and write it, the completed skull, the surface, pictures and result.json.
+
+    Args:
+        source: the defective skull: a CT, a mask, or its bone as a closed mesh.
+        patch: the missing bone: a mask on any grid, or a closed mesh; or the completed skull.
+        output: folder for the results; nothing half written is ever in it.
+        settings: what is asked for; ``refine`` is recorded as True whatever it says.
+        progress: called with the stage and the fraction done.
+
+    Returns:
+        What result.json holds.
+
+    Raises:
+        CalvariaError: a file cannot be read or used, or the folder cannot be written to: this before any reading.
+    """
+    clock = Clock()
+    progress("read", 0.0)
+    require_place(output, source, patch)
+    notes: list[str] = []
+    volume = read_input(source, settings.orientation, notes)
+    given = _read_patch(patch, volume.grid, settings.orientation, notes)
+    clock.lap("read")
+    from calvaria.pipeline import refine  # after reading: a bad file is reported at once
+
+    clock.lap("load")
+    result = refine(
+        volume,
+        given,
+        engine=settings.engine,
+        kind=settings.kind,
+        threshold_hu=settings.threshold_hu,
+        device=settings.device,
+        progress=engine_share(progress),
+        name=source.name,
+        patch_name=patch.name,
+    )
+    clock.lap("refine")
+    inputs = Inputs(source, input_of(source, volume), input_of(patch, given))
+    return publish(result, inputs, output, settings.refining(), clock=clock, notes=notes, progress=progress)
+
+
+def _read_patch(path: Path, grid: Grid, orientation: str | None, notes: list[str]) -> Volume:
+    """An image as it is, a closed mesh as a mask on the skull's grid; what is doubtful of it in ``notes``."""
+    if is_mesh(path):
+        from calvaria.io import read_as_mask
+
+        return read_as_mask(path, grid)
+    doubts: list[str] = []
+    volume = read_input(path, orientation, doubts)
+    notes += [f"the patch: {line}" for line in doubts]
+    return volume
+
+
+__all__ = ["run_refine"]
