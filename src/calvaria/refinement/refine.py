@@ -2,39 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from calvaria.errors import InputError
 from calvaria.jobs import Progress, unheard
+from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import Completion
-from calvaria.skull.canonical import CanonicalFrame
-from calvaria.types import F32, F64
-from calvaria.volume.grid import Grid
+from calvaria.reconstruction.surface import BoneSurface
+from calvaria.refinement.build import Ground, displaced, scene_grid
+from calvaria.refinement.descend import LEVELS, Level, descend
+from calvaria.refinement.displacement import PAPER_LAMBDA, Displacement, paper_stiffness
+from calvaria.refinement.energy import Energy, Evidence, Scene
+from calvaria.refinement.evidence import asymmetry, rim_evidence
+from calvaria.refinement.pieces import lacking
+from calvaria.skull.canonical import SIZE, SPACING_MM, CanonicalFrame
+from calvaria.types import F32, BoolArray
+from calvaria.volume.grid import Box, Grid
 from calvaria.volume.volume import Volume
+
+MIN_JACOBIAN = 0.1
+"""A displacement that squeezes bone to less than this share of its volume is made again, stiffer."""
+
+STIFFER, MAX_STIFFENINGS = 4.0, 5
+"""By how much, and how often at most."""
+
+NEAR_MM = 2.0
+"""Surfaces are compared at nodes so near to either of them."""
+
+CLIP_MM = 4.0
+"""Distances between surfaces count as no more than this."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Placeholder until the method lands."""
-
-
-@dataclass(frozen=True, eq=False)
-class Displacement:
-    """A dense displacement u: the refined patch has at x what the given one has at x + u(x).
+    """How a patch is refined; the defaults were chosen on validation persons, see docs/refinement.md.
 
     Args:
-        vectors_mm: (3, I, J, K) float32, components along world x, y, z, mm.
-        grid: of the nodes; zero beyond them.
+        stiffness: lambda of the diffusive regularisation, in the units of Wodzinski et al.
+        symmetry: weight of the symmetry loss where nothing better speaks.
+        symmetry_beside_prior: ... where the shape prior does, which knows about symmetry already.
+        even_out: take the head's own asymmetry, as the bone around the hole shows it, out of the comparison.
+        rim: weight, at the rim, of how outer and inner table run on.
+        prior: weight of the surface that the shape prior expects.
+        fill: add pieces that the shape prior expects and the patch lacks altogether.
+        agreement_mm: a patch that lies no farther than this from what the shape prior expects is left as it is: the
+            evidence is no better than the patch.
+        levels: of the descent, coarse to fine.
     """
 
-    vectors_mm: F32
-    grid: Grid
+    stiffness: float = PAPER_LAMBDA
+    symmetry: float = 1.0
+    symmetry_beside_prior: float = 0.1
+    even_out: bool = True
+    rim: float = 1.0
+    prior: float = 2.0
+    fill: bool = True
+    agreement_mm: float = 0.25
+    levels: tuple[Level, ...] = LEVELS
 
-    def at(self, points_mm: NDArray[np.floating]) -> F64:
-        """(N, 3) world mm, at (N, 3) world points."""
-        return np.zeros((len(points_mm), 3))
+    def __post_init__(self) -> None:
+        weights = (self.symmetry, self.symmetry_beside_prior, self.rim, self.prior, self.agreement_mm)
+        if not (self.stiffness > 0 and min(weights) >= 0 and np.isfinite([self.stiffness, *weights]).all()):
+            raise InputError(
+                "a refinement wants a stiffness above 0, and weights and an agreement of 0 or more; got "
+                f"{self.stiffness}, {', '.join(map(str, weights))}"
+            )
+        if not self.levels or any(level.step not in {1, 2, 4} for level in self.levels):
+            raise InputError("a refinement wants levels with steps of 4, 2 or 1 nodes, coarse to fine")
+
+
+PAPER = Settings(even_out=False, rim=0.0, prior=0.0, symmetry_beside_prior=1.0, fill=False, agreement_mm=0.0)
+"""Reg-SN as published (Wodzinski et al., section 2.4): the symmetry loss of the whole skull and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +91,8 @@ class RefinementReport:
         max_mm: ... largest.
         jacobian_min: smallest Jacobian determinant of x + u(x); above 0: nothing folds.
         seconds: it took.
+        apart_mm: how far the given patch lay from what the shape prior expects, mean over the surface; None without it.
+        added_ml: pieces that the patch lacked and that were added.
     """
 
     declined: bool
@@ -60,6 +103,8 @@ class RefinementReport:
     max_mm: float
     jacobian_min: float
     seconds: float
+    apart_mm: float | None = None
+    added_ml: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +113,7 @@ class Refinement:
 
     Args:
         patch: a mask on the defective skull's grid; the given one where it was declined.
-        displacement: what was done to it.
+        displacement: what was done to it, in world mm.
         report: in figures.
     """
 
@@ -84,6 +129,7 @@ def refine(
     prior: Completion | None = None,
     settings: Settings | None = None,
     *,
+    surface: BoneSurface | None = None,
     progress: Progress = unheard,
 ) -> Refinement:
     """Displace a patch by symmetry, by how the surface runs on across the rim, and by the shape prior.
@@ -91,14 +137,153 @@ def refine(
     Args:
         defective: mask of the bone that is there.
         patch: mask of the missing bone on the same grid, from anywhere; may be empty.
-        frame: canonical frame of the skull.
+        frame: canonical frame of the skull; its plane is that of symmetry.
         prior: the shape prior's completion of the same skull, if there is one.
         settings: of the method.
+        surface: of the defective skull, if it has been found already.
         progress: called now and then.
+
+    Returns:
+        The refined patch, which has no voxel in the bone. The given patch where there is nothing to refine, or nothing
+        that would know better: the report says so.
+
+    Raises:
+        GeometryError: the two lie on different grids.
+        InputError: one of them is no mask.
     """
-    grid = Grid.isotropic((2, 2, 2), 1.0)
-    still = Displacement(np.zeros((3, 2, 2, 2), np.float32), grid)
-    return Refinement(patch, still, RefinementReport(True, "a placeholder moves nothing", 0.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+    began, chosen = time.perf_counter(), settings or Settings()
+    defective.grid.require_same(patch.grid, "defective skull and patch")
+    progress("refinement", 0.0)
+    ground = Ground.of(defective, frame, prior if chosen.prior or chosen.fill else None, surface)
+    given = patch.with_data(patch.mask & ~defective.mask) if (patch.mask & defective.mask).any() else patch
+    completed = ground.completed_mm(given)
+    progress("refinement", 0.2)
+    box = ground.box(completed) if given.mask.any() else None
+    if box is None:
+        return _left(patch, began, "there is no patch to refine" if not given.mask.any() else BEYOND)
+    apart = None if ground.expected_mm is None else _apart_mm(ground, completed, box)
+    before = _loss(ground, completed, box)
+    if apart is not None and chosen.prior and apart <= chosen.agreement_mm:
+        line = f"it lies {apart:.2f} mm from what the shape prior expects, which knows no better than that"
+        return _left(patch, began, line, before, apart)
+    added_ml = 0.0
+    if chosen.fill and prior is not None:
+        added = lacking(ground, completed, box, to_patch(prior.soft, prior.frame, defective)).mask & ~given.mask
+        added_ml = given.with_data(added).volume_ml
+        if added_ml:
+            given = given.with_data(given.mask | added)
+            completed = ground.completed_mm(given)
+    scene = _scene(ground, completed, box, chosen)
+    progress("refinement", 0.4)
+    local, stiffness = _unfolded(scene, box, chosen)
+    progress("refinement", 0.9)
+    refined = displaced(ground, given, local, scene.open)
+    moved = np.linalg.norm(local.at(scene_grid().to_world(np.argwhere(_surface(ground, completed)))), axis=1)
+    report = RefinementReport(
+        declined=False,
+        reason=_reason(chosen, ground, added_ml, stiffness),
+        symmetry_before=before,
+        symmetry_after=_loss(ground, ground.completed_mm(refined), box),
+        mean_mm=float(moved.mean()) if len(moved) else 0.0,
+        max_mm=float(moved.max()) if len(moved) else 0.0,
+        jacobian_min=float(local.jacobians().min()),
+        seconds=time.perf_counter() - began,
+        apart_mm=apart,
+        added_ml=added_ml,
+    )
+    return Refinement(refined, replace(local, grid=local.grid.moved(frame.to_world)), report)
 
 
-__all__ = ["Displacement", "Refinement", "RefinementReport", "Settings", "refine"]
+BEYOND = "it lies beyond the part of the head that is compared"
+
+
+def _scene(ground: Ground, completed: F32, box: Box, chosen: Settings) -> Scene:
+    """All that speaks of where the patch belongs."""
+    open_ = ground.open(completed, box)
+    compared = (ground.known & ground.known[::-1]).astype(np.float32)
+    evidence, symmetry, uneven = [], chosen.symmetry, None
+    whole = completed if ground.expected_mm is None else ground.expected_mm
+    if ground.expected_mm is not None and chosen.prior:
+        symmetry = chosen.symmetry_beside_prior
+        evidence.append(Evidence("prior", ground.expected_mm, np.full(completed.shape, chosen.prior, np.float32)))
+    if chosen.rim:
+        near = open_ & (np.minimum(whole, completed) < CLIP_MM)
+        evidence.append(rim_evidence(ground.bone_mm, whole, scene_grid(), near, chosen.rim))
+    if chosen.even_out and symmetry:
+        missing = ground.missing(completed)
+        uneven = asymmetry(ground.bone_mm, ~open_, open_ & (np.abs(completed) < CLIP_MM) | missing, scene_grid())
+        # An opening that nobody fills is no asymmetry.
+        bare = open_ & (np.minimum(whole, completed) > CLIP_MM) & (ground.bone_mm[::-1] < 0)
+        compared = compared * ~(bare | bare[::-1])
+    return Scene(
+        ground.bone_mm, completed, open_, compared.astype(np.float32), SPACING_MM, evidence, symmetry, uneven
+    )
+
+
+def _unfolded(scene: Scene, box: Box, chosen: Settings) -> tuple[Displacement, float]:
+    """The displacement of least energy that folds nowhere, and the lambda that it took."""
+    weight = chosen.stiffness
+    for attempt in range(MAX_STIFFENINGS + 1):
+        stiffness = paper_stiffness(weight, SIZE, (SIZE * SPACING_MM) ** 3)
+        found = descend(scene, box, stiffness, chosen.levels)
+        field = np.pad(found.field, ((0, 0), (1, 1), (1, 1), (1, 1)))
+        low = scene_grid().crop(box).to_world([0, 0, 0])
+        _, i, j, k = field.shape
+        local = Displacement(field, Grid.isotropic((i, j, k), SPACING_MM * found.step, low))
+        if attempt == MAX_STIFFENINGS or local.jacobians().min() >= MIN_JACOBIAN:
+            break
+        weight *= STIFFER
+    if local.jacobians().min() <= 0:
+        local, weight = replace(local, vectors_mm=np.zeros_like(local.vectors_mm)), np.inf
+    return local, weight
+
+
+def _surface(ground: Ground, completed: F32) -> BoolArray:
+    """Nodes next to the patch's surface."""
+    near: BoolArray = (np.abs(completed) < SPACING_MM) & (ground.bone_mm > SPACING_MM)
+    return near
+
+
+def _apart_mm(ground: Ground, completed: F32, box: Box) -> float:
+    """How far the patch's surface lies from the expected one, mean over both, mm."""
+    expected = ground.expected_mm
+    if expected is None:
+        return np.inf
+    one, other, bone = expected[box], completed[box], ground.bone_mm[box]
+    near = (bone > SPACING_MM) & ((np.abs(one) < NEAR_MM) | (np.abs(other) < NEAR_MM))
+    return float(np.minimum(np.abs(one - other)[near], CLIP_MM).mean()) if near.any() else np.inf
+
+
+def _loss(ground: Ground, completed: F32, box: Box) -> float:
+    """SL of the whole skull with a patch, at the finest level."""
+    compared = (ground.known & ground.known[::-1]).astype(np.float32)
+    scene = Scene(ground.bone_mm, completed, completed < ground.bone_mm, compared, SPACING_MM)
+    energy = Energy(scene, box, 1, LEVELS[-1].width_mm)
+    return energy.symmetry_loss(np.zeros((3, *energy.shape), np.float32))
+
+
+def _reason(chosen: Settings, ground: Ground, added_ml: float, weight: float) -> str:
+    names = []
+    if ground.expected_mm is not None and chosen.prior:
+        names.append("the shape prior")
+    if chosen.rim:
+        names.append("the rim")
+    names.append("symmetry")
+    line = "moved by " + (", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0])
+    if added_ml:
+        line += f"; {added_ml:.1f} ml that it lacked were added"
+    if weight == np.inf:
+        line += "; what would have folded it was left out"
+    elif weight > chosen.stiffness:
+        line += f"; {weight / chosen.stiffness:.0f} times as stiff, so that nothing folds"
+    return line
+
+
+def _left(patch: Volume, began: float, reason: str, loss: float = 0.0, apart: float | None = None) -> Refinement:
+    """The patch as it was."""
+    still = Displacement(np.zeros((3, 2, 2, 2), np.float32), Grid.isotropic((2, 2, 2), 1.0))
+    seconds = time.perf_counter() - began
+    return Refinement(patch, still, RefinementReport(True, reason, loss, loss, 0.0, 0.0, 1.0, seconds, apart))
+
+
+__all__ = ["PAPER", "Displacement", "Refinement", "RefinementReport", "Settings", "refine"]

@@ -10,11 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.reconstruction.box import box_grid
+from calvaria.reconstruction.rays import meets_bone
 from calvaria.skull.canonical import SPACING_MM
-from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.types import BoolArray
 from calvaria.volume.morphology import dilate_mm
 from calvaria.volume.volume import Volume
@@ -47,7 +46,7 @@ def behind_bone(voxels: BoolArray, bone: BoolArray) -> BoolArray:
 
 def covered_by(voxels: BoolArray, bone: BoolArray) -> BoolArray:
     """Those voxels that have bone outside of them, anywhere in the head; arguments as for `behind_bone`."""
-    return meets_bone(voxels, bone, np.arange(STEP_MM, COVERED_MM, STEP_MM))
+    return meets_bone(voxels, bone, np.arange(STEP_MM, COVERED_MM, STEP_MM), box_grid())
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +65,7 @@ def over_bone(voxels: BoolArray, bone: BoolArray) -> BoolArray:
         voxels: bool on the box grid: those in question.
         bone: bone present or completed, on the same grid.
     """
-    return meets_bone(voxels & ~sinuses(), bone, np.arange(-OVER_MM, -OWN_MM, STEP_MM))
+    return meets_bone(voxels & ~sinuses(), bone, np.arange(-OVER_MM, -OWN_MM, STEP_MM), box_grid())
 
 
 def lies_open(voxels: BoolArray, bone: BoolArray) -> BoolArray:
@@ -76,29 +75,7 @@ def lies_open(voxels: BoolArray, bone: BoolArray) -> BoolArray:
         voxels: bool on the box grid: those in question.
         bone: bone present, on the same grid.
     """
-    return voxels & ~meets_bone(voxels, bone, np.arange(-COVERED_MM, COVERED_MM, STEP_MM))
-
-
-def meets_bone(voxels: BoolArray, bone: BoolArray, steps_mm: NDArray[np.float64]) -> BoolArray:
-    """Those voxels from which some step along the ray from the head centre ends in bone; bool on the box grid.
-
-    Args:
-        voxels: bool on the box grid: those in question.
-        bone: on the same grid.
-        steps_mm: (S,) positions along the ray, counted outwards from the voxel.
-    """
-    index = np.argwhere(voxels)
-    out = box_grid().to_world(index) - HEAD_CENTRE_MM
-    # (N, 3) voxels for each mm outwards; at the head centre itself there is no direction to normalise.
-    out /= SPACING_MM * np.maximum(np.linalg.norm(out, axis=1, keepdims=True), SPACING_MM)
-    met = np.zeros(len(index), bool)
-    for step_mm in steps_mm:
-        there = np.rint(index + step_mm * out).astype(int)
-        inside = ((there >= 0) & (there < bone.shape)).all(axis=1)
-        met[inside] |= bone[tuple(there[inside].T)]
-    meets = np.zeros_like(voxels)
-    meets[tuple(index[met].T)] = True
-    return meets
+    return voxels & ~meets_bone(voxels, bone, np.arange(-COVERED_MM, COVERED_MM, STEP_MM), box_grid())
 
 
 def without_covered(missing: BoolArray, bone: BoolArray) -> BoolArray:
