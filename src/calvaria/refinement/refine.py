@@ -20,6 +20,10 @@ class Settings:
     """Placeholder until the method lands."""
 
 
+PAPER = Settings()
+"""Reg-SN as published: symmetry alone."""
+
+
 @dataclass(frozen=True, eq=False)
 class Displacement:
     """A dense displacement u: the refined patch has at x what the given one has at x + u(x).
