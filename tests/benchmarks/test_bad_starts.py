@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from tests.heads import rigid
 
 from calvaria.benchmarks.bad_starts import BAD_STARTS, FLAT_MM, HOLE_RADIUS_MM, SHIFT_MM, flat, half, holed, shifted
 from calvaria.errors import GeometryError
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.volume import Grid, Volume
-from tests.heads import rigid
 
 VOXEL_MM = 0.8
 GRID = Grid.isotropic((120, 120, 84), VOXEL_MM, (-48.0, -48.0, 22.0))
