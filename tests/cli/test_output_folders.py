@@ -33,6 +33,7 @@ COMMANDS = {
     "train shape-prior --data FOLDER -o OUT": ("calvaria.training.shape_prior.build",),
     "benchmark table1 --data FOLDER -o OUT": ("calvaria.benchmarks.planes.tasks_by_side",),
     "benchmark table2 --data FOLDER --cache a.safetensors -o OUT": ("calvaria.benchmarks.cases.tasks_of",),
+    "benchmark table3 --data FOLDER -o OUT": ("calvaria.benchmarks.cases.tasks_of",),
     "benchmark table4 --data FOLDER -o OUT": ("calvaria.benchmarks.comparison.tasks_of",),
 }
 """Command -> what it would read or work with first."""

@@ -23,7 +23,7 @@ from calvaria.datasets.catalog import SkullCase, autoimplant2020
 from calvaria.datasets.split import SPLITS, load_split
 from calvaria.errors import InputError
 from calvaria.files import write_text
-from calvaria.synthesis.defects import KINDS, DefectSpec, Spec, apply_defect, cut_defect
+from calvaria.synthesis.defects import ALL_KINDS, KINDS, DefectSpec, Spec, apply_defect, cut_defect
 from calvaria.volume.volume import Volume
 
 OFFICIAL = "official"
@@ -72,9 +72,9 @@ def tasks_of(root: Path, split: str, kinds: Sequence[str] = BENCHMARK_KINDS, lim
     Raises:
         InputError: an unknown kind or side, a missing folder, or skulls of the split that are not there.
     """
-    unknown = sorted(set(kinds) - {OFFICIAL, *KINDS})
+    unknown = sorted(set(kinds) - {OFFICIAL, *ALL_KINDS})
     if unknown:
-        raise InputError(f"no such kind of defect: {', '.join(unknown)}; known are {', '.join((OFFICIAL, *KINDS))}")
+        raise InputError(f"no such kind of defect: {', '.join(unknown)}; known are {', '.join((OFFICIAL, *ALL_KINDS))}")
     inner = root / "autoimplant2020"
     cases = {case.id: case for case in autoimplant2020(inner if inner.is_dir() else root)}
     wanted = [name for name in load_split().side(split) if name.startswith("train-")]

@@ -65,7 +65,7 @@ def solve_here(defective: Volume, reconstruct: Callable[[Volume], _Reconstructio
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
     holes = getattr(result, "holes", None)
     doubt = vars(getattr(result, "confidence", SimpleNamespace()))
-    return Answer(result.patch, seconds, cpu_seconds, _peak_mb(), -1 if holes is None else len(holes), doubt)
+    return Answer(result.patch, seconds, cpu_seconds, peak_mb(), -1 if holes is None else len(holes), doubt)
 
 
 def solve_with(defective: Volume, model: str) -> Answer:
@@ -285,7 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """The most memory this process has held so far, MB; NaN where the system does not tell."""
     if sys.platform == "win32":
         return float("nan")
@@ -305,6 +305,7 @@ if __name__ == "__main__":
 
 __all__ = [
     "Answer",
+    "peak_mb",
     "run_benchmark",
     "run_task",
     "save_pictures",
