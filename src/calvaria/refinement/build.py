@@ -100,8 +100,9 @@ class Ground:
         there = _covering(grid, patch.grid.crop(inner), FAR_MM)
         if near is None or there is None:
             return out
-        whole = patch.with_data(patch.mask | self.defective.mask).crop(near)
-        out[there] = np.minimum(out[there], BoneSurface.of(whole).distances(grid.crop(there), FAR_MM))
+        part, bone = patch.crop(near), self.defective.crop(near)
+        whole = BoneSurface.of(part.with_data(part.mask | bone.mask))
+        out[there] = np.minimum(out[there], whole.distances(grid.crop(there), FAR_MM))
         return out
 
     def missing(self, completed_mm: F32) -> BoolArray:
@@ -157,12 +158,15 @@ def _aligned(part: slice, count: int) -> slice:
     return slice(min(low, last - 2 * COARSEST), max(high, low + 2 * COARSEST) + 1)
 
 
-def displaced(ground: Ground, patch: Volume, displacement: Displacement, scene_open: BoolArray) -> Volume:
+def displaced(
+    ground: Ground, patch: Volume, completed_mm: F32, displacement: Displacement, scene_open: BoolArray
+) -> Volume:
     """A patch displaced, on the input's grid.
 
     Args:
         ground: of its skull.
         patch: mask, on the skull's grid.
+        completed_mm: on the scene's grid, signed distance to bone and patch.
         displacement: in canonical mm.
         scene_open: on the scene's grid: where the patch may lie.
 
@@ -178,10 +182,9 @@ def displaced(ground: Ground, patch: Volume, displacement: Displacement, scene_o
     part, bone = patch.crop(box), ground.defective.crop(box)
     nodes = np.argwhere(binary_dilation(scene_open, iterations=2))
     points = scene_grid().to_world(nodes)
-    completed = ground.completed_mm(patch)
     shift = displacement.at(points) / SPACING_MM
-    far = completed - np.float32(FAR_MM)
-    field = np.full(completed.shape, FAR_MM, np.float32)
+    far = completed_mm - np.float32(FAR_MM)
+    field = np.full(far.shape, FAR_MM, np.float32)
     field[tuple(nodes.T)] = trilinear_at(far.reshape(-1), far.shape, (nodes + shift).T) + np.float32(FAR_MM - BODY_MM)
     field = np.minimum(field, np.float32(FAR_MM))
     place = scene_grid().moved(ground.frame.to_world)

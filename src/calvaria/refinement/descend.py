@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria.refinement.displacement import Smoothness, finer
+from calvaria.refinement.displacement import Smoothness, finer, jacobians
 from calvaria.refinement.energy import Energy, Scene
 from calvaria.types import F32
 from calvaria.volume.grid import Box
@@ -20,7 +20,7 @@ class Level(NamedTuple):
 
     Args:
         step: nodes of the scene between two of the level; each level has half the step of the one before, or the same.
-        width_mm: over which a surface is smeared.
+        width_mm: over which a surface is smeared to either side.
         iterations: largest number.
     """
 
@@ -32,6 +32,15 @@ class Level(NamedTuple):
 LEVELS = (Level(4, 8.0, 30), Level(2, 4.0, 30), Level(1, 2.4, 15))
 """Coarse to fine."""
 
+FIRST_REACH_MM, REACH_MM = 14.0, 4.0
+"""Bone is expected to move no farther than this in the first level, and in each later one."""
+
+MIN_JACOBIAN = 0.1
+"""Where bone would be squeezed to less than this share of its volume, the level is done again, stiffer."""
+
+STIFFER, MAX_STIFFENINGS = 4.0, 5
+"""By how much, and how often a level at most."""
+
 
 @dataclass(frozen=True, eq=False)
 class Descent:
@@ -40,58 +49,66 @@ class Descent:
     Args:
         field: (3, I, J, K) mm, at the inner nodes of the last level's grid.
         step: of the last level.
-        evaluations: of the energy, a level each.
+        stiffness: that was needed so that nothing folds.
+        evaluations: of the energy.
     """
 
     field: F32
     step: int
-    evaluations: tuple[int, ...]
+    stiffness: float
+    evaluations: int
 
 
-def descend(
-    scene: Scene, box: Box, stiffness: float, levels: Sequence[Level] = LEVELS, start: F32 | None = None
-) -> Descent:
-    """Minimise energy and roughness together.
+def descend(scene: Scene, box: Box, stiffness: float, levels: Sequence[Level] = LEVELS) -> Descent:
+    """Minimise energy and roughness together, by a quasi-Newton method in the metric of the roughness.
 
     Args:
         scene: skull, patch and evidence.
         box: of its grid in which the patch moves; its edges are multiples of the coarsest step.
         stiffness: of the regularisation, mm^-3.
-        levels: coarse to fine.
-        start: (3, I, J, K) at the inner nodes of the coarsest level; None: no displacement.
+        levels: coarse to fine, one or more.
+
+    Returns:
+        The displacement. It folds nowhere: a level that would fold is done again stiffer, and at last left out.
     """
-    field, before, counts = start, levels[0].step, []
+    field, step, count = None, levels[0].step, 0
     for level in levels:
-        energy = Energy(scene, box, level.step, level.width_mm)
-        if field is None:
-            field = np.zeros((3, *energy.shape), np.float32)
-        elif level.step != before:
-            field = finer(field, energy.shape)
-        before = level.step
-        field, count = _minimise(energy, field, level, scene.spacing_mm * level.step, stiffness)
-        counts.append(count)
+        reach_mm = FIRST_REACH_MM
+        if field is not None:
+            reach_mm = REACH_MM
+            if level.step != step:
+                field = finer(field)
+        step = level.step
+        energy = Energy(scene, box, step, level.width_mm, field, reach_mm)
+        start = np.zeros((3, *energy.shape), np.float32) if field is None else field
+        for _ in range(MAX_STIFFENINGS + 1):
+            field, evaluations = _minimise(energy, start, level, scene.spacing_mm * step, stiffness)
+            count += evaluations
+            if jacobians(np.pad(field, ((0, 0), (1, 1), (1, 1), (1, 1))), scene.spacing_mm * step).min() >= MIN_JACOBIAN:
+                break
+            stiffness *= STIFFER
+        else:
+            field = start
     if field is None:
         raise ValueError("a descent has one level or more")
-    return Descent(field, before, tuple(counts))
+    return Descent(field, step, stiffness, count)
 
 
 def _minimise(energy: Energy, field: F32, level: Level, spacing_mm: float, stiffness: float) -> tuple[F32, int]:
     from scipy.optimize import minimize
 
     smooth = Smoothness(energy.shape, spacing_mm, stiffness)
-    shape = field.shape
+    start = smooth.waves(field)
 
     def total(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        waves = flat.astype(np.float32).reshape(shape)
+        waves = flat.astype(np.float32).reshape(start.shape)
         value, slope = energy(smooth.field(waves))
         slope = smooth.slope(slope) + waves
         return value + float(flat @ flat) / 2, slope.astype(np.float64).ravel()
 
     options = {"maxiter": level.iterations, "maxfun": 2 * level.iterations, "maxcor": 8, "ftol": 1e-7, "gtol": 1e-9}
-    found = minimize(total, smooth.waves(field).astype(np.float64).ravel(), jac=True, method="L-BFGS-B", options=options)
-    return smooth.field(found.x.astype(np.float32).reshape(shape)), int(found.nfev)
+    found = minimize(total, start.astype(np.float64).ravel(), jac=True, method="L-BFGS-B", options=options)
+    return smooth.field(found.x.astype(np.float32).reshape(start.shape)), int(found.nfev)
 
-
-Total = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 
 __all__ = ["LEVELS", "Descent", "Level", "descend"]

@@ -91,13 +91,16 @@ class Energy:
         box: of the scene's grid, whose border nodes do not move; starts and ends on nodes of the level.
         step: nodes of the scene between two of the level.
         width_mm: of H.
-        reach_mm: bone of the completed skull comes no farther than this from where it was.
+        start: (3, I, J, K) mm at the inner nodes of the level, or None for no displacement: from here on bone comes no
+            farther than ``reach_mm``, and only the nodes that it can reach are looked at.
+        reach_mm: see above.
     """
 
     scene: Scene
     box: Box
     step: int
     width_mm: float
+    start: F32 | None = None
     reach_mm: float = 14.0
     shape: tuple[int, int, int] = field(init=False)
 
@@ -105,13 +108,17 @@ class Energy:
         scene = self.scene
         inner = tuple(slice(s.start + self.step, s.stop - self.step, self.step) for s in self.box)
         self.shape = scene.open[inner].shape  # type: ignore[assignment]
-        here = scene.open[inner] & (scene.completed_mm[inner] < self.width_mm + self.reach_mm)
-        self._inner = tuple(np.stack(np.nonzero(here)))
-        first = np.array([[s.start + self.step] for s in self.box])
-        self._nodes = np.stack(self._inner) * self.step + first
+        self._completed = _Reader(scene.completed_mm)
+        self._first = np.array([[s.start + self.step] for s in self.box])
+        self._choose(np.nonzero(scene.open[inner]))
+        if self.start is None:
+            distance = scene.completed_mm[tuple(self._nodes)]
+        else:
+            distance = self._completed(self._there(self.start))[0]
+        near = distance < self.width_mm + self.reach_mm
+        self._choose(tuple(index[near] for index in self._inner))
         at = tuple(self._nodes)
         self._own_mm = scene.bone_mm[at]
-        self._completed = _Reader(scene.completed_mm)
         self._targets = [(e.weight[at], amount(e.distance_mm[at], self.width_mm)) for e in scene.evidence]
         # Compared are whole rows in x: a node's mirror image lies in its own row.
         every = slice(None, None, self.step)
@@ -127,6 +134,15 @@ class Energy:
         self._squared = whole[1]
         # What lies outside of the rows does not change.
         self._rest = whole[0] - part[0], whole[1] - part[1]
+
+    def _choose(self, inner: tuple[NDArray[np.intp], ...]) -> None:
+        """Take these inner nodes for those that move."""
+        self._inner = inner
+        self._nodes = np.stack(inner) * self.step + self._first
+
+    def _there(self, moved: F32) -> NDArray[np.floating]:
+        """(3, N) indices of the scene's grid: where the moving nodes are read."""
+        return self._nodes + moved[(slice(None), *self._inner)] / np.float32(self.scene.spacing_mm)
 
     def _seen(self, distance_mm: F32, where: Box) -> F32:
         """Amounts of bone as the two sides are compared: without the head's own asymmetry."""
@@ -178,8 +194,7 @@ class Energy:
 
     def _read(self, moved: F32) -> tuple[F32, F32, BoolArray]:
         """At the moving nodes the distance to the completed skull, its derivative by u, and where bone's own rules."""
-        there = self._nodes + moved[(slice(None), *self._inner)] / np.float32(self.scene.spacing_mm)
-        distance, gradient = self._completed(there)
+        distance, gradient = self._completed(self._there(moved))
         own = self._own_mm <= distance
         return np.where(own, self._own_mm, distance), gradient / np.float32(self.scene.spacing_mm), own
 

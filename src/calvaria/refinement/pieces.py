@@ -15,7 +15,7 @@ MIN_LACKING_ML = 0.2
 """Less is left to the displacement."""
 
 
-def lacking(ground: Ground, completed_mm: F32, box: Box, expected: Volume) -> Volume:
+def lacking(ground: Ground, completed_mm: F32, box: Box, expected: Volume) -> Volume | None:
     """The part of an expected patch before and behind which there is neither bone nor patch.
 
     A patch that is too flat or proud covers the hole, as seen from the head centre, and can be displaced; one that is
@@ -28,18 +28,19 @@ def lacking(ground: Ground, completed_mm: F32, box: Box, expected: Volume) -> Vo
         expected: mask of the patch that the shape prior expects, on the input's grid.
 
     Returns:
-        A mask; empty where nothing much is lacking.
+        A mask; None where nothing much is lacking.
     """
     from scipy.ndimage import binary_dilation
 
     near = np.zeros(completed_mm.shape, bool)
     near[box] = True
-    wanted = near & (completed_mm > 0) & (np.zeros_like(completed_mm) if ground.expected_mm is None else ground.expected_mm < 0)
+    if ground.expected_mm is None:
+        return None
+    wanted = near & (completed_mm > 0) & (ground.expected_mm < 0)
     steps = np.arange(-SHUT_MM, SHUT_MM + 0.1, SPACING_MM / 2)
     open_ = wanted & ~meets_bone(wanted, completed_mm < 0, steps, scene_grid())
-    out = np.zeros(expected.shape, bool)
     if np.count_nonzero(open_) * SPACING_MM**3 / 1000 < MIN_LACKING_ML:
-        return expected.with_data(out)
+        return None
     # A node more on every side, so that what is added joins what is there.
     reach = binary_dilation(open_, np.ones((3, 3, 3)))
     index = indices_of(expected.mask)
@@ -47,6 +48,7 @@ def lacking(ground: Ground, completed_mm: F32, box: Box, expected: Volume) -> Vo
     node = np.rint(index @ to_scene[:3, :3].T + to_scene[:3, 3]).astype(int)
     inside = ((node >= 0) & (node < np.array(reach.shape))).all(axis=1)
     index, node = index[inside], node[inside]
+    out = np.zeros(expected.shape, bool, order="F" if expected.data.flags.f_contiguous else "C")
     out[tuple(index[reach[tuple(node.T)]].T)] = True
     return expected.with_data(out)
 

@@ -21,13 +21,7 @@ from calvaria.refinement.pieces import lacking
 from calvaria.skull.canonical import SIZE, SPACING_MM, CanonicalFrame
 from calvaria.types import F32, BoolArray
 from calvaria.volume.grid import Box, Grid
-from calvaria.volume.volume import Volume
-
-MIN_JACOBIAN = 0.1
-"""A displacement that squeezes bone to less than this share of its volume is made again, stiffer."""
-
-STIFFER, MAX_STIFFENINGS = 4.0, 5
-"""By how much, and how often at most."""
+from calvaria.volume.volume import Volume, bounding_box
 
 NEAR_MM = 2.0
 """Surfaces are compared at nodes so near to either of them."""
@@ -55,10 +49,10 @@ class Settings:
 
     stiffness: float = PAPER_LAMBDA
     symmetry: float = 1.0
-    symmetry_beside_prior: float = 0.1
+    symmetry_beside_prior: float = 1.0
     even_out: bool = True
-    rim: float = 1.0
-    prior: float = 2.0
+    rim: float = 10.0
+    prior: float = 20.0
     fill: bool = True
     agreement_mm: float = 0.25
     levels: tuple[Level, ...] = LEVELS
@@ -155,12 +149,14 @@ def refine(
     defective.grid.require_same(patch.grid, "defective skull and patch")
     progress("refinement", 0.0)
     ground = Ground.of(defective, frame, prior if chosen.prior or chosen.fill else None, surface)
-    given = patch.with_data(patch.mask & ~defective.mask) if (patch.mask & defective.mask).any() else patch
+    given = _off_bone(patch, defective)
+    if given is None:
+        return _left(patch, began, "there is no patch to refine")
     completed = ground.completed_mm(given)
     progress("refinement", 0.2)
-    box = ground.box(completed) if given.mask.any() else None
+    box = ground.box(completed)
     if box is None:
-        return _left(patch, began, "there is no patch to refine" if not given.mask.any() else BEYOND)
+        return _left(patch, began, BEYOND)
     apart = None if ground.expected_mm is None else _apart_mm(ground, completed, box)
     before = _loss(ground, completed, box)
     if apart is not None and chosen.prior and apart <= chosen.agreement_mm:
@@ -168,20 +164,20 @@ def refine(
         return _left(patch, began, line, before, apart)
     added_ml = 0.0
     if chosen.fill and prior is not None:
-        added = lacking(ground, completed, box, to_patch(prior.soft, prior.frame, defective)).mask & ~given.mask
-        added_ml = given.with_data(added).volume_ml
-        if added_ml:
-            given = given.with_data(given.mask | added)
+        lacked = lacking(ground, completed, box, to_patch(prior.soft, prior.frame, defective))
+        if lacked is not None:
+            both = given.with_data(given.mask | lacked.mask)
+            added_ml, given = both.volume_ml - given.volume_ml, both
             completed = ground.completed_mm(given)
     scene = _scene(ground, completed, box, chosen)
     progress("refinement", 0.4)
-    local, stiffness = _unfolded(scene, box, chosen)
+    local, stiffer = _moved(scene, box, chosen)
     progress("refinement", 0.9)
-    refined = displaced(ground, given, local, scene.open)
+    refined = displaced(ground, given, completed, local, scene.open)
     moved = np.linalg.norm(local.at(scene_grid().to_world(np.argwhere(_surface(ground, completed)))), axis=1)
     report = RefinementReport(
         declined=False,
-        reason=_reason(chosen, ground, added_ml, stiffness),
+        reason=_reason(chosen, ground, added_ml, stiffer),
         symmetry_before=before,
         symmetry_after=_loss(ground, ground.completed_mm(refined), box),
         mean_mm=float(moved.mean()) if len(moved) else 0.0,
@@ -195,6 +191,19 @@ def refine(
 
 
 BEYOND = "it lies beyond the part of the head that is compared"
+
+
+def _off_bone(patch: Volume, defective: Volume) -> Volume | None:
+    """The patch without what lies in bone; None if nothing is left."""
+    box = bounding_box(patch.mask)
+    if box is None:
+        return None
+    both = patch.mask[box] & defective.mask[box]
+    if not both.any():
+        return patch
+    out = patch.mask.copy(order="K")
+    out[box] &= ~both
+    return patch.with_data(out) if out[box].any() else None
 
 
 def _scene(ground: Ground, completed: F32, box: Box, chosen: Settings) -> Scene:
@@ -220,22 +229,14 @@ def _scene(ground: Ground, completed: F32, box: Box, chosen: Settings) -> Scene:
     )
 
 
-def _unfolded(scene: Scene, box: Box, chosen: Settings) -> tuple[Displacement, float]:
-    """The displacement of least energy that folds nowhere, and the lambda that it took."""
-    weight = chosen.stiffness
-    for attempt in range(MAX_STIFFENINGS + 1):
-        stiffness = paper_stiffness(weight, SIZE, (SIZE * SPACING_MM) ** 3)
-        found = descend(scene, box, stiffness, chosen.levels)
-        field = np.pad(found.field, ((0, 0), (1, 1), (1, 1), (1, 1)))
-        low = scene_grid().crop(box).to_world([0, 0, 0])
-        _, i, j, k = field.shape
-        local = Displacement(field, Grid.isotropic((i, j, k), SPACING_MM * found.step, low))
-        if attempt == MAX_STIFFENINGS or local.jacobians().min() >= MIN_JACOBIAN:
-            break
-        weight *= STIFFER
-    if local.jacobians().min() <= 0:
-        local, weight = replace(local, vectors_mm=np.zeros_like(local.vectors_mm)), np.inf
-    return local, weight
+def _moved(scene: Scene, box: Box, chosen: Settings) -> tuple[Displacement, float]:
+    """The displacement of least energy, in canonical mm, and how many times as stiff as asked for it had to be."""
+    stiffness = paper_stiffness(chosen.stiffness, SIZE, (SIZE * SPACING_MM) ** 3)
+    found = descend(scene, box, stiffness, chosen.levels)
+    field = np.pad(found.field, ((0, 0), (1, 1), (1, 1), (1, 1)))
+    low = scene_grid().crop(box).to_world([0, 0, 0])
+    grid = Grid.isotropic((field.shape[1], field.shape[2], field.shape[3]), SPACING_MM * found.step, low)
+    return Displacement(field, grid), found.stiffness / stiffness
 
 
 def _surface(ground: Ground, completed: F32) -> BoolArray:
@@ -262,7 +263,7 @@ def _loss(ground: Ground, completed: F32, box: Box) -> float:
     return energy.symmetry_loss(np.zeros((3, *energy.shape), np.float32))
 
 
-def _reason(chosen: Settings, ground: Ground, added_ml: float, weight: float) -> str:
+def _reason(chosen: Settings, ground: Ground, added_ml: float, stiffer: float) -> str:
     names = []
     if ground.expected_mm is not None and chosen.prior:
         names.append("the shape prior")
@@ -272,10 +273,8 @@ def _reason(chosen: Settings, ground: Ground, added_ml: float, weight: float) ->
     line = "moved by " + (", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0])
     if added_ml:
         line += f"; {added_ml:.1f} ml that it lacked were added"
-    if weight == np.inf:
-        line += "; what would have folded it was left out"
-    elif weight > chosen.stiffness:
-        line += f"; {weight / chosen.stiffness:.0f} times as stiff, so that nothing folds"
+    if stiffer > 1:
+        line += f"; {stiffer:.0f} times as stiff, so that nothing folds"
     return line
 
 
