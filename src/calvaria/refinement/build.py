@@ -13,7 +13,7 @@ from calvaria.reconstruction.rays import meets_bone
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.refinement.displacement import Displacement
 from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
-from calvaria.types import F32, BoolArray
+from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.distance import reach_voxels
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Box, Grid
@@ -209,7 +209,8 @@ def _beyond(ground: Ground, part: Volume, displacement: Displacement) -> BoolArr
     return out
 
 
-def _moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _moved(matrix: F64, points: F64) -> F64:
+    """(N, 3) points after an affine map, (4, 4)."""
     return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
 

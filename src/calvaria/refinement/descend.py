@@ -84,7 +84,10 @@ def descend(scene: Scene, box: Box, stiffness: float, levels: Sequence[Level] = 
         for _ in range(MAX_STIFFENINGS + 1):
             field, evaluations = _minimise(energy, start, level, scene.spacing_mm * step, stiffness)
             count += evaluations
-            if jacobians(np.pad(field, ((0, 0), (1, 1), (1, 1), (1, 1))), scene.spacing_mm * step).min() >= MIN_JACOBIAN:
+            if (
+                jacobians(np.pad(field, ((0, 0), (1, 1), (1, 1), (1, 1))), scene.spacing_mm * step).min()
+                >= MIN_JACOBIAN
+            ):
                 break
             stiffness *= STIFFER
         else:

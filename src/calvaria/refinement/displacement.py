@@ -1,11 +1,12 @@
-"""A dense displacement of a patch: its diffusive regularisation, its steps, and whether it folds.
+"""A dense displacement of a patch: its diffusive regularisation, its coordinates, and whether it folds.
 
 The field u lives on the nodes of a grid, in mm along the grid's axes, and is zero on the border of the grid and beyond.
 What is refined has at x what the given one has at x + u(x).
 
-**Regularisation.** Wodzinski et al. (eq. 3) weigh a diffusive penalty by 1e5. Their public registration code takes the mean
-over the volume of the squared forward differences, averaged over the three axes, of a field in sampling units: -1 to 1
-from one face of the volume to the other. A gradient of du/dx (mm per mm) in a volume of N voxels is 2/N du/dx there, so
+**Regularisation.** Wodzinski et al. (eq. 3) weigh a diffusive penalty by 1e5. Their public registration code takes the
+mean over the volume of the squared forward differences, averaged over the three axes, of a field in sampling units: -1
+to 1 from one face of the volume to the other. A gradient of du/dx (mm per mm) in a volume of N voxels is 2/N du/dx
+there, so
 
     lambda Reg(u) = lambda (2 / N)^2 / 9 mean(|grad u|^2)
 
@@ -65,7 +66,7 @@ def roughness(field: NDArray[np.floating], spacing_mm: float) -> tuple[float, ND
 
 
 SHORTEST_MM = 6.4
-"""Wavelength below which a displacement has no waves: bone is not bent so sharply, and a descent over fewer is quick."""
+"""Waves shorter than this are left out of a displacement: bone is not bent so sharply, and fewer are found sooner."""
 
 
 class Smoothness:
@@ -94,15 +95,18 @@ class Smoothness:
     def field(self, waves: F32) -> F32:
         """(3, I, J, K) mm of (3, A, B, C) coordinates, the waves that are kept."""
         width = [(0, 0), *((0, n - kept) for n, kept in zip(self.shape, self._kept, strict=True))]
-        return _sines(np.pad(waves * self._root, width))
+        weighted: F32 = waves * self._root
+        return _sines(np.pad(weighted, width))
 
     def slope(self, of_field: F32) -> F32:
         """The derivative by the coordinates, from that by the field: the transpose of `field`."""
-        return self._low(_sines(of_field)) * self._root
+        out: F32 = self._low(_sines(of_field)) * self._root
+        return out
 
     def waves(self, field: F32) -> F32:
         """The coordinates of a field, of which what is too short is left out."""
-        return self._low(_sines(field)) / self._root
+        out: F32 = self._low(_sines(field)) / self._root
+        return out
 
     def _low(self, waves: F32) -> F32:
         i, j, k = self._kept

@@ -1,19 +1,19 @@
 """What a displacement is worth: the symmetry loss of the completed skull, and how far it is from what else is expected.
 
-All fields lie on one grid, symmetric about the plane x = 0, so that a mirror image is a flipped array. A signed distance d
-counts as an amount of bone H(d), 1 deep in bone, 0 outside and smooth over `width_mm` to either side of the surface:
-wide at first, so that surfaces far apart feel each other, then narrow.
+All fields lie on one grid, symmetric about the plane x = 0, so that a mirror image is a flipped array. A signed
+distance d counts as an amount of bone H(d), 1 deep in bone, 0 outside and smooth over `width_mm` to either side of the
+surface: wide at first, so that surfaces far apart feel each other, then narrow.
 
 The completed skull is V = H(min(bone, completed at x + u)): the larger of both, since where bone is there is bone. The
 energy of a displacement is
 
     E(u) = sum((V - RV)^2) / (2 sum(V^2)) + sum_k sum(w_k (V - H(t_k))^2) / (2 sum(V_0^2))
 
-the symmetry loss of the whole skull (Wodzinski et al., eq. 1 and 3) and, for each further kind of evidence, a target t_k
-with weights w_k; V_0 is the skull at u = 0. Sums are over the head; only near the patch do they change.
+the symmetry loss of the whole skull (Wodzinski et al., eq. 1 and 3) and, for each further kind of evidence, a target
+t_k with weights w_k; V_0 is the skull at u = 0. Sums are over the head; only near the patch do they change.
 
-Where the head's own asymmetry a is known, it is taken out of the comparison: both sides are moved half of it towards each
-other, V = H(d - a / 2) with a antisymmetric in x.
+Where the head's own asymmetry a is known, it is taken out of the comparison: both sides are moved half of it towards
+each other, V = H(d - a / 2) with a antisymmetric in x.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Scene:
         spacing_mm: of the nodes.
         evidence: beside symmetry.
         symmetry: weight of the symmetry loss.
-        asymmetry_mm: (I, J, K), antisymmetric: how much larger the distance at x should be than at its mirror image; None: 0.
+        asymmetry_mm: (I, J, K), antisymmetric: how much larger the distance at x should be than at its mirror image;
+            None: not at all.
     """
 
     bone_mm: F32
@@ -106,8 +107,9 @@ class Energy:
 
     def __post_init__(self) -> None:
         scene = self.scene
-        inner = tuple(slice(s.start + self.step, s.stop - self.step, self.step) for s in self.box)
-        self.shape = scene.open[inner].shape  # type: ignore[assignment]
+        a, b, c = (slice(s.start + self.step, s.stop - self.step, self.step) for s in self.box)
+        inner = (a, b, c)
+        self.shape = scene.open[inner].shape
         self._completed = _Reader(scene.completed_mm)
         self._first = np.array([[s.start + self.step] for s in self.box])
         self._choose(np.nonzero(scene.open[inner]))
@@ -142,7 +144,8 @@ class Energy:
 
     def _there(self, moved: F32) -> NDArray[np.floating]:
         """(3, N) indices of the scene's grid: where the moving nodes are read."""
-        return self._nodes + moved[(slice(None), *self._inner)] / np.float32(self.scene.spacing_mm)
+        here = np.stack([axis[self._inner] for axis in moved])
+        return np.asarray(self._nodes + here / np.float32(self.scene.spacing_mm))
 
     def _seen(self, distance_mm: F32, where: Box) -> F32:
         """Amounts of bone as the two sides are compared: without the head's own asymmetry."""
@@ -170,7 +173,8 @@ class Energy:
                 by_value += weight * difference / np.float32(self._squared)
             by_distance += by_value * amount_slope(distance, self.width_mm)
         out = np.zeros((3, *self.shape), np.float32)
-        out[(slice(None), *self._inner)] = np.where(own, 0, by_distance) * slope
+        for axis, part in zip(out, np.where(own, 0, by_distance) * slope, strict=True):
+            axis[self._inner] = part
         return total, out
 
     def symmetry_loss(self, moved: F32) -> float:

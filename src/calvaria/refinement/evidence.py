@@ -1,8 +1,8 @@
 """What speaks of where a patch belongs, beside symmetry: the rim, the shape prior, and how unlike the two sides are.
 
-**The rim.** Along rays from the head centre, the outer and the inner table of intact bone lie at certain distances. Both are
-carried on into the hole by radial basis functions over the sphere (linear, so biharmonic in space: the surface and the
-thickness run on, and soon say nothing more). Their weight falls with the distance to intact bone.
+**The rim.** Along rays from the head centre, the outer and the inner table of intact bone lie at certain distances.
+Both are carried on into the hole by radial basis functions over the sphere (linear ones: surface and thickness run on
+from the rim, and soon say nothing more). Their weight falls with the distance to intact bone.
 
 **The shape prior.** The surface that it expects. Its weight is the same everywhere.
 
@@ -47,11 +47,27 @@ EDGE_MM = 2.0
 SMOOTHING = 0.5
 """Of the radial basis functions: they need not go through every ray exactly."""
 
-MAX_KNOWN = 1500
-"""Rays that are used at most; the cost grows with their cube."""
+MAX_KNOWN, MIN_KNOWN = 1500, 4
+"""Rays or points that are used at most, since the cost grows with their cube, and at least."""
 
 RIM_REACH_MM = 12.0
 """Farther from intact bone than this the rim says nothing."""
+
+
+MAX_SURFACE_MM, MAX_ASYMMETRY_MM = 2.5, 6.0
+"""Nodes so near to a surface are compared, if the other side's surface is not farther than the second."""
+
+RING_MM = 20.0
+"""How the sides differ is taken from up to this far around the hole."""
+
+BEND_SMOOTHING = 30.0
+"""Of the radial basis functions that carry the asymmetry over: it is noisy."""
+
+COARSE = 4
+"""Asymmetry is smooth: it is worked out at every so many nodes, and read between them."""
+
+CLOSE_MM = 12.0
+"""... those that lie no farther than this from where it is wanted."""
 
 
 class Tables(NamedTuple):
@@ -99,7 +115,7 @@ def tables_along(distance_mm: F32, grid: Grid, rays: F64, far_mm: float = 12.0) 
     air = ~inside & (np.arange(len(along)) < out[:, None])
     below = np.where(air.any(axis=1), last - np.argmax(air[:, ::-1], axis=1), 0)
     inner = _crossing(values, along, row, below, np.minimum(below + 1, last))
-    return Tables(present, outer, inner)
+    return Tables(np.asarray(present), outer, inner)
 
 
 def _crossing(values: F32, along: F64, row: NDArray[np.intp], one: NDArray[np.intp], other: NDArray[np.intp]) -> F64:
@@ -136,7 +152,7 @@ def rim_evidence(bone_mm: F32, expected_mm: F32, grid: Grid, nodes: BoolArray, w
     gap = cKDTree(at[missing]).query(at)[0]
     known = np.flatnonzero(bone.present & ~missing & (gap > EDGE_MM) & (gap < AROUND_MM))
     known = known[np.argsort(gap[known], kind="stable")][:MAX_KNOWN]
-    if len(known) < 4:
+    if len(known) < MIN_KNOWN:
         return nothing
     index = np.argwhere(nodes)
     off = grid.to_world(index) - HEAD_CENTRE_MM
@@ -154,58 +170,46 @@ def rim_evidence(bone_mm: F32, expected_mm: F32, grid: Grid, nodes: BoolArray, w
     return nothing
 
 
-def asymmetry(bone_mm: F32, away: BoolArray, near: BoolArray, grid: Grid, seed: int = 0) -> F32:
-    """How much farther out, mm, the surface lies at x than at its mirror image, carried over from around the hole.
+def asymmetry(bone_mm: F32, away: BoolArray, near: BoolArray, grid: Grid) -> F32:
+    """How much farther out the surface lies than its mirror image, carried over from around the hole.
 
     Args:
         bone_mm: (I, J, K) signed distance, on a grid symmetric in x.
-        away: (I, J, K) bool, where neither side is damaged.
+        away: (I, J, K) bool, where bone is not damaged.
         near: (I, J, K) bool, where it is wanted.
-        grid: of both.
-        seed: of the sample that is taken.
+        grid: of all of them.
 
     Returns:
-        (I, J, K) float32: d(x) - d(mirror image of x), antisymmetric in x; 0 where not wanted or not known.
+        (I, J, K) float32, mm: d(x) - d(mirror image of x), antisymmetric in x; 0 where not wanted or not known.
     """
     from scipy.interpolate import RBFInterpolator
+    from scipy.ndimage import map_coordinates
     from scipy.spatial import cKDTree
 
     out = np.zeros(bone_mm.shape, np.float32)
-    off = bone_mm - bone_mm[::-1]
-    surface = away & away[::-1] & (np.abs(bone_mm) < MAX_SURFACE_MM) & (np.abs(bone_mm[::-1]) < MAX_ASYMMETRY_MM)
     wanted = near | near[::-1]
-    coarse = tuple(slice(None, None, 4) for _ in range(3))
-    points = grid.to_world(np.argwhere(surface))
-    if not len(points) or not wanted.any():
+    mirror_mm = bone_mm[::-1]
+    surface = away & away[::-1] & (np.abs(bone_mm) < MAX_SURFACE_MM) & (np.abs(mirror_mm) < MAX_ASYMMETRY_MM)
+    if not surface.any() or not wanted.any():
         return out
-    to_hole = cKDTree(grid.to_world(np.argwhere(wanted)[::8])).query(points, distance_upper_bound=RING_MM)[0]
-    ring = np.flatnonzero(np.isfinite(to_hole))
-    if len(ring) < 4:
+    points, hole = grid.to_world(np.argwhere(surface)), cKDTree(grid.to_world(np.argwhere(wanted)[::8]))
+    ring = np.flatnonzero(hole.query(points, distance_upper_bound=RING_MM)[0] < np.inf)
+    if len(ring) < MIN_KNOWN:
         return out
-    ring = np.random.default_rng(seed).permutation(ring)[: MAX_KNOWN // 2]
-    values = off[surface][ring]
+    # Evenly thinned; each point stands beside its mirror image with the opposite value, so the fit is antisymmetric.
+    ring = ring[:: max(1, 2 * len(ring) // MAX_KNOWN)]
+    values = (bone_mm - mirror_mm)[surface][ring]
     both = np.concatenate([points[ring], points[ring] * [-1.0, 1.0, 1.0]])
-    fit = RBFInterpolator(both, np.concatenate([values, -values]), kernel="linear", degree=0, smoothing=BEND_SMOOTHING)
-    lattice = grid.to_world(np.argwhere(np.ones(bone_mm.shape, bool)[coarse]) * 4)
-    shape = out[coarse].shape
-    close = cKDTree(grid.to_world(np.argwhere(wanted)[::8])).query(lattice, distance_upper_bound=12.0)[0] < np.inf
-    field = np.zeros(len(lattice))
-    field[close] = fit(lattice[close])
-    from scipy.ndimage import map_coordinates
-
-    index = np.indices(bone_mm.shape, np.float32) / 4
-    full = map_coordinates(field.reshape(shape), index, order=1, mode="nearest", output=np.float32)
-    return np.where(wanted, full, 0).astype(np.float32)
-
-
-MAX_SURFACE_MM, MAX_ASYMMETRY_MM = 2.5, 6.0
-"""Nodes so near to a surface are compared, if the other side's surface is not farther than the second."""
-
-RING_MM = 20.0
-"""How the sides differ is taken from up to this far around the hole."""
-
-BEND_SMOOTHING = 30.0
-"""Of the radial basis functions that carry the asymmetry over: it is noisy."""
+    fit = RBFInterpolator(both, np.concatenate([values, -values]), kernel="linear", degree=-1, smoothing=BEND_SMOOTHING)
+    coarse = np.zeros(tuple(-(-n // COARSE) for n in bone_mm.shape), np.float32)
+    nodes = COARSE * np.indices(coarse.shape).reshape(3, -1).T
+    close = hole.query(grid.to_world(nodes), distance_upper_bound=CLOSE_MM)[0] < np.inf
+    coarse.reshape(-1)[close] = fit(grid.to_world(nodes[close]))
+    index = np.argwhere(wanted)
+    out[wanted] = map_coordinates(coarse, index.T / COARSE, order=1, mode="nearest", output=np.float32)
+    out -= out[::-1].copy()
+    out /= 2
+    return out
 
 
 __all__ = ["Tables", "asymmetry", "directions", "rim_evidence", "tables_along"]

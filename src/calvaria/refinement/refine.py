@@ -224,9 +224,7 @@ def _scene(ground: Ground, completed: F32, box: Box, chosen: Settings) -> Scene:
         # An opening that nobody fills is no asymmetry.
         bare = open_ & (np.minimum(whole, completed) > CLIP_MM) & (ground.bone_mm[::-1] < 0)
         compared = compared * ~(bare | bare[::-1])
-    return Scene(
-        ground.bone_mm, completed, open_, compared.astype(np.float32), SPACING_MM, evidence, symmetry, uneven
-    )
+    return Scene(ground.bone_mm, completed, open_, compared.astype(np.float32), SPACING_MM, evidence, symmetry, uneven)
 
 
 def _moved(scene: Scene, box: Box, chosen: Settings) -> tuple[Displacement, float]:
