@@ -21,6 +21,7 @@ from calvaria.pipeline import GIVEN, REFINING_STAGES, STAGES, Refined, reconstru
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, SoftField
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
+from calvaria.reconstruction.surface import BoneSurface
 from calvaria.refinement.refine import Displacement, Refinement, RefinementReport
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume import Grid, Volume, extract_surface
@@ -63,6 +64,7 @@ class Mover:
         frame: CanonicalFrame,
         prior: Completion | None = None,
         *,
+        surface: BoneSurface | None = None,
         progress: Callable[[str, float], None],
     ) -> Refinement:
         self.calls.append({"patch": patch, "frame": frame, "prior": prior})

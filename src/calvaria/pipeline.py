@@ -281,7 +281,7 @@ def _reconstruct(
     if "refinement" in clock.begins and patch.mask.any():
         with clock.stage("refinement"):
             compared = done if prior is None else prior.reconstruct(seen.skull, seen.frame, seen.surface)
-            refinement, lines = _displaced(defective, patch, frame, compared, clock)
+            refinement, lines = _displaced(seen, patch, frame, compared, clock)
             unrefined, patch, notes = patch, _off(refinement.patch, defective), notes + lines
     holes = _placed(patch, frame)
     lines = doubts(frame, done.soft, defective.grid)
@@ -309,7 +309,7 @@ def _refine(
     # The pose that was settled with a completion which cannot be a skull's is no better than the one before.
     frame = done.frame if done.soft.misfit_mm <= MAX_MISFIT_MM else seen.frame
     with clock.stage("refinement"):
-        refinement, lines = _displaced(defective, given, frame, done, clock)
+        refinement, lines = _displaced(seen, given, frame, done, clock)
         patch = _off(refinement.patch, defective)
     holes = _placed(patch, frame)
     clock.done()
@@ -325,11 +325,12 @@ def _refine(
 
 
 def _displaced(
-    defective: Volume, patch: Volume, frame: CanonicalFrame, done: Completion, clock: Clock
+    seen: _Seen, patch: Volume, frame: CanonicalFrame, done: Completion, clock: Clock
 ) -> tuple[Refinement, tuple[str, ...]]:
     """A patch refined, and why the shape prior was left out of it, if it was."""
     prior, lines = prior_for(done, patch)
-    return refine_patch(defective, patch, frame, prior, progress=clock.within("refinement")), lines
+    progress = clock.within("refinement")
+    return refine_patch(seen.defective, patch, frame, prior, surface=seen.surface, progress=progress), lines
 
 
 def _off(patch: Volume, defective: Volume) -> Volume:

@@ -68,6 +68,8 @@ def test_the_record_names_both_files_by_their_content_and_nobody(run, engine, sk
         "max_mm",
         "jacobian_min",
         "seconds",
+        "apart_mm",
+        "added_ml",
     }
     assert record["given_patch"]["format"] == ".nrrd"
     assert record["given_patch"]["sha256"] != record["input"]["sha256"]

@@ -86,7 +86,7 @@ def test_scores_stand_in_it_where_there_are_some_and_infinity_is_null():
 
 
 def test_a_refinement_stands_in_it_where_there_was_one():
-    done = RefinementReport(False, "by symmetry", 0.1234567, 0.1, 0.81234, 3.14159, 0.765432, 1.23456)
+    done = RefinementReport(False, "by symmetry", 0.1234567, 0.1, 0.81234, 3.14159, 0.765432, 1.23456, 0.56789, 2.34567)
     found = replace(RECORD, refinement=rounded_refinement(done), given_patch=RECORD.input).to_json()
     assert found["refinement"] == {
         "declined": False,
@@ -97,6 +97,8 @@ def test_a_refinement_stands_in_it_where_there_was_one():
         "max_mm": 3.142,
         "jacobian_min": 0.7654,
         "seconds": 1.235,
+        "apart_mm": 0.568,
+        "added_ml": 2.3457,
     }
     assert found["given_patch"] == found["input"]
     assert found["schema"] == 2  # added to, not changed

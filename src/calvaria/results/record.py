@@ -151,6 +151,8 @@ def rounded_refinement(report: RefinementReport) -> RefinementReport:
         max_mm=round(float(report.max_mm), 3),
         jacobian_min=round(float(report.jacobian_min), 4),
         seconds=round(float(report.seconds), 3),
+        apart_mm=None if report.apart_mm is None else round(float(report.apart_mm), 3),
+        added_ml=round(float(report.added_ml), 4),
     )
 
 
