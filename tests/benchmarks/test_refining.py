@@ -32,7 +32,7 @@ ALONE, NETWORK = Model(PRIOR, "aaa", PRIOR), Model("runet", "bbb", "runet.safete
 STILL = Displacement(np.zeros((3, 2, 2, 2), np.float32), Grid.isotropic((2, 2, 2), 1.0))
 
 
-SCENE_OF = module._scene_of
+SCENE_OF = module.scene_of
 HELD: list[Any] = []
 """The head in its pose, found once for all tests."""
 
@@ -78,7 +78,7 @@ def mover(monkeypatch: pytest.MonkeyPatch) -> Mover:
     monkeypatch.setattr(module, "refine", stand_in)
     if not HELD:
         HELD.append(SCENE_OF(TASK))
-    monkeypatch.setattr(module, "_scene_of", lambda task: HELD[0])
+    monkeypatch.setattr(module, "scene_of", lambda task: HELD[0])
     return stand_in
 
 
@@ -169,7 +169,7 @@ def test_a_skull_that_cannot_be_read_is_named(mover, monkeypatch):
         raise InputError("train-0: there is no complete skull")
 
     monkeypatch.setattr(module, "build", refuse)
-    monkeypatch.setattr(module, "_scene_of", SCENE_OF)
+    monkeypatch.setattr(module, "scene_of", SCENE_OF)
     rows = rows_of(TASK, wanted_of([ALONE]))
     assert {row.error for row in rows} == {"train-0: there is no complete skull"}
     assert len(rows) == 3

@@ -180,7 +180,7 @@ class _Clock:
 
 
 @dataclass(frozen=True, eq=False)
-class _Scene:
+class SkullScene:
     """A skull with its hole in the pose that the shape prior settled; the prior's completion there and its cost."""
 
     defective: Volume
@@ -202,7 +202,7 @@ def rows_of(task: Task, wanted: Sequence[Wanted]) -> list[Row]:
     # Linear algebra that waits by spinning would be counted as processor time.
     with threadpool_limits(1, user_api="blas"):
         try:
-            scene = _scene_of(task)
+            scene = scene_of(task)
         except Exception as error:  # one bad case must not end a run of hours; it is named, counted and shown
             return [one.row(task, error=_named(error)) for one in wanted]
         rows = []
@@ -211,7 +211,7 @@ def rows_of(task: Task, wanted: Sequence[Wanted]) -> list[Row]:
     return rows
 
 
-def _scene_of(task: Task) -> _Scene:
+def scene_of(task: Task) -> SkullScene:
     defective, truth = build(task)
     prior = load_prior(PRIOR)
     prior.prepare()
@@ -220,14 +220,14 @@ def _scene_of(task: Task) -> _Scene:
     frame, field, sketch = settle(skull, locate(skull, prior.template), prior)
     began = _Clock()
     done = Completion(frame, field, prior.complete(field, sketch))
-    return _Scene(defective, truth, done, began.costs())
+    return SkullScene(defective, truth, done, began.costs())
 
 
-def _rows_of_start(task: Task, scene: _Scene, wanted: Sequence[Wanted]) -> list[Row]:
+def _rows_of_start(task: Task, scene: SkullScene, wanted: Sequence[Wanted]) -> list[Row]:
     """One start in all forms that are wanted."""
     try:
-        patch, costs = _patch_of(scene, wanted[0].start)
-        figures = _figures(scene, patch)
+        patch, costs = patch_of(scene, wanted[0].start)
+        figures = figures_of(scene, patch)
     except Exception as error:  # as above
         return [one.row(task, error=_named(error)) for one in wanted]
     rows = []
@@ -240,7 +240,7 @@ def _rows_of_start(task: Task, scene: _Scene, wanted: Sequence[Wanted]) -> list[
     return rows
 
 
-def _patch_of(scene: _Scene, start: Model) -> tuple[Volume, Mapping[str, float]]:
+def patch_of(scene: SkullScene, start: Model) -> tuple[Volume, Mapping[str, float]]:
     """The patch of a model and its cost, or the truth made bad, which costs nothing."""
     frame, field, soft = scene.done
     if not start.engine:
@@ -252,7 +252,7 @@ def _patch_of(scene: _Scene, start: Model) -> tuple[Volume, Mapping[str, float]]
     return to_patch(soft, frame, scene.defective), began.costs()
 
 
-def _refined(scene: _Scene, patch: Volume, way: str, figures: Mapping[str, float]) -> dict[str, Any]:
+def _refined(scene: SkullScene, patch: Volume, way: str, figures: Mapping[str, float]) -> dict[str, Any]:
     """The figures of a patch that is refined as `calvaria.pipeline` does it; ``figures`` are those before."""
     done = scene.done
     compared = prior_for(done, patch)[0] if way == REFINED and patch.mask.any() else None
@@ -264,13 +264,13 @@ def _refined(scene: _Scene, patch: Volume, way: str, figures: Mapping[str, float
     same = np.array_equal(moved.mask, patch.mask)
     names = ("declined", "mean_mm", "max_mm", "jacobian_min", "symmetry_before", "symmetry_after")
     return {
-        **(figures if same else _figures(scene, moved)),
+        **(figures if same else figures_of(scene, moved)),
         **{name: getattr(report, name) for name in names},
         **costs,
     }
 
 
-def _figures(scene: _Scene, patch: Volume) -> dict[str, float]:
+def figures_of(scene: SkullScene, patch: Volume) -> dict[str, float]:
     found = measure(patch, scene.truth, scene.defective, scene.done.frame.plane.reflect)
     return {name.replace(".", ""): found[name] for name in FIGURES}
 

@@ -35,6 +35,9 @@ RAY_MM = (35.0, 125.0)
 STEP_MM = 0.8
 """Rays are sampled at this spacing."""
 
+MIN_COSINE = 0.3
+"""Surfaces that a ray meets at a flatter angle, 73 degrees from the normal, are taken to be met at this one."""
+
 AROUND_MM = 16.0
 """Intact bone up to this far from the hole tells how its tables run on."""
 
@@ -77,11 +80,15 @@ class Tables(NamedTuple):
         present: (R,) bool, whether they meet bone.
         outer_mm: (R,) distance of the outermost surface from the head centre.
         inner_mm: (R,) ... of the inner surface of the same plate.
+        outer_cosine: (R,) cosine of the angle between the ray and the outer surface's normal, `MIN_COSINE` to 1.
+        inner_cosine: (R,) ... and the inner surface's.
     """
 
     present: BoolArray
     outer_mm: F64
     inner_mm: F64
+    outer_cosine: F64
+    inner_cosine: F64
 
 
 def directions(count: int = RAYS) -> F64:
@@ -111,18 +118,22 @@ def tables_along(distance_mm: F32, grid: Grid, rays: F64, far_mm: float = 12.0) 
     row, last = np.arange(len(rays)), len(along) - 1
     present = inside.any(axis=1)
     out = np.where(present, last - np.argmax(inside[:, ::-1], axis=1), 0)
-    outer = _crossing(values, along, row, out, np.minimum(out + 1, last))
+    outer, outer_cosine = _crossing(values, along, row, out, np.minimum(out + 1, last))
     air = ~inside & (np.arange(len(along)) < out[:, None])
     below = np.where(air.any(axis=1), last - np.argmax(air[:, ::-1], axis=1), 0)
-    inner = _crossing(values, along, row, below, np.minimum(below + 1, last))
-    return Tables(np.asarray(present), outer, inner)
+    inner, inner_cosine = _crossing(values, along, row, below, np.minimum(below + 1, last))
+    return Tables(np.asarray(present), outer, inner, outer_cosine, inner_cosine)
 
 
-def _crossing(values: F32, along: F64, row: NDArray[np.intp], one: NDArray[np.intp], other: NDArray[np.intp]) -> F64:
-    """Where the values change their sign between two samples of each ray."""
+def _crossing(
+    values: F32, along: F64, row: NDArray[np.intp], one: NDArray[np.intp], other: NDArray[np.intp]
+) -> tuple[F64, F64]:
+    """Where the values change their sign between two samples of each ray, and how steeply: the cosine there."""
     a, b = values[row, one].astype(np.float64), values[row, other].astype(np.float64)
     share = np.divide(a, a - b, out=np.zeros_like(a), where=a != b)
-    return np.asarray(along[one] + np.clip(share, 0, 1) * (along[other] - along[one]))
+    at = along[one] + np.clip(share, 0, 1) * (along[other] - along[one])
+    # A signed distance rises by one a mm along its normal.
+    return np.asarray(at), np.clip(np.abs(b - a) / STEP_MM, MIN_COSINE, 1.0)
 
 
 def rim_evidence(bone_mm: F32, expected_mm: F32, grid: Grid, nodes: BoolArray, weight: float) -> Evidence:
@@ -163,9 +174,10 @@ def rim_evidence(bone_mm: F32, expected_mm: F32, grid: Grid, nodes: BoolArray, w
     index, there, radius, apart = index[near], there[near], radius[near], apart[near]
     if not len(index):
         return nothing
-    tables = np.stack([bone.outer_mm[known], bone.inner_mm[known]], axis=1)
-    carried = RBFInterpolator(at[known], tables, kernel="linear", degree=0, smoothing=SMOOTHING)(there)
-    nothing.distance_mm[tuple(index.T)] = np.maximum(radius - carried[:, 0], carried[:, 1] - radius)
+    tables = np.stack([values[known] for values in bone[1:]], axis=1)
+    outer, inner, *cosines = RBFInterpolator(at[known], tables, kernel="linear", degree=0, smoothing=SMOOTHING)(there).T
+    outwards, inwards = (np.clip(cosine, MIN_COSINE, 1.0) for cosine in cosines)
+    nothing.distance_mm[tuple(index.T)] = np.maximum((radius - outer) * outwards, (inner - radius) * inwards)
     nothing.weight[tuple(index.T)] = weight * np.exp(-((apart / (RIM_REACH_MM / 2)) ** 2))
     return nothing
 
