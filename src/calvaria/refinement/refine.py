@@ -26,6 +26,9 @@ from calvaria.volume.volume import Volume, bounding_box
 NEAR_MM = 2.0
 """Surfaces are compared at nodes so near to either of them."""
 
+MIN_INTACT = 0.5
+"""The mirror image says how good a patch is where more than this share of the patch's surface has one."""
+
 CLIP_MM = 4.0
 """Distances between surfaces count as no more than this."""
 
@@ -44,6 +47,8 @@ class Settings:
         fill: add pieces that the shape prior expects and the patch lacks altogether.
         agreement_mm: a patch that lies no farther than this from what the shape prior expects is left as it is: the
             evidence is no better than the patch. The prior's own patches lie 0.1 to 0.4 mm from it, being voxels.
+        mirror_agreement_mm: the same without the shape prior, of the other side's mirror image without the head's own
+            asymmetry, where most of the patch has an intact other side.
         levels: of the descent, coarse to fine.
     """
 
@@ -55,10 +60,12 @@ class Settings:
     prior: float = 20.0
     fill: bool = True
     agreement_mm: float = 0.4
+    mirror_agreement_mm: float = 0.7
     levels: tuple[Level, ...] = LEVELS
 
     def __post_init__(self) -> None:
-        weights = (self.symmetry, self.symmetry_beside_prior, self.rim, self.prior, self.agreement_mm)
+        agreements = (self.agreement_mm, self.mirror_agreement_mm)
+        weights = (self.symmetry, self.symmetry_beside_prior, self.rim, self.prior, *agreements)
         if not (self.stiffness > 0 and min(weights) >= 0 and np.isfinite([self.stiffness, *weights]).all()):
             raise InputError(
                 "a refinement wants a stiffness above 0, and weights and an agreement of 0 or more; got "
@@ -68,7 +75,15 @@ class Settings:
             raise InputError("a refinement wants levels with steps of 4, 2 or 1 nodes, coarse to fine")
 
 
-PAPER = Settings(even_out=False, rim=0.0, prior=0.0, symmetry_beside_prior=1.0, fill=False, agreement_mm=0.0)
+PAPER = Settings(
+    even_out=False,
+    rim=0.0,
+    prior=0.0,
+    symmetry_beside_prior=1.0,
+    fill=False,
+    agreement_mm=0.0,
+    mirror_agreement_mm=0.0,
+)
 """Reg-SN as published (Wodzinski et al., section 2.4): the symmetry loss of the whole skull and nothing else."""
 
 
@@ -170,6 +185,11 @@ def refine(
             added_ml, given = both.volume_ml - given.volume_ml, both
             completed = ground.completed_mm(given)
     scene = _scene(ground, completed, box, chosen)
+    if ground.expected_mm is None:
+        off_mm = _off_mirror_mm(ground, completed, scene)
+        if off_mm is not None and off_mm <= chosen.mirror_agreement_mm:
+            line = f"it lies {off_mm:.2f} mm from the other side's mirror image, which knows no better than that"
+            return _left(patch, began, line, before)
     progress("refinement", 0.4)
     local, stiffer = _moved(scene, box, chosen)
     progress("refinement", 0.9)
@@ -251,6 +271,21 @@ def _apart_mm(ground: Ground, completed: F32, box: Box) -> float:
     one, other, bone = expected[box], completed[box], ground.bone_mm[box]
     near = (bone > SPACING_MM) & ((np.abs(one) < NEAR_MM) | (np.abs(other) < NEAR_MM))
     return float(np.minimum(np.abs(one - other)[near], CLIP_MM).mean()) if near.any() else np.inf
+
+
+def _off_mirror_mm(ground: Ground, completed: F32, scene: Scene) -> float | None:
+    """How far the patch's surface lies from the other side's mirror image, without the head's own asymmetry, mean, mm.
+
+    None where asymmetry is not taken out, or less than half of the patch has an intact other side.
+    """
+    if scene.asymmetry_mm is None:
+        return None
+    surface, mirror = _surface(ground, completed), ground.bone_mm[::-1]
+    intact = surface & (np.abs(mirror) < CLIP_MM)
+    if not np.count_nonzero(intact) > MIN_INTACT * np.count_nonzero(surface):
+        return None
+    off = completed - mirror - scene.asymmetry_mm
+    return float(np.abs(off[intact]).mean())
 
 
 def _loss(ground: Ground, completed: F32, box: Box) -> float:
