@@ -71,7 +71,7 @@ def descend(scene: Scene, box: Box, stiffness: float, levels: Sequence[Level] = 
     Returns:
         The displacement. It folds nowhere: a level that would fold is done again stiffer, and at last left out.
     """
-    field, step, count = None, levels[0].step, 0
+    field, step, count = None, 0, 0
     for level in levels:
         reach_mm = FIRST_REACH_MM
         if field is not None:

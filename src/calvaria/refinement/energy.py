@@ -165,7 +165,7 @@ class Energy:
             loss, by_seen, seen_mm = self._symmetry(distance)
             total += self.scene.symmetry * loss
             by_distance += np.float32(self.scene.symmetry) * by_seen * amount_slope(seen_mm, self.width_mm)
-        if self._targets:
+        if self._targets and self._squared:  # where no bone is compared, there is nothing to count by
             value, by_value = amount(distance, self.width_mm), np.zeros(len(distance), np.float32)
             for weight, target in self._targets:
                 difference = value - target

@@ -44,8 +44,9 @@ AROUND_MM = 16.0
 STEP_OF_EDGE_MM = 1.5
 """Where a table lies farther than this from the completed skull's, bone is missing."""
 
-EDGE_MM = 2.0
-"""Bone nearer than this to the hole's edge is left out: edges are worn, chamfered or blurred."""
+EDGE_MM = 3.0
+"""Bone nearer than this to the hole is left out: edges are worn, chamfered or blurred. The hole is known by the rays
+through it, which are up to 2.6 mm apart, so less would let the edge itself in."""
 
 SMOOTHING = 0.5
 """Of the radial basis functions: they need not go through every ray exactly."""

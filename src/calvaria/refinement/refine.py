@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -71,8 +72,14 @@ class Settings:
                 "a refinement wants a stiffness above 0, and weights and an agreement of 0 or more; got "
                 f"{self.stiffness}, {', '.join(map(str, weights))}"
             )
-        if not self.levels or any(level.step not in {1, 2, 4} for level in self.levels):
-            raise InputError("a refinement wants levels with steps of 4, 2 or 1 nodes, coarse to fine")
+        steps = [level.step for level in self.levels]
+        # A displacement goes from one level to the next as it is, or at half the step.
+        halved = all(fine in {coarse, coarse / 2} for coarse, fine in pairwise(steps))
+        if not steps or not {1, 2, 4}.issuperset(steps) or not halved:
+            raise InputError(
+                "a refinement wants levels with steps of 4, 2 or 1 nodes, coarse to fine, none left out between; got "
+                f"{', '.join(map(str, steps)) or 'none'}"
+            )
 
 
 PAPER = Settings(
