@@ -116,6 +116,10 @@ class TestTables:
         assert (found.inner_mm < 37).all()
 
 
+NEAR_MM = 4.0
+"""Half the width over which the narrowest levels smear a surface, and more."""
+
+
 class TestRim:
     def true_mm(self) -> NDArray[np.float64]:
         far, rays = polar()
@@ -124,7 +128,8 @@ class TestRim:
     @pytest.mark.parametrize(("low", "high", "error_mm"), [(0, 2, 0.15), (2, 4, 0.2), (4, 6, 0.3)])
     def test_near_the_rim_the_tables_run_on_where_they_are(self, low, high, error_mm):
         inside = inwards_mm(polar()[1])
-        there = (rim().weight > 0) & (inside >= low) & (inside < high)
+        # Next to the surface, where a target counts: farther off, the cosine that turns a ray's mm into the normal's matters.
+        there = (rim().weight > 0) & (inside >= low) & (inside < high) & (np.abs(self.true_mm()) < NEAR_MM)
         assert np.count_nonzero(there) > 100
         assert np.abs(rim().distance_mm - self.true_mm())[there].max() < error_mm
 

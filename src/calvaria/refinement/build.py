@@ -14,6 +14,7 @@ from calvaria.reconstruction.surface import BoneSurface
 from calvaria.refinement.displacement import Displacement
 from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
 from calvaria.types import F32, F64, BoolArray
+from calvaria.volume.components import label
 from calvaria.volume.distance import reach_voxels
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Box, Grid
@@ -195,8 +196,18 @@ def displaced(
     set_ = trilinear_at(whole, part.shape, there.T) > 0.5
     new = np.zeros(part.shape, bool)
     new[tuple(index[set_].T)] = True
-    out[box] = without_flakes(Volume(new | _beyond(ground, part, displacement), part.grid))
+    out[box] = _of_patch(without_flakes(Volume(new | _beyond(ground, part, displacement), part.grid)), part.mask)
     return patch.with_data(out)
+
+
+def _of_patch(moved: BoolArray, patch: BoolArray) -> BoolArray:
+    """The pieces that share voxels with the given patch: bone of the rim that came loose is none."""
+    labels, count = label(moved, connectivity=6)
+    own = np.zeros(count + 1, bool)
+    own[np.unique(labels[patch])] = True
+    own[0] = False
+    kept: BoolArray = own[labels]
+    return kept if kept.any() else moved
 
 
 def _beyond(ground: Ground, part: Volume, displacement: Displacement) -> BoolArray:

@@ -103,7 +103,7 @@ class RefinementReport:
         reason: why it was left, or by what it was moved; one line.
         symmetry_before: symmetry loss (SL, 0 to 1) of the skull with the given patch.
         symmetry_after: ... with the refined one.
-        mean_mm: displacement of the patch's surface, mean.
+        mean_mm: displacement of the refined patch's surface, mean.
         max_mm: ... largest.
         jacobian_min: smallest Jacobian determinant of x + u(x); above 0: nothing folds.
         seconds: it took.
@@ -201,12 +201,13 @@ def refine(
     local, stiffer = _moved(scene, box, chosen)
     progress("refinement", 0.9)
     refined = displaced(ground, given, completed, local, scene.open)
+    completed = ground.completed_mm(refined)
     moved = np.linalg.norm(local.at(scene_grid().to_world(np.argwhere(_surface(ground, completed)))), axis=1)
     report = RefinementReport(
         declined=False,
         reason=_reason(chosen, ground, added_ml, stiffer),
         symmetry_before=before,
-        symmetry_after=_loss(ground, ground.completed_mm(refined), box),
+        symmetry_after=_loss(ground, completed, box),
         mean_mm=float(moved.mean()) if len(moved) else 0.0,
         max_mm=float(moved.max()) if len(moved) else 0.0,
         jacobian_min=float(local.jacobians().min()),
@@ -235,6 +236,8 @@ def _off_bone(patch: Volume, defective: Volume) -> Volume | None:
 
 def _scene(ground: Ground, completed: F32, box: Box, chosen: Settings) -> Scene:
     """All that speaks of where the patch belongs."""
+    from scipy.ndimage import binary_dilation
+
     open_ = ground.open(completed, box)
     compared = (ground.known & ground.known[::-1]).astype(np.float32)
     evidence, symmetry, uneven = [], chosen.symmetry, None
@@ -247,7 +250,9 @@ def _scene(ground: Ground, completed: F32, box: Box, chosen: Settings) -> Scene:
         evidence.append(rim_evidence(ground.bone_mm, whole, scene_grid(), near, chosen.rim))
     if chosen.even_out and symmetry:
         missing = ground.missing(completed)
-        uneven = asymmetry(ground.bone_mm, ~open_, open_ & (np.abs(completed) < CLIP_MM) | missing, scene_grid())
+        # Next to the hole a distance may be one to the cut, not to a table.
+        away = ~binary_dilation(open_, iterations=2)
+        uneven = asymmetry(ground.bone_mm, away, open_ & (np.abs(completed) < CLIP_MM) | missing, scene_grid())
         # An opening that nobody fills is no asymmetry.
         bare = open_ & (np.minimum(whole, completed) > CLIP_MM) & (ground.bone_mm[::-1] < 0)
         compared = compared * ~(bare | bare[::-1])
