@@ -128,7 +128,7 @@ class TestRim:
     @pytest.mark.parametrize(("low", "high", "error_mm"), [(0, 2, 0.15), (2, 4, 0.2), (4, 6, 0.3)])
     def test_near_the_rim_the_tables_run_on_where_they_are(self, low, high, error_mm):
         inside = inwards_mm(polar()[1])
-        # Next to the surface, where a target counts: farther off, the cosine that turns a ray's mm into the normal's matters.
+        # Next to the surface, where a target counts: farther off, an error of the angle counts for more.
         there = (rim().weight > 0) & (inside >= low) & (inside < high) & (np.abs(self.true_mm()) < NEAR_MM)
         assert np.count_nonzero(there) > 100
         assert np.abs(rim().distance_mm - self.true_mm())[there].max() < error_mm

@@ -35,6 +35,9 @@ RAY_MM = (35.0, 125.0)
 STEP_MM = 0.8
 """Rays are sampled at this spacing."""
 
+ANGLE_RAYS = 24
+"""So many rays tell together at which angle they meet a table."""
+
 MIN_COSINE = 0.3
 """Surfaces that a ray meets at a flatter angle, 73 degrees from the normal, are taken to be met at this one."""
 
@@ -175,9 +178,11 @@ def rim_evidence(bone_mm: F32, expected_mm: F32, grid: Grid, nodes: BoolArray, w
     index, there, radius, apart = index[near], there[near], radius[near], apart[near]
     if not len(index):
         return nothing
-    tables = np.stack([values[known] for values in bone[1:]], axis=1)
-    outer, inner, *cosines = RBFInterpolator(at[known], tables, kernel="linear", degree=0, smoothing=SMOOTHING)(there).T
-    outwards, inwards = (np.clip(cosine, MIN_COSINE, 1.0) for cosine in cosines)
+    tables = np.stack([bone.outer_mm[known], bone.inner_mm[known]], axis=1)
+    outer, inner = RBFInterpolator(at[known], tables, kernel="linear", degree=0, smoothing=SMOOTHING)(there).T
+    # Angles are noisy and change slowly: those of the nearest rays, together.
+    _, beside = cKDTree(at[known]).query(there, k=min(ANGLE_RAYS, len(known)))
+    outwards, inwards = bone.outer_cosine[known][beside].mean(axis=1), bone.inner_cosine[known][beside].mean(axis=1)
     nothing.distance_mm[tuple(index.T)] = np.maximum((radius - outer) * outwards, (inner - radius) * inwards)
     nothing.weight[tuple(index.T)] = weight * np.exp(-((apart / (RIM_REACH_MM / 2)) ** 2))
     return nothing
