@@ -98,6 +98,9 @@ def worth_lines(found: Sequence[Worth]) -> list[str]:
     names = ("the shape prior", "the mirror image", "... asymmetry taken out", "the rim")
     for name, values in zip(names, all_[1:], strict=True):
         there = np.isfinite(values)
+        if not there.any():
+            lines.append(f"{name:<26} {0:>8}")
+            continue
         says, lacks = (values - all_.prior_mm)[there], off[there]
         weight = float(says @ lacks / (says @ says)) if says.any() else 0.0
         share = 1 - float(((lacks - weight * says) ** 2).sum() / (lacks**2).sum())
