@@ -178,12 +178,12 @@ def refine(
     progress("refinement", 0.2)
     box = ground.box(completed)
     if box is None:
-        return _left(patch, began, BEYOND)
+        return _left(given, began, BEYOND)
     apart = None if ground.expected_mm is None else _apart_mm(ground, completed, box)
     before = _loss(ground, completed, box)
     if apart is not None and chosen.prior and apart <= chosen.agreement_mm:
         line = f"it lies {apart:.2f} mm from what the shape prior expects, which knows no better than that"
-        return _left(patch, began, line, before, apart)
+        return _left(given, began, line, before, apart)
     added_ml = 0.0
     if chosen.fill and prior is not None:
         lacked = lacking(ground, completed, box, to_patch(prior.soft, prior.frame, defective))
@@ -196,7 +196,7 @@ def refine(
         off_mm = _off_mirror_mm(ground, completed, scene)
         if off_mm is not None and off_mm <= chosen.mirror_agreement_mm:
             line = f"it lies {off_mm:.2f} mm from the other side's mirror image, which knows no better than that"
-            return _left(patch, began, line, before)
+            return _left(given, began, line, before)
     progress("refinement", 0.4)
     local, stiffer = _moved(scene, box, chosen)
     progress("refinement", 0.9)
