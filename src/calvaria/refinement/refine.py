@@ -47,7 +47,7 @@ class Settings:
         prior: weight of the surface that the shape prior expects.
         fill: add pieces that the shape prior expects and the patch lacks altogether.
         agreement_mm: a patch that lies no farther than this from what the shape prior expects is left as it is: the
-            evidence is no better than the patch. The prior's own patches lie 0.1 to 0.4 mm from it, being voxels.
+            evidence is no better than the patch. The prior's own patches lie 0.1 to 0.3 mm from it, being voxels.
         mirror_agreement_mm: the same without the shape prior, of the other side's mirror image without the head's own
             asymmetry, where most of the patch has an intact other side.
         levels: of the descent, coarse to fine.
@@ -60,7 +60,7 @@ class Settings:
     rim: float = 10.0
     prior: float = 20.0
     fill: bool = True
-    agreement_mm: float = 0.4
+    agreement_mm: float = 0.3
     mirror_agreement_mm: float = 0.7
     levels: tuple[Level, ...] = LEVELS
 
