@@ -16,6 +16,7 @@ from tests.heads import Ball, Head, dice, rigid, scan, true_frame, truth_of
 from calvaria.benchmarks.bad_starts import flat, half, shifted
 from calvaria.errors import GeometryError, InputError
 from calvaria.reconstruction.box import box_grid
+from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import Completion, SoftField
 from calvaria.reconstruction.surface import to_box
 from calvaria.refinement.descend import Level
@@ -120,6 +121,15 @@ class TestByAllThatIsKnown:
         assert out.report.symmetry_before == out.report.symmetry_after > 0
         assert (out.report.mean_mm, out.report.max_mm, out.report.jacobian_min) == (0, 0, 1)
         assert not out.displacement.vectors_mm.any()
+
+    def test_the_shape_priors_own_patch_is_declined_however_far_its_voxels_lie(self):
+        defective, _, frame = case()
+        own = to_patch(prior().soft, frame, defective)
+        out = refine(defective, own, frame, prior(), Settings(agreement_mm=1e-6))
+        assert out.patch is own
+        assert out.report.declined
+        assert out.report.apart_mm > 1e-6
+        assert out.report.reason == "it is what the shape prior expects, which knows no better"
 
 
 class TestWithoutAShapePrior:

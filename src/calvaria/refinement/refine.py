@@ -10,6 +10,7 @@ import numpy as np
 
 from calvaria.errors import InputError
 from calvaria.jobs import Progress, unheard
+from calvaria.metrics.overlap import dice
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import Completion
 from calvaria.reconstruction.surface import BoneSurface
@@ -29,6 +30,9 @@ NEAR_MM = 2.0
 
 MIN_INTACT = 0.5
 """The mirror image says how good a patch is where more than this share of the patch's surface has one."""
+
+SAME_DICE = 0.98
+"""A patch that overlaps the shape prior's own by so much is that patch."""
 
 CLIP_MM = 4.0
 """Distances between surfaces count as no more than this."""
@@ -181,12 +185,17 @@ def refine(
         return _left(given, began, BEYOND)
     apart = None if ground.expected_mm is None else _apart_mm(ground, completed, box)
     before = _loss(ground, completed, box)
-    if apart is not None and chosen.prior and apart <= chosen.agreement_mm:
-        line = f"it lies {apart:.2f} mm from what the shape prior expects, which knows no better than that"
-        return _left(given, began, line, before, apart)
+    expected = None if prior is None else to_patch(prior.soft, prior.frame, defective)
+    if expected is not None and apart is not None and chosen.prior and chosen.agreement_mm:
+        if apart <= chosen.agreement_mm:
+            line = f"it lies {apart:.2f} mm from what the shape prior expects, which knows no better than that"
+            return _left(given, began, line, before, apart)
+        # The mean distance also counts what the prior expects where nothing is missing.
+        if dice(given.mask, expected.mask) >= SAME_DICE:
+            return _left(given, began, "it is what the shape prior expects, which knows no better", before, apart)
     added_ml = 0.0
-    if chosen.fill and prior is not None:
-        lacked = lacking(ground, completed, box, to_patch(prior.soft, prior.frame, defective))
+    if chosen.fill and expected is not None:
+        lacked = lacking(ground, completed, box, expected)
         if lacked is not None:
             both = given.with_data(given.mask | lacked.mask)
             added_ml, given = both.volume_ml - given.volume_ml, both
