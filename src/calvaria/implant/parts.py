@@ -1,0 +1,215 @@
+"""What a design consists of: the outer surface, the implants, what was checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from calvaria.implant.settings import ImplantSettings
+from calvaria.types import F64, BoolArray
+from calvaria.volume.mesh import Mesh
+from calvaria.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
+
+Verdict = Literal["pass", "warn", "fail"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A smooth open surface: the head's outer surface over a hole and around it, on a lattice of directions.
+
+    Neighbours of the lattice lie about `outer.CELL_MM` apart.
+
+    Args:
+        points_mm: (I, J, 3) world LPS mm.
+        normals: (I, J, 3) unit, outwards.
+        hole: (I, J) what belongs to the implant: the missing bone lies below, bone beside.
+        centre_mm: (3,) all directions start here.
+        axes: (3, 3) rows: the middle direction and two across it; see `cells`.
+        low: (2,) what cell the lattice begins at.
+        cell_rad: angle between neighbours.
+    """
+
+    points_mm: F64
+    normals: F64
+    hole: BoolArray
+    centre_mm: F64
+    axes: F64
+    low: F64
+    cell_rad: float
+
+    def cells(self, points_mm: F64) -> F64:
+        """(N, 2) fractional lattice indices of the directions in which (N, 3) world points lie.
+
+        Angles from the middle direction, equidistant (azimuthal equidistant projection).
+        """
+        along, *across = self.axes @ (np.asarray(points_mm, np.float64) - self.centre_mm).T
+        wide = np.hypot(*across)
+        angle = np.arctan2(wide, along) / np.maximum(wide, 1e-9) / self.cell_rad
+        return np.stack([across[0] * angle, across[1] * angle], axis=1) - self.low
+
+    def at(self, cells: F64) -> tuple[F64, F64]:
+        """(N, 3) points and (N, 3) unit normals of the surface at (N, 2) fractional lattice indices, clipped to it."""
+        from scipy.ndimage import map_coordinates
+
+        where = np.asarray(cells, np.float64).T
+        both = np.concatenate([self.points_mm, self.normals], axis=2)
+        found = np.stack([map_coordinates(both[..., k], where, order=1, mode="nearest") for k in range(6)], axis=1)
+        normals = found[:, 3:] / np.linalg.norm(found[:, 3:], axis=1, keepdims=True)
+        return found[:, :3], normals
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """Of the points, in C order."""
+        from scipy.spatial import cKDTree
+
+        return cKDTree(self.points_mm.reshape(-1, 3), leafsize=24, balanced_tree=False, compact_nodes=False)
+
+    def above(self, points_mm: F64) -> tuple[F64, F64]:
+        """How far (N, 3) points lie above the surface.
+
+        Returns:
+            (N,) signed distance, mm, positive outside of the head; (N,) flat numbers of the nearest lattice points.
+        """
+        _, foot = self.tree.query(points_mm, workers=2)
+        off = np.asarray(points_mm) - self.points_mm.reshape(-1, 3)[foot]
+        return np.einsum("nk,nk->n", off, self.normals.reshape(-1, 3)[foot]), foot
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """The edge of an implant on the outer surface, one closed line, about 1 mm between its points.
+
+    Args:
+        points_mm: (R, 3) world LPS mm, in their order; the last is next to the first.
+        normals: (R, 3) of the outer surface there.
+        away: (R, 3) unit, along the surface, square to the edge, away from the implant.
+        bone_mm: (R,) thickness of the bone beside it (6 mm from the edge, along the normal); 0 where there is none.
+    """
+
+    points_mm: F64
+    normals: F64
+    away: F64
+    bone_mm: F64
+
+
+@dataclass(frozen=True)
+class Relief:
+    """What had to be taken away so that the implant can be put in, and what was left out elsewhere.
+
+    Args:
+        depth_mm: how far it reaches into the implant from where clearance alone would end it; the most.
+        volume_ml: of it.
+        narrow_ml: parts narrower or thinner than the smallest wall, which were left out.
+    """
+
+    depth_mm: float
+    volume_ml: float
+    narrow_ml: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One implant.
+
+    Args:
+        name: "implant", or "implant-1" and so on where there are several.
+        mesh: finished, with all details; closed, world LPS mm.
+        body: the same before holes, seats and mark: what thickness and clearance are measured on.
+        direction: (3,) unit, world LPS: the way it moves when it is put in.
+        sheet: its outer surface (where nothing is sunk, relieved or flattened: the head's own).
+        outline: its edges on the outer surface, the longest first.
+        thickness_mm: (I, J) asked for, on the sheet's lattice.
+        asked_mm: (V,) clearance that was asked for at the body's vertices; NaN where none is (not at the rim).
+        relief: what was taken away.
+    """
+
+    name: str
+    mesh: Mesh
+    body: Mesh
+    direction: F64
+    sheet: Sheet
+    outline: tuple[Outline, ...]
+    thickness_mm: F64
+    asked_mm: F64
+    relief: Relief
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was measured of an implant.
+
+    Args:
+        name: what, in a few words.
+        value: measured; None where it could not be.
+        unit: of value and limit.
+        limit: as it is read, such as "at least 1.5" or "0".
+        verdict: pass, warn or fail.
+        source: what the limit is based on.
+        part: the implant's name; "" for the design as a whole.
+    """
+
+    name: str
+    value: float | str | bool | None
+    unit: str
+    limit: str
+    verdict: Verdict
+    source: str
+    part: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Per vertex of a part's body, for pictures and checks.
+
+    Args:
+        thickness_mm: (V,) to the other side, along the outer surface's normal; NaN at the rim.
+        clearance_mm: (V,) to the bone's surface; NaN away from the rim.
+    """
+
+    thickness_mm: F64
+    clearance_mm: F64
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """What `calvaria.design` gives back.
+
+    Args:
+        parts: the implants, that of the largest hole first.
+        host: the bone around the holes, to print and try; closed, world LPS mm.
+        bone: the defective skull, a mask on the input's grid.
+        frame_to_world: (4, 4) canonical mm -> world LPS mm.
+        settings: how they were made.
+        checks: all that was measured.
+        maps: for each part.
+        mould: for each part lower and upper half; empty where none was asked for.
+        surface_from: where the outer surface comes from: the engine's "field", or a "mask".
+        seconds: by step.
+        notes: what the user should read, a line a matter.
+    """
+
+    parts: tuple[Part, ...]
+    host: Mesh
+    bone: Volume
+    frame_to_world: F64
+    settings: ImplantSettings
+    checks: tuple[Check, ...] = ()
+    maps: tuple[Maps, ...] = ()
+    mould: tuple[tuple[Mesh, Mesh], ...] = ()
+    surface_from: Literal["field", "mask"] = "mask"
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a check failed."""
+        return any(check.verdict == "fail" for check in self.checks)
+
+
+__all__ = ["Check", "Design", "Maps", "Outline", "Part", "Relief", "Sheet", "Verdict"]
