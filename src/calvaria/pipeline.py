@@ -23,7 +23,7 @@ from calvaria.reconstruction.engines import load_engine, load_prior
 from calvaria.reconstruction.given_patch import mask_of_patch, on_skull, prior_for
 from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line, place_of
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, to_patch
-from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, Engine, Surveyor
+from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, Engine, SoftField, Surveyor
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.refinement.refine import Refinement
@@ -83,6 +83,7 @@ class Reconstruction:
         report: model and its hash, pose, seconds of each stage, warnings.
         refinement: what was done to the engine's patch, where that was asked for and there is one.
         unrefined: the engine's patch, where ``patch`` is the refined one.
+        soft: the engine's answer, in the common box of ``frame``, of which ``patch`` is cut; None of a refined patch.
     """
 
     patch: Volume
@@ -95,6 +96,7 @@ class Reconstruction:
     report: Report
     refinement: Refinement | None = None
     unrefined: Volume | None = None
+    soft: SoftField | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,7 +299,8 @@ def _reconstruct(
     )
     completed = defective.with_data(defective.mask | patch.mask)
     found = (patch, completed, defective, frame.plane, frame, holes, confidence, report)
-    return Reconstruction(*found, refinement, unrefined)
+    moved = refinement is not None and not refinement.report.declined
+    return Reconstruction(*found, refinement, unrefined, None if moved else done.soft)
 
 
 def _refine(

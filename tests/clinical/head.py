@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from tests.heads import SIDE, Head, grid_around, rigid, true_frame, truth_of
 
 from calvaria.clinical.mesh_coordinates import Surroundings, mesh_conventions
-from calvaria.implant.design import ImplantSpec, design_implant
+from calvaria.implant.design import design_bodies
+from calvaria.implant.settings import ImplantSettings
 from calvaria.io import write_mesh, write_volume
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume import Grid, Mesh, Volume, extract_surface
@@ -29,7 +30,7 @@ TIGHT = grid_around(POSE, (1.8, 1.8, 2.2), AXES)
 GRID = TIGHT.pad((14, 0, 0), (6, 0, 0))
 """The same with room on both sides, where every convention means another place."""
 
-SPEC = ImplantSpec(4.0, 1.0, 0.2)
+SPEC = ImplantSettings(thickness_mm=4.0, clearance_mm=1.0, bevel_deg=11.0)
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +45,7 @@ def patch() -> Volume:
 
 @lru_cache(maxsize=1)
 def implant() -> Mesh:
-    return design_implant(skull(), patch(), SPEC, POSE)
+    return design_bodies(skull(), patch(), POSE, SPEC)[0].mesh
 
 
 @lru_cache(maxsize=1)

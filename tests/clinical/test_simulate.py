@@ -15,7 +15,7 @@ from calvaria.clinical import simulate_files, simulate_set
 from calvaria.clinical.mesh_coordinates import mesh_conventions
 from calvaria.clinical.simulate_ct import CtSpec, sample_ct, synthesise_ct
 from calvaria.clinical.simulate_set import (
-    BEVEL,
+    BEVEL_DEG,
     CLEARANCE_MM,
     CONVENTIONS,
     DEFECT_KINDS,
@@ -29,7 +29,7 @@ from calvaria.clinical.simulate_set import (
 from calvaria.clinical.table import read_table
 from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
-from calvaria.implant import design
+from calvaria.implant import body
 from calvaria.io import read_mask, read_mesh, read_volume
 from calvaria.skull.kinds import ct_offset_hu
 from calvaria.skull.proportions import Proportions, population, proportions
@@ -43,7 +43,7 @@ def test_what_is_drawn_lies_in_its_ranges():
     for values, law in (
         ([s.thickness_mm for s in specs], THICKNESS_MM),
         ([s.clearance_mm for s in specs], CLEARANCE_MM),
-        ([s.bevel for s in specs], BEVEL),
+        ([s.bevel_deg for s in specs], BEVEL_DEG),
     ):
         assert law[0] <= min(values) < max(values) <= law[1]
     assert 1.0 <= sample_ct(rng).slice_mm <= 1.5
@@ -125,7 +125,7 @@ def skulls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[SkullCase]:
     from calvaria.io import write_volume
 
     write_volume(tmp_path / "complete.nrrd", COMPLETE.on(COARSE, POSE))
-    monkeypatch.setattr(design, "STEP_MM", 1.5)
+    monkeypatch.setattr(body, "STEP_MM", 1.0)
     monkeypatch.setattr(simulate_files, "STEP_MM", 1.5)
     for module in (simulate_set, simulate_files):
         monkeypatch.setattr(module, "locate", lambda mask: true_frame(HEAD, POSE))

@@ -16,14 +16,14 @@ THICKNESS_MM, CLEARANCE_MM = 4.0, 0.7
 CELL_RAD = 0.0125
 
 
-def ball_with_hole(spacing_mm: float = 1.0) -> tuple[Volume, Volume]:
+def ball_with_hole(spacing_mm: float = 1.0, window_deg: float = WINDOW_DEG) -> tuple[Volume, Volume]:
     """A shell about the head's centre with a round window around +x, and what filled it."""
     count = int(2 * OUTER_MM / spacing_mm) + 6
     grid = Grid.isotropic((count,) * 3, spacing_mm, HEAD_CENTRE_MM - (count - 1) / 2 * spacing_mm)
     arm = grid.centres_mm() - HEAD_CENTRE_MM
     radius = np.linalg.norm(arm, axis=-1)
     shell = (radius <= OUTER_MM) & (radius >= INNER_MM)
-    window = arm[..., 0] > np.cos(np.radians(WINDOW_DEG)) * np.maximum(radius, 1.0)
+    window = arm[..., 0] > np.cos(np.radians(window_deg)) * np.maximum(radius, 1.0)
     return Volume(shell & ~window, grid), Volume(shell & window, grid)
 
 

@@ -13,7 +13,8 @@ from calvaria.clinical.mesh_coordinates import mesh_conventions
 from calvaria.clinical.simulate_ct import CtSpec, synthesise_ct
 from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
-from calvaria.implant.design import STEP_MM, ImplantSpec, design_implant
+from calvaria.implant.design import design_bodies, joined
+from calvaria.implant.settings import ImplantSettings
 from calvaria.io.images import read_mask, write_volume
 from calvaria.io.meshes import write_mesh
 from calvaria.skull.canonical import LANDMARK_NORMAL, CanonicalFrame, locate
@@ -46,6 +47,9 @@ SHIFT_MM = 30.0
 SWELL_MM = 5.0
 """How much too large an overlapping implant is on all sides."""
 
+STEP_MM = 0.6
+"""Voxels in which it is swollen, and the smoothing of the surfaces that are written."""
+
 NO_VAULT_MM = 15.0
 """A skull without calvaria keeps what lies below the landmark plane, and so much above it."""
 
@@ -74,7 +78,7 @@ class SimulatedCase:
     id: str
     defect_kind: str
     defect_seed: int
-    implant: ImplantSpec
+    implant: ImplantSettings
     convention: str
     as_mask: bool = False
     with_patch: bool = False
@@ -116,7 +120,7 @@ def make_files(
         complete, frame = rescale_to(complete, frame, factors)
     rng = np.random.default_rng(case.defect_seed)
     spec, defective, patch = cut_defect(complete, case.defect_kind, rng, frame.to_world)
-    right = design_implant(defective, patch, case.implant, frame.to_world)
+    right = joined([part.mesh for part in design_bodies(defective, patch, frame.to_world, case.implant)])
     implant = _spoiled(right, case.fault, frame)
     if case.fault == "no-calvaria":
         defective = _without_vault(defective, frame)

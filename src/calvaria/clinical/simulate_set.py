@@ -30,7 +30,7 @@ from calvaria.clinical.simulate_files import CONVENTIONS, FAULTS, SimulatedCase,
 from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
 from calvaria.files import atomic_folder, write_csv, write_text
-from calvaria.implant.design import ImplantSpec
+from calvaria.implant.settings import ImplantSettings
 from calvaria.io.result import sha256_of, write_result_json
 from calvaria.jobs import Progress, counted
 from calvaria.skull.canonical import locate
@@ -56,9 +56,8 @@ CLEARANCE_MM = (0.5, 1.5)
 """Gap to the bone at the outer surface, drawn from here: no figure is published, common practice is 0.3 to 1 mm and
 more towards soft tissue."""
 
-BEVEL = (0.0, 0.4)
-"""The gap widens by this many mm per mm of depth: an angle of 0 to 22 degrees, so that the rim rests on no undercut
-(Ridwan-Pramana 2016)."""
+BEVEL_DEG = (0.0, 22.0)
+"""How far the rim leans inwards, drawn from here, so that it rests on no undercut (Ridwan-Pramana 2016)."""
 
 README_TEXT = """SIMULATED CASES, NOT PATIENTS' IMPLANTS
 
@@ -133,12 +132,12 @@ def sample_case(number: int, settings: SimulationSettings, fault: str = "") -> S
     return replace(drawn, id=f"bad-{fault}", convention="lps", as_mask=False, with_patch=False, ct=None, fault=fault)
 
 
-def sample_implant(rng: np.random.Generator) -> ImplantSpec:
+def sample_implant(rng: np.random.Generator) -> ImplantSettings:
     """Draw how an implant is made: thickness, clearance and bevel, evenly from their ranges."""
     thickness, clearance, bevel = (
-        round(float(rng.uniform(*limits)), 2) for limits in (THICKNESS_MM, CLEARANCE_MM, BEVEL)
+        round(float(rng.uniform(*limits)), 2) for limits in (THICKNESS_MM, CLEARANCE_MM, BEVEL_DEG)
     )
-    return ImplantSpec(thickness, clearance, bevel)
+    return ImplantSettings(thickness_mm=thickness, clearance_mm=clearance, bevel_deg=bevel)
 
 
 def simulate_clinical(
@@ -236,11 +235,10 @@ def _write_tables(output: Path, cases: Sequence[tuple[SimulatedCase, SkullCase]]
         row = [shown, f"{case.id}/skull.nrrd", kind, f"{case.id}/{implant}", patch, skull.person, "simulated"]
         rows += [row] * (2 if case.fault == "duplicate-id" else 1)
         form = "mask" if case.as_mask else case.convention
-        truths.append(
-            [case.id, skull.id, skull.person, case.defect_kind, form, *asdict(case.implant).values(), case.fault]
-        )
+        made = (case.implant.thickness_mm, case.implant.clearance_mm, case.implant.bevel_deg)
+        truths.append([case.id, skull.id, skull.person, case.defect_kind, form, *made, case.fault])
     write_csv(output / TABLE, ["id", "skull", "kind", "implant", "patch", "person", "notes"], rows)
-    heading = ["id", "source", "person", "defect", "written_as", "thickness_mm", "clearance_mm", "bevel", "fault"]
+    heading = ["id", "source", "person", "defect", "written_as", "thickness_mm", "clearance_mm", "bevel_deg", "fault"]
     write_csv(output / TRUTH_TABLE, heading, truths)
     text = README_TEXT.format(source=source, program=f"calvaria {__version__}", table=TABLE, truth=TRUTH_TABLE)
     write_text(output / README, text)

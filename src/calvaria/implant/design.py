@@ -1,196 +1,301 @@
-"""An implant for a hole whose patch is known: constant thickness below the patch's smoothed outer surface.
-
-It keeps clear of the bone by a gap that widens with depth, so that its rim is bevelled and it can be put in from
-outside.
-"""
+"""From the missing bone to implants: one for each hole, in two pieces where one could not be put in."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import time
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
-from calvaria.skull.head import HEAD_CENTRE_MM
-from calvaria.types import F64, BoolArray
-from calvaria.volume.components import largest_component
-from calvaria.volume.distance import distance_to, reach_voxels
-from calvaria.volume.grid import Grid
+from calvaria.implant.checks import check
+from calvaria.implant.body import Body, asked_mm, build_body
+from calvaria.implant.bone import SmoothBone
+from calvaria.implant.details import finished
+from calvaria.implant.insertion import Way, far_field, find_way
+from calvaria.implant.mould import make_mould
+from calvaria.implant.outline import outlines
+from calvaria.implant.parts import Design, Part
+from calvaria.implant.settings import ImplantSettings
+from calvaria.implant.site import Site, site_of
+from calvaria.implant.solids import simplified
+from calvaria.implant.wish import Wish, shaped, wish_of
+from calvaria.jobs import Progress, unheard
+from calvaria.types import F64
+from calvaria.volume.components import label
+from calvaria.volume.gather import trilinear_at
 from calvaria.volume.mesh import Mesh, extract_surface
 from calvaria.volume.volume import Volume, bounding_box
 
-SMOOTH_MM = 0.7
-"""Smoothing of the implant's surface: removes the voxel staircase."""
+MIN_PIECE_ML = 0.5
+"""Smaller pieces of a patch get no implant."""
 
-OUTER_SMOOTH_MM = 3.0
-"""Standard deviation of the smoothing of the outer surface: larger than sutures, smaller than the head's shape."""
+SPLIT_BLOCKED = 0.1
+"""Where more than this share of the rim is in the way of bone in the best direction, two pieces are made."""
 
-FROM_CENTRE_MM = 80.0
-"""How far a vault lies from the head centre, about: what an angle means in mm."""
+JOINT_MM = 0.3
+"""Between two pieces of one implant."""
 
-CELL_RAD = 0.012
-"""Cells in which the outer surface is held: 1 mm there."""
+FACE_MM = 0.35
+"""Vertices nearer than this to the outer or the inner surface are not of the rim."""
 
-MARGIN_MM = 4.0
-"""Around the patch; the outer surface is continued by so much."""
+BESIDE_MM = 1.5
+"""A rim has bone beside it where bone lies nearer than its clearance and so much."""
 
-STEP_MM = 0.6
-"""Voxel edge of the grid that an implant is designed on."""
+RELIEVED_MM = 0.1
+"""Vertices that bone farther out keeps off by more than this are relieved: their clearance is not the one asked for."""
 
+HOST_WIDTH_MM = 20.0
+"""Bone is part of the host up to so far from the hole's edge, and so deep."""
 
-@dataclass(frozen=True)
-class ImplantSpec:
-    """How an implant is made.
+HOST_MM = 0.05
+"""What the surface of the host bone may be moved to have fewer triangles."""
 
-    Args:
-        thickness_mm: constant, below the outer surface.
-        clearance_mm: gap to the bone at the outer surface.
-        bevel: what the gap widens by, mm per mm of depth.
+HOST_TRIANGLES = 200_000
+"""No more triangles than this of the host bone, if it can be."""
 
-    Raises:
-        InputError: a thickness of 0, or a negative clearance or bevel.
-    """
-
-    thickness_mm: float = 4.0
-    clearance_mm: float = 1.0
-    bevel: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not (self.thickness_mm > 0 and self.clearance_mm >= 0 and self.bevel >= 0):
-            raise InputError(
-                f"an implant needs a thickness, a clearance of 0 mm or more and a bevel; got {asdict(self)}"
-            )
+MIN_HOST_ML = 0.2
+"""Loose bits of the host bone below this are left out."""
 
 
-def design_implant(defective: Volume, patch: Volume, spec: ImplantSpec, frame_to_world: ArrayLike) -> Mesh:
-    """A simple implant for a hole whose patch is known.
+def design(
+    defective: Volume,
+    patch: Volume,
+    frame_to_world: ArrayLike,
+    settings: ImplantSettings | None = None,
+    *,
+    outer: tuple[F64, F64] | None = None,
+    progress: Progress = unheard,
+) -> Design:
+    """Design the implants for a skull whose missing bone is known.
 
     Args:
-        defective: mask of the defective skull.
-        patch: mask of the missing bone, on the same grid.
-        spec: thickness, clearance, bevel.
+        defective: mask of the bone that is there.
+        patch: mask of the missing bone on the same grid; an implant for each of its pieces.
         frame_to_world: (4, 4) canonical mm -> world LPS mm of this skull.
+        settings: what is asked for.
+        outer: (N, 3) points and (N, 3) outward unit normals on the completed skull, world mm, where there is something
+            better than the masks' voxels, such as an engine's field.
+        progress: called now and then.
 
     Returns:
-        A closed mesh in one piece, world LPS mm.
+        The implants with all that was measured of them.
 
     Raises:
         GeometryError: the grids differ.
-        InputError: a volume is no mask, the patch is empty, or nothing is left of it after the clearance.
+        InputError: a volume is no mask, the patch is empty, there is no bone around it, or nothing is left of an
+            implant after what was asked for.
     """
-    patch.grid.require_same(defective.grid, "patch and defective skull")
-    box = bounding_box(patch.mask, reach_voxels(patch.grid, 2 * MARGIN_MM))
-    if box is None:
-        raise InputError("the patch is empty: there is nothing to design an implant for")
-    missing, bone = patch.crop(box), defective.crop(box)
-    to_canonical = np.linalg.inv(np.asarray(frame_to_world, dtype=np.float64))
-    grid = _fine(missing.grid)
-    near = np.flatnonzero(
-        _distance_at(missing, grid, MARGIN_MM + spec.thickness_mm) < spec.thickness_mm + MARGIN_MM / 2
+    chosen = settings or ImplantSettings()
+    frame = np.asarray(frame_to_world, np.float64)
+    clock = _Clock()
+    bodies, sites, lines = _bodies(defective, patch, frame, chosen, outer, clock, progress)
+    notes = list(lines)
+    progress("details", 0.7)
+    parts = []
+    for body in bodies:
+        part, told = finished(body, chosen)
+        parts.append(part)
+        notes += told if len(bodies) == 1 else [f"{body.name}: {line}" for line in told]
+    clock.lap("details")
+    mould = tuple(make_mould(part) for part in parts) if chosen.mould else ()
+    clock.lap("mould")
+    progress("host", 0.8)
+    host = joined([_host(site) for site in sites])
+    clock.lap("host")
+    progress("checks", 0.9)
+    surface_from: Literal["field", "mask"] = "mask" if outer is None else "field"
+    made = Design(
+        tuple(parts), host, defective, frame, chosen, mould=mould, surface_from=surface_from, notes=_once(notes)
     )
-    beyond, footprint = _beyond_head(missing, grid, near, to_canonical)
-    depth = distance_to(Volume(beyond, grid), limit_mm=spec.thickness_mm + 2 * STEP_MM)
-    gap = _distance_at(bone, grid, spec.clearance_mm + spec.bevel * spec.thickness_mm + 2.0)
-    # A voxel belongs to it by its centre, which lies half a step below the surface that is its upper face.
-    below = depth - STEP_MM / 2
-    body = (
-        ~beyond
-        & footprint
-        & (below <= spec.thickness_mm - STEP_MM / 2)
-        & (gap >= spec.clearance_mm + spec.bevel * below)
-    )
-    whole = largest_component(Volume(body, grid), connectivity=6)
-    if not whole.mask.any():
-        raise InputError(
-            f"nothing is left of a patch of {patch.volume_ml:.1f} ml after a clearance of {spec.clearance_mm:g} mm"
-        )
-    return extract_surface(whole, smooth_mm=SMOOTH_MM)
+    checked = check(made)
+    clock.lap("checks")
+    return replace(checked, seconds=clock.seconds)
 
 
-def _fine(grid: Grid) -> Grid:
-    """An isotropic grid along the world's axes that holds another one."""
-    corners = grid.corners_mm()
-    low, high = corners.min(axis=0) - MARGIN_MM, corners.max(axis=0) + MARGIN_MM
-    i, j, k = (int(n) + 1 for n in np.ceil((high - low) / STEP_MM))
-    return Grid.isotropic((i, j, k), STEP_MM, low)
-
-
-def _beyond_head(patch: Volume, grid: Grid, near: NDArray[np.intp], to_canonical: F64) -> tuple[BoolArray, BoolArray]:
-    """What lies outside the patch's outer surface, and what lies above or below the patch, on a grid.
-
-    The outer surface is a radius about the head centre for each direction; a calvaria hides no part of itself there.
-    Only the voxels ``near`` (flat indices) are looked at; the others are neither.
-    """
-    from scipy.ndimage import binary_closing, map_coordinates
-
-    arms = _arms(patch.grid, np.argwhere(patch.mask), to_canonical)
-    axes = _axes(arms)
-    cells, radius = _cells(arms, axes)
-    margin = round(MARGIN_MM / FROM_CENTRE_MM / CELL_RAD)
-    low = np.floor(cells.min(axis=0)) - margin
-    i, j = (int(n) for n in np.ceil(cells.max(axis=0)) - low + margin + 1)
-    outer = np.zeros((i, j))
-    # A mask reaches half a voxel beyond its outermost centres.
-    half = float(np.mean(patch.grid.spacing_mm)) / 2
-    np.maximum.at(outer, tuple((cells - low).round().astype(int).T), radius + half)
-    surface = _calm(outer)
-    covered = binary_closing(np.pad(outer > 0, 4), iterations=3)[4:-4, 4:-4]
-    index = np.stack(np.unravel_index(near, grid.shape), axis=1)
-    cells, radius = _cells(_arms(grid, index, to_canonical), axes)
-    at = (cells - low).T
-    beyond, footprint = np.zeros(grid.size, bool), np.zeros(grid.size, bool)
-    footprint[near] = map_coordinates(covered.astype(np.float32), at, order=1, cval=0.0) > 0.5
-    beyond[near] = radius > map_coordinates(surface, at, order=1, mode="nearest")
-    return beyond.reshape(grid.shape), footprint.reshape(grid.shape)
-
-
-def _arms(grid: Grid, index: NDArray[Any], to_canonical: F64) -> F64:
-    """(N, 3) from the head centre to voxels, canonical mm."""
-    matrix = to_canonical @ grid.affine
-    return np.asarray(index @ matrix[:3, :3].T + (matrix[:3, 3] - HEAD_CENTRE_MM))
-
-
-def _axes(arms: F64) -> F64:
-    """(3, 3) rows: the mean direction of arms and two across it."""
-    out = arms.mean(axis=0)
-    out = out / np.linalg.norm(out)
-    side = np.cross(out, np.eye(3)[np.abs(out).argmin()])
-    side /= np.linalg.norm(side)
-    return np.stack([out, side, np.cross(out, side)])
-
-
-def _cells(arms: F64, axes: F64) -> tuple[F64, F64]:
-    """Cells (N, 2), fractional, and lengths (N,) of arms: angles from the mean direction, equidistant."""
-    along, *across = axes @ arms.T
-    wide = np.hypot(*across)
-    angle = np.arctan2(wide, along) / np.maximum(wide, 1e-9) / CELL_RAD
-    return np.stack([across[0] * angle, across[1] * angle], axis=1), np.hypot(along, wide)
-
-
-def _calm(outer: F64) -> F64:
-    """The outer surface without gaps and steps: smoothed where it is known, continued where it is not."""
-    from scipy.ndimage import distance_transform_edt, gaussian_filter, median_filter
-
-    known = outer > 0
-    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    filled = median_filter(outer[tuple(nearest)], 5)
-    sigma = OUTER_SMOOTH_MM / FROM_CENTRE_MM / CELL_RAD
-    weight = gaussian_filter(known.astype(float), sigma) + 1e-6
-    blurred = gaussian_filter(np.where(known, filled, 0.0), sigma) / weight
-    smooth: F64 = np.where(weight > 1e-3, blurred, filled)
-    return smooth
-
-
-def _distance_at(bone: Volume, grid: Grid, limit_mm: float) -> NDArray[np.float32]:
-    """Distance to the surface of bone at the voxels of another grid, mm, cut at a limit."""
-    from calvaria.volume.distance import signed_distance
-    from calvaria.volume.resample import resample
-
-    field = signed_distance(bone, limit_mm=limit_mm)
-    found: NDArray[np.float32] = resample(Volume(field, bone.grid), grid, fill=limit_mm).data
+def design_bodies(
+    defective: Volume, patch: Volume, frame_to_world: ArrayLike, settings: ImplantSettings | None = None
+) -> tuple[Part, ...]:
+    """The implants alone, without details, mould, host and checks; arguments and errors as for `design`."""
+    frame = np.asarray(frame_to_world, np.float64)
+    found, _, _ = _bodies(defective, patch, frame, settings or ImplantSettings(), None, _Clock(), unheard)
     return found
 
 
-__all__ = ["ImplantSpec", "design_implant"]
+def _bodies(  # noqa: PLR0917
+    defective: Volume,
+    patch: Volume,
+    frame: F64,
+    settings: ImplantSettings,
+    outer: tuple[F64, F64] | None,
+    clock: _Clock,
+    progress: Progress,
+) -> tuple[tuple[Part, ...], list[Site], tuple[str, ...]]:
+    """The implants before their details, the holes that they fill, and what the user should know."""
+    patch.grid.require_same(defective.grid, "patch and defective skull")
+    pieces = _pieces(patch)
+    if not pieces:
+        raise InputError("the patch is empty: there is nothing to design an implant for")
+    parts: list[Part] = []
+    sites: list[Site] = []
+    notes: list[str] = []
+    for number, piece in enumerate(pieces):
+        progress("implant", 0.7 * number / len(pieces))
+        site = site_of(defective, piece, frame, settings.smooth_mm, outer)
+        clock.lap("surface")
+        found, lines = _parts(site, frame, settings, clock)
+        parts += found
+        notes += lines
+        sites.append(site)
+    if len(parts) > 1:
+        parts = [replace(part, name=f"implant-{number}") for number, part in enumerate(parts, 1)]
+    return tuple(parts), sites, _once(notes)
+
+
+def _once(notes: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(notes))
+
+
+class _Clock:
+    """Seconds by step, added up over the implants."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+
+def _pieces(patch: Volume) -> list[Volume]:
+    """The pieces of a patch, largest first, each on the whole grid."""
+    box = bounding_box(patch.mask)
+    if box is None:
+        return []
+    labels, count = label(patch.mask[box], connectivity=6)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * patch.grid.voxel_volume_mm3 / 1000
+    order = [n for n in np.argsort(-sizes, kind="stable") if sizes[n] >= MIN_PIECE_ML]
+    out = []
+    for n in order:
+        mask = np.zeros(patch.shape, bool, order="F" if patch.data.flags.f_contiguous else "C")
+        mask[box] = labels == n + 1
+        out.append(patch.with_data(mask))
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """One piece that is to be made: what it covers, how it goes in, and the plane that it stays behind."""
+
+    wish: Wish
+    way: Way
+    cut: tuple[F64, float] | None = None
+
+
+def _parts(site: Site, frame: F64, settings: ImplantSettings, clock: _Clock) -> tuple[list[Part], list[str]]:
+    """The implant of one hole, in one piece or two."""
+    own = shaped(site, settings)
+    wish, lines = wish_of(own, frame, settings)
+    notes = list(lines)
+    far = far_field(own)
+    plan = _Plan(wish, find_way(own, far, wish, settings.travel_mm))
+    plans = [plan]
+    if plan.way.blocked > SPLIT_BLOCKED:
+        said = f"in the best single direction {plan.way.blocked:.0%} of the rim is in the way of bone"
+        halves = _halves(own, far, wish, settings) if settings.split == "auto" else None
+        if halves is not None and max(half.way.blocked for half in halves) < plan.way.blocked:
+            plans = halves
+            notes.append(f"{said}: it is made in two pieces")
+        else:
+            notes.append(f"{said}: much of it had to be taken away")
+    clock.lap("insertion")
+    parts = []
+    for one in plans:
+        body = build_body(own, far, one.wish, one.way.direction, settings, one.cut)
+        clock.lap("body")
+        parts.append(_part(own, one.wish, body, one.way.direction, settings))
+        clock.lap("mesh")
+    return parts, notes
+
+
+def _halves(site: Site, far: Volume, wish: Wish, settings: ImplantSettings) -> list[_Plan]:
+    """The implant cut across its longest extent, each half with its own way in."""
+    points = site.sheet.points_mm[wish.edge_mm < 0]
+    middle = points.mean(axis=0)
+    _, vectors = np.linalg.eigh(np.cov((points - middle).T))
+    long = vectors[:, -1]
+    plans = []
+    for side in (long, -long):
+        off = (site.sheet.points_mm - middle) @ side
+        half = replace(wish, edge_mm=np.maximum(wish.edge_mm, off.astype(np.float32)))
+        way = find_way(site, far, half, settings.travel_mm, away=side)
+        plans.append(_Plan(half, way, (side, float(middle @ side) - JOINT_MM / 2)))
+    return plans
+
+
+def _part(site: Site, wish: Wish, body: Body, direction: F64, settings: ImplantSettings) -> Part:
+    """The mesh of a body, and what was asked of it there."""
+    raw = extract_surface(body.field, 0.0, inside_above=False)
+    mesh, _ = simplified(_largest(raw), settings.max_triangles, settings.mesh_error_mm)
+    asked = _asked(mesh.vertices_mm, site, wish, body, settings)
+    lines = outlines(site, wish, body.field)
+    thickness = wish.thickness_mm.astype(np.float64)
+    return Part("implant", mesh, mesh, direction, site.sheet, lines, thickness, asked, body.relief)
+
+
+def _largest(mesh: Mesh) -> Mesh:
+    return max(mesh.shells, key=lambda shell: shell.volume_ml)
+
+
+def _asked(vertices: F64, site: Site, wish: Wish, body: Body, settings: ImplantSettings) -> F64:
+    """(V,) clearance asked for at vertices of the rim that have bone beside them; NaN elsewhere."""
+    height, foot = site.sheet.above(vertices)
+    thickness, clearance = wish.thickness_mm.ravel()[foot], wish.clearance_mm.ravel()[foot]
+    asked = asked_mm(height.astype(np.float32), thickness, clearance, settings).astype(np.float64)
+    near, seat = (_read(values, body.field, vertices) for values in (body.near_mm, body.seat_mm))
+    rim = (height < -FACE_MM) & (height > -thickness + FACE_MM)
+    return np.where(rim & (seat < asked + BESIDE_MM) & (seat - near < RELIEVED_MM), asked, np.nan)
+
+
+def _read(values: NDArray[np.float32], like: Volume, points: F64) -> NDArray[np.float32]:
+    index = like.grid.to_index(points).T
+    return trilinear_at(np.ascontiguousarray(values).reshape(-1), like.shape, index)
+
+
+def _host(site: Site) -> Mesh:
+    """The bone around a hole, without what lies far away and without crumbs."""
+    index = np.argwhere(site.bone.mask)
+    points = site.bone.grid.to_world(index)
+    cells = np.rint(site.sheet.cells(points)).astype(int)
+    inside = ((cells >= 0) & (cells < np.array(site.edge_mm.shape))).all(axis=1)
+    cells, index, points = cells[inside].T, index[inside], points[inside]
+    radius, surface = (
+        np.linalg.norm(at - site.sheet.centre_mm, axis=1) for at in (points, site.sheet.points_mm[*cells])
+    )
+    near = (site.edge_mm[*cells] < HOST_WIDTH_MM) & (radius > surface - HOST_WIDTH_MM)
+    mask = np.zeros_like(site.bone.mask)
+    mask[tuple(index[near].T)] = True
+    box = bounding_box(mask)
+    if box is None:
+        return Mesh.empty()
+    mesh = SmoothBone.of(site.bone.crop(box).with_data(mask[box])).mesh()
+    shells = [shell for shell in mesh.shells if abs(shell.volume_ml) >= MIN_HOST_ML]
+    return simplified(joined(shells), HOST_TRIANGLES, HOST_MM)[0]
+
+
+def joined(meshes: list[Mesh]) -> Mesh:
+    """Several meshes as one."""
+    if not meshes:
+        return Mesh.empty()
+    starts = np.cumsum([0, *(len(mesh.vertices_mm) for mesh in meshes[:-1])])
+    return Mesh(
+        np.concatenate([mesh.vertices_mm for mesh in meshes]),
+        np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]),
+    )
+
+
+__all__ = ["design", "design_bodies", "joined"]

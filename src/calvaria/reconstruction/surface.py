@@ -70,7 +70,7 @@ class BoneSurface:
         index = crossings(fraction.data, HALF)
         blurred = gaussian_filter(fraction.data, BLUR_MM / np.asarray(fraction.grid.spacing_mm))
         # In index space the gradient is a covector: it goes to the world by the inverse's transpose.
-        normals = _gradients(blurred, index) @ fraction.grid.inverse[:3, :3]
+        normals = gradients(blurred, index) @ fraction.grid.inverse[:3, :3]
         normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
         points = fraction.grid.to_world(index.T)
         # Half as long to build as a balanced tree, and as fast to ask.
@@ -195,7 +195,7 @@ def crossings(values: F32, level: float) -> F64:
     return np.concatenate(found, axis=1)
 
 
-def _gradients(values: F32, index: F64) -> F64:
+def gradients(values: F32, index: F64) -> F64:
     """(S, 3) central differences at the voxels nearest to (3, S) indices."""
     voxel = np.stack([np.clip(np.rint(i).astype(np.intp), 1, n - 2) for i, n in zip(index, values.shape, strict=True)])
     strides = (values.shape[1] * values.shape[2], values.shape[2], 1)
@@ -203,4 +203,4 @@ def _gradients(values: F32, index: F64) -> F64:
     return np.stack([flat[at + step] - flat[at - step] for step in strides], axis=1).astype(np.float64) / 2
 
 
-__all__ = ["BoneSurface", "crossings", "to_box"]
+__all__ = ["BoneSurface", "crossings", "gradients", "to_box"]

@@ -1,0 +1,269 @@
+"""The implant's body as one field on a fine grid: below 0 inside, and closed triangles from it.
+
+The grid's last axis points the way the implant comes out. What may be in the way on the way in is then a running
+minimum along that axis: at each node, the least distance to bone that a piece of the implant there ever has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria.errors import InputError
+from calvaria.implant.insertion import FAR_STEP_MM, far_mm
+from calvaria.implant.parts import Relief
+from calvaria.implant.settings import ImplantSettings
+from calvaria.implant.site import RIM_MM, Site, signed, spacing_of
+from calvaria.implant.wish import Wish
+from calvaria.types import F32, F64, BoolArray
+from calvaria.volume.components import label
+from calvaria.volume.grid import Grid
+from calvaria.volume.volume import Volume
+
+STEP_MM = 0.5
+"""Voxel edge of the grid that a body is designed on."""
+
+BLOCK = 4
+"""Nodes along the edge of the blocks that are looked at or passed over as one."""
+
+ABOVE_MM = 3.0
+"""Bone is measured finely up to so far above the outer surface."""
+
+SLACK_MM = 0.5
+"""The implant may reach beyond the missing bone by so much, where no bone stops it."""
+
+SEAT_MM = 0.2
+"""Between a flange and the bone that it lies on."""
+
+BLEND_MM = 8.0
+"""A flange runs out over the implant within this, so that there is no step."""
+
+OUTSIDE = 2.0
+"""Value of the field where nothing is looked at, mm."""
+
+STEEP = 0.3
+"""mm over which the clearance goes from that of the wall to that of a flange's seat."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A body as a field.
+
+    Args:
+        field: signed, about mm, negative inside; exact near the surface.
+        near_mm: least distance to bone on the way in, on the same grid.
+        seat_mm: distance to bone where the implant ends up.
+        relief: what the way in and the smallest wall took away.
+    """
+
+    field: Volume
+    near_mm: F32
+    seat_mm: F32
+    relief: Relief
+
+
+def build_body(
+    site: Site, far: Volume, wish: Wish, direction: F64, settings: ImplantSettings, cut: tuple[F64, float] | None = None
+) -> Body:
+    """The body of an implant.
+
+    Args:
+        site: the hole.
+        far: coarse distance to bone, see `insertion.far_field`.
+        wish: what it covers.
+        direction: (3,) unit, world, the way it moves when it is put in.
+        settings: the other parameters.
+        cut: a plane ``normal . x <= offset`` that it stays behind, world mm.
+
+    Raises:
+        InputError: nothing is left of it.
+    """
+    grid = _grid(site, wish, direction, settings)
+    nodes = _Nodes.of(site, wish, grid, settings)
+    seat = _distances(site, far, grid, nodes)
+    near = np.minimum.accumulate(seat[:, :, ::-1], axis=2)[:, :, ::-1]
+    flat_near, flat_seat = near.reshape(-1)[nodes.flat], seat.reshape(-1)[nodes.flat]
+    asked = asked_mm(nodes.height, nodes.thickness, nodes.clearance, settings)
+    layer = _layer(nodes, settings)
+    if cut is not None:
+        layer = np.maximum(layer, (nodes.points @ cut[0] - cut[1]).astype(np.float32))
+    values = np.maximum(layer, asked - flat_near)
+    out = np.full(grid.size, OUTSIDE, np.float32)
+    out[nodes.flat] = values
+    field = out.reshape(grid.shape)
+    narrow = _without_narrow(field, nodes, site, wish, settings)
+    main = _main_piece(field)
+    if main is None:
+        raise InputError(
+            f"nothing is left of an implant over a hole of {_area_cm2(site, wish):.1f} cm2 with a clearance of "
+            f"{settings.clearance_mm:g} mm"
+        )
+    field[(field < 0) & ~main] = STEP_MM / 4
+    voxel_ml = STEP_MM**3 / 1000
+    undercut = (layer < 0) & (flat_seat >= asked) & (flat_near < asked)
+    # A node that stood free and alone counts for nothing: only what hangs on the body is taken from it.
+    depth = float((flat_seat - asked)[undercut].max()) if undercut.any() else 0.0
+    relief = Relief(max(depth, 0.0), float(undercut.sum() * voxel_ml), float(narrow * voxel_ml))
+    return Body(Volume(field, grid), near, seat, relief)
+
+
+def asked_mm(height_mm: F32, thickness_mm: F32, clearance_mm: F32, settings: ImplantSettings) -> F32:
+    """The gap to bone that is asked for at points by their height above the outer surface (negative: below)."""
+    depth = np.clip(-height_mm, 0.0, thickness_mm)
+    lean = np.tan(np.radians(settings.bevel_deg))
+    wall = clearance_mm + settings.widening_mm * depth / np.maximum(thickness_mm, 1e-3) + lean * depth
+    if not settings.flange_width_mm:
+        return np.asarray(wall, np.float32)
+    share = np.clip(height_mm / STEEP, 0.0, 1.0)
+    return np.asarray(wall * (1 - share) + SEAT_MM * share, np.float32)
+
+
+def _grid(site: Site, wish: Wish, direction: F64, settings: ImplantSettings) -> Grid:
+    """A grid around the body whose last axis points the way out."""
+    up = -direction
+    side = np.cross(up, np.eye(3)[np.abs(up).argmin()])
+    side /= np.linalg.norm(side)
+    axes = np.stack([side, np.cross(up, side), up], axis=1)
+    here = wish.edge_mm < SLACK_MM + settings.flange_width_mm + 1.0
+    points, normals = site.sheet.points_mm[here], site.sheet.normals[here]
+    deep = wish.thickness_mm[here][:, None] + 2.0
+    ends = np.concatenate([points - deep * normals, points + (ABOVE_MM + settings.flange_mm) * normals]) @ axes
+    low, high = ends.min(axis=0) - 2 * STEP_MM, ends.max(axis=0) + 2 * STEP_MM
+    count = np.ceil((high - low) / (STEP_MM * BLOCK)).astype(int) * BLOCK
+    affine = np.eye(4)
+    affine[:3, :3] = axes * STEP_MM
+    affine[:3, 3] = axes @ low
+    return Grid((int(count[0]), int(count[1]), int(count[2])), affine)
+
+
+@dataclass(frozen=True, eq=False)
+class _Nodes:
+    """The grid's nodes near the layer in which the implant lies.
+
+    Args:
+        flat: (N,) flat indices.
+        points: (N, 3) world mm.
+        height: (N,) above the outer surface.
+        foot: (N,) flat number of the nearest point of the sheet's lattice.
+        edge: (N,) signed distance of that to the implant's edge.
+        thickness: (N,) asked for there.
+        clearance: (N,) asked for there.
+    """
+
+    flat: NDArray[np.intp]
+    points: F64
+    height: F32
+    foot: NDArray[np.intp]
+    edge: F32
+    thickness: F32
+    clearance: F32
+
+    @classmethod
+    def of(cls, site: Site, wish: Wish, grid: Grid, settings: ImplantSettings) -> _Nodes:
+        reach = SLACK_MM + settings.flange_width_mm + 1.5
+        deepest = float(wish.thickness_mm.max()) + 1.0
+        half = STEP_MM * BLOCK * np.sqrt(3) / 2
+        coarse = np.stack(np.meshgrid(*(np.arange(0, n, BLOCK) for n in grid.shape), indexing="ij"), axis=-1).reshape(
+            -1, 3
+        )
+        height, foot = site.sheet.above(grid.to_world(coarse + (BLOCK - 1) / 2))
+        edge = wish.edge_mm.reshape(-1)[foot]
+        near = (height > -deepest - half) & (height < ABOVE_MM + half) & (edge < reach + half)
+        # Far from the rim nothing above the outer surface is needed.
+        near &= (height < 1.0 + settings.flange_mm + half) | (edge > -RIM_MM - half)
+        steps = np.indices((BLOCK,) * 3).reshape(3, -1).T
+        index = (coarse[near][:, None] + steps[None]).reshape(-1, 3)
+        points = grid.to_world(index)
+        height, foot = site.sheet.above(points)
+        edge = _between(wish.edge_mm, site.sheet.cells(points - height[:, None] * _at(site.sheet.normals, foot)))
+        return cls(
+            np.ravel_multi_index(tuple(index.T), grid.shape),
+            points,
+            height.astype(np.float32),
+            foot,
+            edge,
+            wish.thickness_mm.reshape(-1)[foot],
+            wish.clearance_mm.reshape(-1)[foot],
+        )
+
+
+def _at(table: F64, foot: NDArray[np.intp]) -> F64:
+    return np.asarray(table.reshape(-1, 3)[foot])
+
+
+def _between(table: F32, cells: F64) -> F32:
+    """Values of an (I, J) table at fractional cells."""
+    from scipy.ndimage import map_coordinates
+
+    out: F32 = map_coordinates(table, cells.T, order=1, mode="nearest").astype(np.float32)
+    return out
+
+
+def _layer(nodes: _Nodes, settings: ImplantSettings) -> F32:
+    """The field of body and flange as if there were no bone."""
+    body = np.maximum.reduce([nodes.height, -nodes.thickness - nodes.height, nodes.edge - SLACK_MM])
+    width = settings.flange_width_mm
+    if not width:
+        return np.asarray(body, np.float32)
+    share = np.clip((nodes.edge + BLEND_MM) / (BLEND_MM - 2.0), 0.0, 1.0)
+    top = settings.flange_mm * share**2 * (3 - 2 * share)
+    flange = np.maximum.reduce(
+        [nodes.height - top, -np.float32(STEP_MM) - nodes.height, nodes.edge - width, -BLEND_MM - nodes.edge]
+    )
+    return np.asarray(np.minimum(body, flange), np.float32)
+
+
+def _distances(site: Site, far: Volume, grid: Grid, nodes: _Nodes) -> F32:
+    """Distance to bone at all nodes: fine next to the rim, coarse and a little too small elsewhere."""
+    i, j, k = (n // 2 for n in grid.shape)
+    coarse = grid.to_world(2.0 * np.stack(np.indices((i, j, k)), axis=-1).reshape(-1, 3) + 0.5)
+    rough = (far_mm(far, coarse) - FAR_STEP_MM / 2).reshape(i, j, k)
+    out = np.repeat(np.repeat(np.repeat(rough, 2, axis=0), 2, axis=1), 2, axis=2)
+    close = (np.abs(nodes.edge) < RIM_MM) | (nodes.edge > 0)
+    out.reshape(-1)[nodes.flat[close]] = site.rim.distance_mm(nodes.points[close])
+    return out
+
+
+def _main_piece(field: F32) -> BoolArray | None:
+    labels, count = label(field < 0, connectivity=6)
+    if not count:
+        return None
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax())
+
+
+def _without_narrow(field: F32, nodes: _Nodes, site: Site, wish: Wish, settings: ImplantSettings) -> int:
+    """Cut away, in place, where the body is thinner or narrower than the smallest wall; how many nodes that took.
+
+    Looked at from outside: columns of the lattice that are too thin, and tongues too narrow for a disk of the wall's
+    width, go. The edge of what stays is moved out again by half a step, where the body ends anyway.
+    """
+    from scipy.ndimage import binary_opening
+
+    inside = field.reshape(-1)[nodes.flat] < 0
+    count = np.bincount(nodes.foot[inside], minlength=wish.edge_mm.size).reshape(wish.edge_mm.shape)
+    cell_mm = spacing_of(site.sheet)
+    depth_mm = count * STEP_MM**3 / cell_mm**2
+    from scipy.ndimage import uniform_filter
+
+    smooth = uniform_filter(depth_mm.astype(np.float32), 3)
+    thick = smooth > 0.8 * np.minimum(settings.min_wall_mm, wish.thickness_mm)
+    radius = max(1, round(settings.min_wall_mm / 2 / cell_mm))
+    disk = np.hypot(*np.indices((2 * radius + 1,) * 2) - radius) <= radius + 0.2
+    kept = binary_opening(thick, disk)
+    limit = _between(signed(kept, cell_mm), site.sheet.cells(nodes.points)) - np.float32(1.5 * cell_mm)
+    flat = field.reshape(-1)
+    cut = np.maximum(flat[nodes.flat], limit)
+    lost = int(np.count_nonzero(inside & (cut >= 0)))
+    flat[nodes.flat] = cut
+    return lost
+
+
+def _area_cm2(site: Site, wish: Wish) -> float:
+    return float(np.count_nonzero(wish.edge_mm < 0) * spacing_of(site.sheet) ** 2 / 100)
+
+
+__all__ = ["STEP_MM", "Body", "asked_mm", "build_body"]

@@ -1,0 +1,163 @@
+"""What is asked of one implant, on the lattice of the outer surface: where it ends, how thick and how clear it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from calvaria.implant.outer import sheet_of
+from calvaria.implant.parts import Sheet
+from calvaria.implant.settings import ImplantSettings
+from calvaria.implant.site import Site, sampled
+from calvaria.types import F32, F64, BoolArray
+
+SIDE_MM = 40.0
+"""The temporal muscle lies farther than this from the mid-sagittal plane, canonical mm, ..."""
+
+MUSCLE_Y_MM, MUSCLE_Z_MM = (-70.0, 25.0), 25.0
+"""... between these, front to back, and below this."""
+
+DOWNWARDS = (0.3, 0.7)
+"""How far down an edge must face (cosine) before it is relieved, and from where on it is in full."""
+
+OWN_STEP_MM = 0.25
+"""Depths at which the missing bone's own thickness is looked up."""
+
+MAX_OWN_MM, MIN_OWN_MM = 10.0, 2.0
+"""The bone's own thickness is no more and no less than this in an implant (K250334)."""
+
+OWN_CALM_MM = 4.0
+"""Sigma of the smoothing of the bone's own thickness."""
+
+CREASE_MM = 15.0
+"""Flattening begins at the rim and is there in full from so far inside: no crease along the rim."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """What of a site's outer surface one implant covers, and how thick and how clear it is; all (I, J), mm.
+
+    Args:
+        edge_mm: signed distance to its edge along the surface, negative inside.
+        thickness_mm: of the body.
+        clearance_mm: to bone at the outer surface.
+    """
+
+    edge_mm: F32
+    thickness_mm: F32
+    clearance_mm: F32
+
+
+def wish_of(site: Site, frame_to_world: F64, settings: ImplantSettings) -> tuple[Wish, tuple[str, ...]]:
+    """What the settings mean at a hole.
+
+    Returns:
+        The wish, and what the user should know of it, a line a matter.
+    """
+    thickness = np.full(site.edge_mm.shape, settings.thickness_mm, np.float32)
+    if settings.thickness == "bone":
+        thickness = own_thickness(site)
+    edge = site.edge_mm
+    clearance = np.full(edge.shape, settings.clearance_mm, np.float32)
+    notes: list[str] = []
+    if settings.temporal_relief_mm:
+        share = temporal(site, frame_to_world)
+        if not (share[np.abs(edge) < 2.0] > 0.5).any():
+            notes.append("no edge of the hole lies under the temporal muscle: there is nothing to relieve")
+        edge = edge + settings.temporal_relief_mm * share
+        clearance = clearance + settings.temporal_relief_mm * share
+    return Wish(edge, np.maximum(thickness, settings.min_wall_mm).astype(np.float32), clearance), tuple(notes)
+
+
+def shaped(site: Site, settings: ImplantSettings) -> Site:
+    """The site with the outer surface that the implant is to have: flattened, and lower than the head's own."""
+    sheet = site.sheet
+    if settings.flatten:
+        sheet = _flattened(sheet, site.edge_mm, settings.flatten)
+    if settings.offset_mm:
+        sheet = replace(sheet, points_mm=sheet.points_mm - settings.offset_mm * sheet.normals)
+    return replace(site, sheet=sheet)
+
+
+def own_thickness(site: Site) -> F32:
+    """(I, J) thickness of the missing bone below its outer surface, smooth, continued beyond the hole, mm."""
+    from scipy.ndimage import gaussian_filter
+
+    from calvaria.implant.site import spacing_of
+
+    sheet = site.sheet
+    points, normals = sheet.points_mm.reshape(-1, 3), sheet.normals.reshape(-1, 3)
+    total = np.zeros(len(points))
+    for depth in np.arange(OWN_STEP_MM / 2, MAX_OWN_MM + 2.0, OWN_STEP_MM):
+        total += sampled(site.patch, points - depth * normals) * OWN_STEP_MM
+    # Next to the rim a cut that is not square to the surface makes it look thinner.
+    known = ((site.edge_mm < -1.0) & (total.reshape(sheet.hole.shape) > 0)).astype(np.float64)
+    sigma = OWN_CALM_MM / spacing_of(sheet)
+    weight = gaussian_filter(known, sigma)
+    smooth = gaussian_filter(known * total.reshape(sheet.hole.shape), sigma) / np.maximum(weight, 1e-12)
+    middle = float(np.median(total[known.ravel() > 0])) if known.any() else MIN_OWN_MM
+    return np.clip(np.where(weight > 1e-9, smooth, middle), MIN_OWN_MM, MAX_OWN_MM).astype(np.float32)
+
+
+def temporal(site: Site, frame_to_world: F64) -> F32:
+    """(I, J) 0 to 1: how far the nearest edge is a lower one under the temporal muscle."""
+    to_canonical = np.linalg.inv(frame_to_world)
+    points = site.sheet.points_mm @ to_canonical[:3, :3].T + to_canonical[:3, 3]
+    along, across = np.gradient(points, axis=(0, 1))
+    slope = np.stack(np.gradient(site.edge_mm), axis=-1)
+    away = slope[..., :1] * along / _square(along) + slope[..., 1:] * across / _square(across)
+    away /= np.linalg.norm(away, axis=-1, keepdims=True) + 1e-9
+    down = _smooth_step((-away[..., 2] - DOWNWARDS[0]) / (DOWNWARDS[1] - DOWNWARDS[0]))
+    (front, back), side = MUSCLE_Y_MM, np.abs(points[..., 0])
+    there = (side > SIDE_MM) & (points[..., 1] > front) & (points[..., 1] < back) & (points[..., 2] < MUSCLE_Z_MM)
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter((down * there).astype(np.float32), 4.0)
+
+
+def _square(vectors: F64) -> F64:
+    return np.asarray((vectors**2).sum(axis=-1, keepdims=True))
+
+
+def _smooth_step(share: F64) -> F64:
+    share = np.clip(share, 0.0, 1.0)
+    return np.asarray(share**2 * (3 - 2 * share))
+
+
+def _flattened(sheet: Sheet, edge_mm: F32, share: float) -> Sheet:
+    """The surface drawn towards the membrane that spans the rim."""
+    radius = np.linalg.norm(sheet.points_mm - sheet.centre_mm, axis=-1)
+    membrane = _membrane(radius, edge_mm < 0)
+    amount = share * _smooth_step(-edge_mm / CREASE_MM)
+    flat = sheet_of(sheet, radius - amount * np.maximum(radius - membrane, 0.0))
+    return replace(flat, hole=sheet.hole)
+
+
+def _membrane(radius: F64, inside: BoolArray) -> F64:
+    """(I, J) radii that are harmonic inside a region and as given outside of it."""
+    from scipy.sparse import csc_array
+    from scipy.sparse.linalg import spsolve
+
+    inside = inside.copy()
+    inside[[0, -1]] = inside[:, [0, -1]] = False
+    number = np.full(inside.shape, -1)
+    number[inside] = np.arange(np.count_nonzero(inside))
+    here = np.argwhere(inside)
+    rows, columns, right = [], [], np.zeros(len(here))
+    for step in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        there = tuple((here + step).T)
+        other = number[there]
+        rows.append(np.flatnonzero(other >= 0))
+        columns.append(other[other >= 0])
+        right += np.where(other < 0, radius[there], 0.0)
+    off = np.concatenate(rows)
+    values = np.concatenate([np.full(len(off), -1.0), np.full(len(here), 4.0)])
+    every = np.arange(len(here))
+    at = (np.concatenate([off, every]), np.concatenate([*columns, every]))
+    out = radius.copy()
+    out[inside] = spsolve(csc_array((values, at), shape=(len(here), len(here))), right)
+    return out
+
+
+__all__ = ["Wish", "own_thickness", "shaped", "temporal", "wish_of"]
