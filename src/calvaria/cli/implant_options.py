@@ -119,13 +119,13 @@ def _metavar(one: Field[Any], kind: Any) -> str | None:
 
 def _limits(one: Field[Any]) -> str:
     """The range of a parameter and its default."""
-    default = {"": "none", False: "no", True: "yes"}.get(one.default, one.default)
-    default = f"{default:g}" if isinstance(default, float) else default
+    if isinstance(one.default, bool):
+        return f"default: {'yes' if one.default else 'no'}"
     if "low" not in one.metadata:
-        return f"default: {default}"
-    return (
-        f"{one.metadata['low']:g} to {one.metadata['high']:g} {one.metadata['unit']}".rstrip() + f"; default: {default}"
-    )
+        return f"default: {one.default or 'none'}"
+    low, high, default = (f"{x:.15g}" for x in (one.metadata["low"], one.metadata["high"], one.default))
+    unit = f" {one.metadata['unit']}" if one.metadata["unit"] else ""
+    return f"{low} to {high}{unit}; default: {default}"
 
 
 __all__ = ["PANELS", "InPanels", "changed", "with_implant_options"]

@@ -12,7 +12,7 @@ from calvaria.results.case import FILE_NAMES, Clock, fill, reconstructed, requir
 from calvaria.results.design_files import Origin, fill_design
 from calvaria.results.design_record import DesignRecord
 from calvaria.results.finished import is_finished, read_finished
-from calvaria.results.names import DESIGN, RESULT, Case, find_cases, find_results, names_of_design
+from calvaria.results.names import DESIGN, RESULT, Case, find_cases, find_results, image_suffix, names_of_design
 from calvaria.results.settings import Settings
 from calvaria.results.staging import staged
 
@@ -57,12 +57,14 @@ def designable(folder: Path) -> list[Case]:
     """
     if all(any(folder.glob(f"{name}.*")) for name in ("patch", "completed")):
         raise InputError(f"{folder}: a patch and a completed skull, but no {RESULT}: run calvaria reconstruct again")
+    found = find_results(folder)
     try:
         return find_cases(folder)
-    except InputError:
-        if found := find_results(folder):
+    except InputError as error:
+        # Two cases of one name are not mended by results that lie there too.
+        if found and not any(image_suffix(path) for path in folder.iterdir()):
             return found
-        raise
+        raise InputError(f"{error}; or a folder with a {RESULT}, as calvaria reconstruct writes it") from error
 
 
 def _of_results(
@@ -75,9 +77,7 @@ def _of_results(
     if not is_finished(source):
         raise InputError(f"{source}: this folder holds no {RESULT}; give one that calvaria reconstruct wrote")
     if is_finished(output) and not output.samefile(source):
-        raise InputError(
-            f"{output}: the results of another run lie there; give {source} itself or a new folder with -o"
-        )
+        raise InputError(f"{output}: results of another run lie there; give {source} itself or a new folder with -o")
     with naming(str(source)):
         found = read_finished(source)
         clock.lap("read")
@@ -88,11 +88,10 @@ def _of_results(
             found.defective, found.patch, found.frame_to_world, implant, progress=_between(progress, 0.05, DESIGNED)
         )
         clock.lap("design")
-    asked = Origin(
-        found.input, replace(found.settings, preview=settings.preview), found.confidence, found.warnings, found.ending
-    )
+    drawn = replace(found.settings, preview=settings.preview)
+    origin = Origin(found.input, drawn, found.confidence, found.warnings, found.ending)
     with staged(output, names, last=DESIGN) as folder:
-        record = fill_design(folder, made, asked, clock, _between(progress, DESIGNED, 1.0))
+        record = fill_design(folder, made, origin, clock, _between(progress, DESIGNED, 1.0))
     progress("done", 1.0)
     return record
 
@@ -119,10 +118,10 @@ def _of_file(
         with naming(source.name):
             made = design(result, implant, progress=_between(then, 0.0, DESIGNED))
         clock.lap("design")
-        asked = Origin(
+        origin = Origin(
             before.input, before.parameters, before.confidence, before.warnings, written_ending(inputs.source)
         )
-        record = fill_design(folder, made, asked, clock, _between(then, DESIGNED, 1.0))
+        record = fill_design(folder, made, origin, clock, _between(then, DESIGNED, 1.0))
     progress("done", 1.0)
     return record
 
