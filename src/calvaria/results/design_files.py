@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from calvaria.types import BoolArray
     from calvaria.volume import Grid, Volume
 
-OUTWARDS = 0.5
+OUTWARDS = 0.7
 """Cosine of the angle to the outer surface up to which a triangle belongs to the outer side: rims are steeper."""
 
 AXES = "Coordinates are LPS in mm: x to the patient's left, y to the back, z up"

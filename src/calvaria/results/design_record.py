@@ -208,4 +208,4 @@ def _part(found: Mapping[str, Any]) -> PartRecord:
     )
 
 
-__all__ = ["SCHEMA", "Asked", "DesignRecord", "Insertion", "PartRecord", "read_asked"]
+__all__ = ["SCHEMA", "VERDICTS", "Asked", "DesignRecord", "Insertion", "PartRecord", "read_asked"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from calvaria.results.design_record import VERDICTS
+
 if TYPE_CHECKING:
     from calvaria.implant.parts import Check
     from calvaria.results.design_record import DesignRecord, PartRecord
@@ -48,11 +50,8 @@ def part_line(part: PartRecord) -> str:
 
 def count_words(record: DesignRecord) -> str:
     """How many checks came out how."""
-    if not record.checks:
-        return "none"
     verdicts = [check.verdict for check in record.checks]
-    words = {"pass": "passed", "warn": "to look at", "fail": "failed"}
-    return ", ".join(f"{verdicts.count(name)} {word}" for name, word in words.items() if name in verdicts)
+    return ", ".join(f"{verdicts.count(one)} {one}" for one in VERDICTS if one in verdicts) or "none"
 
 
 def check_lines(checks: list[Check]) -> list[str]:

@@ -57,14 +57,14 @@ def designable(folder: Path) -> list[Case]:
     """
     if all(any(folder.glob(f"{name}.*")) for name in ("patch", "completed")):
         raise InputError(f"{folder}: a patch and a completed skull, but no {RESULT}: run calvaria reconstruct again")
-    found = find_results(folder)
     try:
         return find_cases(folder)
-    except InputError as error:
-        # Two cases of one name are not mended by results that lie there too.
-        if found and not any(image_suffix(path) for path in folder.iterdir()):
-            return found
-        raise InputError(f"{error}; or a folder with a {RESULT}, as calvaria reconstruct writes it") from error
+    except InputError:
+        found = find_results(folder)
+        # Two images of one name are not mended by results that lie there too.
+        if not found or any(image_suffix(path) for path in folder.iterdir()):
+            raise
+        return found
 
 
 def _of_results(
