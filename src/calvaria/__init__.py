@@ -1,11 +1,12 @@
 """Gives back the missing bone of a skull with a hole in it, from a CT or a bone mask.
 
-Three lines do the main job::
+Three lines do the main job, and a fourth the implant::
 
     import calvaria
 
     case = calvaria.read("skull.nrrd")
     result = calvaria.reconstruct(case)  # .patch, .completed, .plane, .confidence, .report
+    implant = calvaria.design(result)  # .parts with their meshes, .host, .checks
 
 The names below load what they need when they are first used, so that ``import calvaria`` costs next to nothing.
 """
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
         MissingExtraError,
         QualityError,
     )
+    from calvaria.implant.parts import Design
+    from calvaria.implant.settings import ImplantSettings
     from calvaria.io import read_mask, write_mesh
     from calvaria.io import read_volume as read
     from calvaria.io import write_volume as write
     from calvaria.metrics import Scores
-    from calvaria.pipeline import Reconstruction, Refined, evaluate, reconstruct, refine
+    from calvaria.pipeline import Reconstruction, Refined, design, evaluate, reconstruct, refine
     from calvaria.symmetry.estimate import PlaneEstimate, estimate_plane
     from calvaria.volume import Grid, Mesh, Volume
 
@@ -41,13 +44,16 @@ _HOMES = {
     "InputError": ("calvaria.errors", "InputError"),
     "MissingExtraError": ("calvaria.errors", "MissingExtraError"),
     "QualityError": ("calvaria.errors", "QualityError"),
+    "Design": ("calvaria.implant.parts", "Design"),
     "Grid": ("calvaria.volume", "Grid"),
+    "ImplantSettings": ("calvaria.implant.settings", "ImplantSettings"),
     "Mesh": ("calvaria.volume", "Mesh"),
     "PlaneEstimate": ("calvaria.symmetry.estimate", "PlaneEstimate"),
     "Reconstruction": ("calvaria.pipeline", "Reconstruction"),
     "Refined": ("calvaria.pipeline", "Refined"),
     "Scores": ("calvaria.metrics", "Scores"),
     "Volume": ("calvaria.volume", "Volume"),
+    "design": ("calvaria.pipeline", "design"),
     "estimate_plane": ("calvaria.symmetry.estimate", "estimate_plane"),
     "evaluate": ("calvaria.pipeline", "evaluate"),
     "read": ("calvaria.io", "read_volume"),
@@ -61,9 +67,11 @@ _HOMES = {
 
 __all__ = [
     "CalvariaError",
+    "Design",
     "FormatError",
     "GeometryError",
     "Grid",
+    "ImplantSettings",
     "InputError",
     "Mesh",
     "MissingExtraError",
@@ -74,6 +82,7 @@ __all__ = [
     "Scores",
     "Volume",
     "__version__",
+    "design",
     "estimate_plane",
     "evaluate",
     "read",

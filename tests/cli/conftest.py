@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,15 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.implant.shapes import cap
 
 from calvaria.cli import main
 from calvaria.errors import InputError
+from calvaria.implant.parts import Check, Design
+from calvaria.implant.settings import ImplantSettings
 from calvaria.io import write_volume
 from calvaria.metrics import score
 from calvaria.pipeline import ModelUsed, PoseReport, Report
 from calvaria.reconstruction.confidence import Confidence
 from calvaria.reconstruction.holes import Hole
 from calvaria.refinement.refine import Displacement, Refinement, RefinementReport
+from calvaria.results.case import run_case
+from calvaria.results.settings import Settings
 from calvaria.volume import Grid, Volume
 
 POSE = PoseReport(tuple(tuple(row) for row in np.eye(4).tolist()), (1.0, 1.0, 1.0), 0.1, 0)
@@ -156,6 +161,84 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr("calvaria.report.render_case", stand_in.render_case, raising=False)
     monkeypatch.setattr("calvaria.report.render_refinement", stand_in.render_refinement)
     return stand_in
+
+
+@dataclass
+class Designer:
+    """The stand-in for the design of implants: a spherical cap, whatever the skull; can be told to fail."""
+
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    error: BaseException | None = None
+    parts: int = 1
+    checks: tuple[Check, ...] = (
+        Check("watertight", True, "", "yes", "pass", "a printer's need"),
+        Check("clearance, least", np.float64(0.51234567), "mm", "at least 0.5", "pass", "our choice", "implant"),
+        Check("outer step", 0.34, "mm", "at most 0.3", "warn", "our choice", "implant"),
+    )
+    notes: tuple[str, ...] = ()
+
+    def of_result(
+        self, result: Any, settings: ImplantSettings | None = None, *, progress: Callable[[str, float], None]
+    ) -> Design:
+        self.calls.append({"result": result})
+        frame = result.frame.to_world
+        made = self.of_patch(result.defective, result.patch, frame, settings or ImplantSettings(), progress=progress)
+        return replace(made, surface_from="field")
+
+    def of_patch(
+        self,
+        defective: Volume,
+        patch: Volume,
+        frame_to_world: np.ndarray,
+        settings: ImplantSettings,
+        *,
+        progress: Callable[[str, float], None],
+    ) -> Design:
+        self.calls.append({"defective": defective, "patch": patch, "frame": frame_to_world, "settings": settings})
+        if self.error is not None:
+            raise self.error
+        progress("body", 0.5)
+        one = cap().parts[0]
+        names = ["implant"] if self.parts == 1 else [f"implant-{n}" for n in range(1, self.parts + 1)]
+        return replace(
+            cap(),
+            parts=tuple(replace(one, name=name) for name in names),
+            bone=defective,
+            frame_to_world=frame_to_world,
+            settings=settings,
+            checks=self.checks,
+            mould=((one.mesh, one.mesh),) * self.parts if settings.mould else (),
+            seconds={"body": 0.25},
+            notes=self.notes,
+        )
+
+    def render(self, design: Design) -> Image.Image:
+        self.calls.append({"drawn": design})
+        return Image.new("RGB", (8, 8))
+
+    def page(self, design: Design, record: dict[str, Any], picture: Image.Image) -> str:
+        self.calls.append({"page": record})
+        return f"<!doctype html><title>{record['verdict']}</title>"
+
+
+@pytest.fixture
+def designer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Designer:
+    """The stand-in, in the place of what designs implants and draws them; with that for the pipeline."""
+    stand_in = Designer()
+    monkeypatch.setattr(sys.modules["calvaria.pipeline"], "design", stand_in.of_result, raising=False)
+    monkeypatch.setattr("calvaria.implant.design.design", stand_in.of_patch, raising=False)
+    for name, function in (("design_picture", "render_design"), ("design_page", "design_page")):
+        module = ModuleType(f"calvaria.report.{name}")
+        setattr(module, function, stand_in.render if function == "render_design" else stand_in.page)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return stand_in
+
+
+@pytest.fixture
+def finished(engine: Engine, designer: Designer, skull: Path, tmp_path: Path) -> Path:
+    """A folder of results."""
+    run_case(skull, tmp_path / "results", Settings(preview=False, kind="mask"))
+    return tmp_path / "results"
 
 
 @pytest.fixture

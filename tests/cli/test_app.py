@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "reconstruct",
     "refine",
+    "design",
     "evaluate",
     "compare",
     "correlate",

@@ -14,6 +14,8 @@ COMMANDS = {
     "reconstruct SKULL -o OUT": IMAGE,
     "reconstruct FOLDER -o OUT": ("calvaria.cli.reconstruct.find_cases",),
     "refine SKULL SKULL -o OUT": IMAGE,
+    "design SKULL -o OUT": IMAGE,
+    "design FOLDER -o OUT": ("calvaria.cli.design.designable",),
     "demo -o OUT": ("calvaria.synthesis.sample.sample_case",),
     "evaluate SKULL SKULL --defective SKULL -o OUT": IMAGE,
     "evaluate SKULL SKULL --defective SKULL --csv OUT": IMAGE,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cli.conftest import engine, skull, truth
+from tests.cli.conftest import designer, engine, finished, skull, truth
 
-__all__ = ["engine", "skull", "truth"]
+__all__ = ["designer", "engine", "finished", "skull", "truth"]

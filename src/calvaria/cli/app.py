@@ -16,6 +16,7 @@ from calvaria.cli import (
     correlate,
     data,
     demo,
+    design,
     evaluate,
     models,
     plane,
@@ -24,6 +25,7 @@ from calvaria.cli import (
     refine,
     train,
 )
+from calvaria.cli.implant_options import InPanels
 from calvaria.cli.screen import Screen
 from calvaria.errors import CalvariaError, MissingExtraError, one_line
 
@@ -53,6 +55,7 @@ app = typer.Typer(
 )
 app.command(epilog=reconstruct.EXAMPLES)(reconstruct.reconstruct)
 app.command(epilog=refine.EXAMPLES)(refine.refine)
+app.command(cls=InPanels, epilog=design.EXAMPLES)(design.design)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=correlate.EXAMPLES)(correlate.correlate)

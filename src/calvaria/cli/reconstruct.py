@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from calvaria.cli.cases import heard, the_input, told
 from calvaria.cli.options import (
     DeviceOption,
     Json,
@@ -20,7 +21,6 @@ from calvaria.cli.options import (
     Verbose,
 )
 from calvaria.cli.screen import Screen
-from calvaria.errors import InputError
 from calvaria.files import require_writable
 from calvaria.results.case import run_case
 from calvaria.results.folder import run_cases
@@ -73,24 +73,12 @@ def reconstruct(
     folder of results for each.
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
-    path = _the_input(source, source_option)
+    path = the_input(source, source_option, "reconstruct")
     settings = Settings(model, kind, orientation, preview, device, threshold_hu, min_hole_ml, refine)
     if path.is_dir():
         _run_folder(path, output, settings, jobs, screen)
     else:
         _run_file(path, output, settings, screen)
-
-
-def _the_input(positional: Path | None, option: Path | None) -> Path:
-    """The input, given in one of two spellings."""
-    if positional is not None and option is not None and positional != option:
-        raise InputError(f"two inputs were given, {positional.name} and {option.name}; give one")
-    path = positional if positional is not None else option
-    if path is None:
-        raise InputError("no input was given; try: calvaria reconstruct skull.nrrd -o out")
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    return path
 
 
 def _run_file(path: Path, output: Path, settings: Settings, screen: Screen) -> None:
@@ -111,26 +99,6 @@ def _run_file(path: Path, output: Path, settings: Settings, screen: Screen) -> N
 def _run_folder(folder: Path, output: Path, settings: Settings, jobs: int, screen: Screen) -> None:
     require_writable(output)
     cases = find_cases(folder)
-    outcomes = []
     with screen.progress() as progress:
-        for outcome in run_cases(cases, output, settings, jobs, progress):
-            outcomes.append(outcome)
-            if outcome.record is None:
-                screen.error(f"{outcome.name}: {outcome.error}")
-                continue
-            for text in outcome.record.warnings:
-                screen.warn(f"{outcome.name}: {text}")
-            screen.say(f"{outcome.name}: " + "; ".join(summary_lines(outcome.record)))
-    outcomes.sort(key=lambda outcome: outcome.name)
-    failed = [outcome for outcome in outcomes if outcome.record is None]
-    screen.say(f"{len(outcomes) - len(failed)} of {len(outcomes)} cases done, results in {output}")
-    screen.json(
-        {
-            "cases": [{"case": o.name, "error": o.error, "result": o.record and o.record.to_json()} for o in outcomes],
-            "done": len(outcomes) - len(failed),
-            "failed": len(failed),
-        }
-    )
-    if failed:
-        screen.error(f"{len(failed)} of {len(outcomes)} cases failed: {', '.join(o.name for o in failed)}")
-        raise typer.Exit(1 if any(outcome.exit_code == 1 for outcome in failed) else 2)
+        outcomes = heard(run_cases(cases, output, settings, jobs, progress), screen, summary_lines)
+    told(outcomes, output, screen)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -84,9 +83,11 @@ class ImplantSettings:
     def __post_init__(self) -> None:
         for one in fields(self):
             if "low" not in one.metadata:
+                self._require_kind(one.name, type(one.default))
                 continue
             value, low, high = getattr(self, one.name), float(one.metadata["low"]), float(one.metadata["high"])
-            if isinstance(value, bool) or not (isinstance(value, int | float) and math.isfinite(value)):
+            # Whole numbers may be too large for a float.
+            if isinstance(value, bool) or not (isinstance(value, int | float) and abs(value) < MAX_NUMBER):
                 raise InputError(f"{one.name} must be a number; got {value!r}")
             if isinstance(one.default, int) and value != int(value):
                 raise InputError(f"{one.name} must be a whole number; got {value}")
@@ -94,6 +95,12 @@ class ImplantSettings:
                 unit = f" {one.metadata['unit']}" if one.metadata["unit"] else ""
                 raise InputError(f"{one.name} must be {low:g} to {high:g}{unit}; got {value:g}")
         self._require_choices()
+
+    def _require_kind(self, name: str, kind: type) -> None:
+        """What is a text or a yes or no in the defaults must be one."""
+        if not isinstance(getattr(self, name), kind):
+            wanted = "true or false" if kind is bool else "text"
+            raise InputError(f"{name} must be {wanted}; got {getattr(self, name)!r}")
 
     def _require_choices(self) -> None:
         """What is no number."""
@@ -124,6 +131,9 @@ class ImplantSettings:
             raise InputError(f"an implant has no parameter {', '.join(unknown)}")
         return cls(**found)
 
+
+MAX_NUMBER = 1e12
+"""No parameter comes near."""
 
 MAX_MARK = 24
 """Characters of a mark: more do not fit on a small implant."""

@@ -5,6 +5,7 @@ from calvaria.io.images import extension_of, read_mask, read_volume, write_volum
 from calvaria.io.masks import read_as_mask
 from calvaria.io.meshes import read_mesh, write_mesh
 from calvaria.io.result import sha256_of, write_result_json
+from calvaria.io.threemf import write_3mf
 
 __all__ = [
     "atomic_path",
@@ -14,6 +15,7 @@ __all__ = [
     "read_mesh",
     "read_volume",
     "sha256_of",
+    "write_3mf",
     "write_mesh",
     "write_result_json",
     "write_volume",

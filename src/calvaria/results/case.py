@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from calvaria import __version__
 from calvaria.errors import InputError
 from calvaria.jobs import Progress, unheard
-from calvaria.results.names import RESULT, image_suffix, is_mesh
+from calvaria.results.names import DESIGN, RESULT, WRITTEN, image_suffix, is_mesh, names_of_design
 from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane, rounded_refinement
 from calvaria.results.settings import Settings
 from calvaria.results.staging import require_room, staged
@@ -35,7 +36,7 @@ IMAGE_ENDINGS = {".nii": ".nii.gz", ".nii.gz": ".nii.gz", ".mha": ".mha", ".mhd"
 """Input suffix -> the suffix of the images written; everything else gives NRRD."""
 
 FILE_NAMES = (
-    *(f"{name}{ending}" for name in ("patch", "completed") for ending in (".nrrd", ".nii.gz", ".mha")),
+    *(f"{name}{ending}" for name in ("patch", "completed") for ending in WRITTEN),
     "patch.stl",
     "preview.png",
     "refinement.png",
@@ -88,6 +89,22 @@ def run_case(
     progress("read", 0.0)
     require_place(output, source)
     notes: list[str] = []
+    result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress)
+    return publish(result, inputs, output, settings, clock=clock, notes=notes, progress=progress, reference=reference)
+
+
+def reconstructed(
+    source: Path, settings: Settings, *, clock: Clock, notes: list[str], progress: Progress = unheard
+) -> tuple[Reconstruction, Inputs]:
+    """Read one file and reconstruct it; nothing is written.
+
+    Args:
+        source: a CT or a mask of a skull, or its bone as a closed mesh.
+        settings: what is asked for.
+        clock: of the steps, which are added to it.
+        notes: what is doubtful of the file as it was read is added to them.
+        progress: called with the stage and the fraction done.
+    """
     volume = read_input(source, settings.orientation, notes)
     clock.lap("read")
     from calvaria.pipeline import reconstruct  # after reading: a bad file is reported at once
@@ -105,8 +122,7 @@ def run_case(
         name=source.name,
     )
     clock.lap("reconstruct")
-    inputs = Inputs(source, input_of(source, volume))
-    return publish(result, inputs, output, settings, clock=clock, notes=notes, progress=progress, reference=reference)
+    return result, Inputs(source, input_of(source, volume))
 
 
 @dataclass(frozen=True)
@@ -124,16 +140,27 @@ class Inputs:
     patch: Input | None = None
 
 
-def require_place(output: Path, *sources: Path) -> None:
+def require_place(output: Path, *sources: Path, names: Sequence[str] = ()) -> None:
     """Make sure, before any reading, that results can be written and take no input's place.
+
+    Args:
+        output: folder for the results.
+        sources: the inputs.
+        names: every file that may be written or taken away; by default those of a reconstruction.
 
     Raises:
         InputError: they cannot, or would.
     """
+    names = names or names_in(output)
     for source in sources:
-        if source.name in FILE_NAMES and source.resolve().parent == output.resolve():
+        if source.name in names and source.resolve().parent == output.resolve():
             raise InputError(f"{source.name}: the results would replace the input; give another folder with -o")
-    require_room(output, FILE_NAMES)
+    require_room(output, names)
+
+
+def names_in(output: Path) -> list[str]:
+    """Every file that a run may leave in its folder or take away there: the implant of an earlier patch has to go."""
+    return [*FILE_NAMES, *(names_of_design(output) if (output / DESIGN).is_file() else [])]
 
 
 def engine_share(progress: Progress) -> Progress:
@@ -168,23 +195,50 @@ def publish(
     Returns:
         What result.json holds.
     """
-    progress("write", ENGINE_SHARE[1])
-    with staged(output, FILE_NAMES, last=RESULT) as folder:
-        ending = IMAGE_ENDINGS.get(image_suffix(inputs.source), ".nrrd")
-        with ThreadPoolExecutor(1) as beside:
-            written = beside.submit(_write_images, folder, result, ending)
-            if settings.preview:
-                progress("picture", 0.9)
-                _draw(folder, result, reference)
-                clock.lap("picture")
-            written.result()
-            clock.lap("write")
-        scores = None if reference is None else _score(result, reference)
-        files = sorted([*(file.name for file in folder.iterdir()), RESULT])
-        record = _record(inputs, settings, result, notes=notes, scores=scores, clock=clock, files=files)
-        _write(folder / RESULT, record)
+    with staged(output, names_in(output), last=RESULT) as folder:
+        record = fill(
+            folder, result, inputs, settings, clock=clock, notes=notes, progress=progress, reference=reference
+        )
     progress("done", 1.0)
     return record
+
+
+def fill(
+    folder: Path,
+    result: Reconstruction,
+    inputs: Inputs,
+    settings: Settings,
+    *,
+    clock: Clock,
+    notes: list[str],
+    progress: Progress = unheard,
+    reference: Volume | None = None,
+) -> Record:
+    """Write the files of `publish` into a folder that is there and empty."""
+    progress("write", ENGINE_SHARE[1])
+    ending = written_ending(inputs.source)
+    with ThreadPoolExecutor(1) as beside:
+        written = beside.submit(_write_images, folder, result, ending)
+        if settings.preview:
+            progress("picture", 0.9)
+            _draw(folder, result, reference)
+            clock.lap("picture")
+        written.result()
+        clock.lap("write")
+    scores = None if reference is None else _score(result, reference)
+    files = sorted([*(file.name for file in folder.iterdir()), RESULT])
+    record = _record(inputs, settings, result, notes=notes, scores=scores, clock=clock, files=files)
+    _write(folder / RESULT, record)
+    return record
+
+
+def written_ending(source: Path) -> str:
+    """The suffix of the images that are written for an input.
+
+    >>> written_ending(Path("head.nii")), written_ending(Path("bone.stl"))
+    ('.nii.gz', '.nrrd')
+    """
+    return IMAGE_ENDINGS.get(image_suffix(source), ".nrrd")
 
 
 def read_input(source: Path, orientation: str | None, notes: list[str]) -> Volume:
@@ -262,7 +316,7 @@ def _record(
     report = result.report
     plane = SymmetryPlane(tuple(float(x) for x in result.plane.normal), float(result.plane.offset_mm))
     return Record(
-        versions=_versions(),
+        versions=versions(),
         input=inputs.skull,
         parameters=settings.without_folders(),
         patch=Patch(not result.patch.mask.any(), round(result.patch.volume_ml, 4)),
@@ -282,11 +336,12 @@ def _record(
     )
 
 
-def _versions() -> dict[str, str]:
+def versions(*more: str) -> dict[str, str]:
+    """Of calvaria, Python, what it always computes with, and more packages."""
     return {
         "calvaria": __version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "scipy")},
+        **{name: version(name) for name in ("numpy", "scipy", *more)},
     }
 
 
@@ -318,10 +373,14 @@ __all__ = [
     "Clock",
     "Inputs",
     "engine_share",
+    "fill",
     "input_of",
     "peak_memory_mb",
     "publish",
     "read_input",
+    "reconstructed",
     "require_place",
     "run_case",
+    "versions",
+    "written_ending",
 ]

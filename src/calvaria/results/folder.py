@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 from calvaria.errors import CalvariaError, one_line
 from calvaria.jobs import Progress, in_processes, unheard
@@ -14,28 +15,37 @@ from calvaria.results.names import Case
 from calvaria.results.record import Record
 from calvaria.results.settings import Settings
 
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Runner(Protocol[R_co]):
+    """What runs one case from its file to its folder, and gives its record."""
+
+    def __call__(self, source: Path, output: Path, *, progress: Progress) -> R_co:
+        """Run a case."""
+
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[R_co]):
     """What became of a case.
 
     Args:
         name: the case.
-        record: what its result.json holds; None if it failed.
+        record: what its result.json or design.json holds; None if it failed.
         error: one line; None if it went well.
         exit_code: 0, or the error's.
     """
 
     name: str
-    record: Record | None = None
+    record: R_co | None = None
     error: str | None = None
     exit_code: int = 0
 
 
 def run_cases(
     cases: Sequence[Case], output: Path, settings: Settings, jobs: int = 1, progress: Progress = unheard
-) -> Iterator[Outcome]:
-    """Run every case into ``output/NAME``, and give the outcomes as they come.
+) -> Iterator[Outcome[Record]]:
+    """Reconstruct every case into ``output/NAME``, and give the outcomes as they come.
 
     Args:
         cases: with names that differ.
@@ -44,18 +54,33 @@ def run_cases(
         jobs: how many cases run at the same time, each in a process of its own; 1 runs them here.
         progress: called with the whole.
     """
+    return run_each(cases, output, partial(run_case, settings=settings), jobs, progress)
+
+
+def run_each(
+    cases: Sequence[Case], output: Path, run: Runner[R_co], jobs: int = 1, progress: Progress = unheard
+) -> Iterator[Outcome[R_co]]:
+    """Run every case into ``output/NAME``, and give the outcomes as they come.
+
+    Args:
+        cases: with names that differ.
+        output: the folder of the result folders.
+        run: what is done with each; goes to other processes.
+        jobs: how many cases run at the same time, each in a process of its own; 1 runs them here.
+        progress: called with the whole.
+    """
     if min(jobs, len(cases)) < 2:
-        yield from _run_here(cases, output, settings, progress)
+        yield from _run_here(cases, output, run, progress)
         return
     count = len(cases)
     progress(f"0 of {count} cases", 0.0)
-    work = partial(_attempt, output=output, settings=settings)
+    work = partial(_attempt, output=output, run=run)
     for done, (_, outcome) in enumerate(in_processes(work, cases, jobs, lost=_lost), 1):
         yield outcome
         progress(f"{done} of {count} cases", done / count)
 
 
-def _run_here(cases: Sequence[Case], output: Path, settings: Settings, progress: Progress) -> Iterator[Outcome]:
+def _run_here(cases: Sequence[Case], output: Path, run: Runner[R_co], progress: Progress) -> Iterator[Outcome[R_co]]:
     """One case after the other, with the stages of each."""
     count = len(cases)
     for done, case in enumerate(cases):
@@ -63,14 +88,14 @@ def _run_here(cases: Sequence[Case], output: Path, settings: Settings, progress:
         def tell(stage: str, fraction: float, done: int = done, case: Case = case) -> None:
             progress(f"{case.name} ({done + 1} of {count}): {stage}", (done + fraction) / count)
 
-        yield _attempt(case, output=output, settings=settings, progress=tell)
+        yield _attempt(case, output=output, run=run, progress=tell)
     progress("done", 1.0)
 
 
-def _attempt(case: Case, *, output: Path, settings: Settings, progress: Progress = unheard) -> Outcome:
+def _attempt(case: Case, *, output: Path, run: Runner[R_co], progress: Progress = unheard) -> Outcome[R_co]:
     """Run one case; whatever goes wrong becomes its outcome."""
     try:
-        return Outcome(case.name, record=run_case(case.path, output / case.name, settings, progress))
+        return Outcome(case.name, record=run(case.path, output / case.name, progress=progress))
     except CalvariaError as error:
         return Outcome(case.name, error=one_line(error), exit_code=error.exit_code)
     except MemoryError:
@@ -80,10 +105,10 @@ def _attempt(case: Case, *, output: Path, settings: Settings, progress: Progress
         return Outcome(case.name, error=text, exit_code=1)
 
 
-def _lost(case: Case) -> Outcome:
+def _lost(case: Case) -> Outcome[Any]:
     """The outcome of a case whose process died."""
     text = "a worker process died, probably for want of memory; run the case alone or with fewer --jobs"
     return Outcome(case.name, error=text, exit_code=1)
 
 
-__all__ = ["Outcome", "run_cases"]
+__all__ = ["Outcome", "Runner", "run_cases", "run_each"]

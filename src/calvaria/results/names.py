@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,28 @@ MESH_SUFFIXES = (".stl", ".ply", ".obj")
 
 RESULT = "result.json"
 """What every folder of results holds."""
+
+DESIGN = "design.json"
+"""What a folder holds beside it once an implant was designed."""
+
+WRITTEN = (".nrrd", ".nii.gz", ".mha")
+"""The suffixes of the images that are written."""
+
+DESIGN_NAMES = (
+    *(f"implant{ending}" for ending in WRITTEN),
+    "implant.stl",
+    "implant.3mf",
+    "host.stl",
+    "mould-lower.stl",
+    "mould-upper.stl",
+    "design.png",
+    "report.html",
+    DESIGN,
+)
+"""Every file that a design may leave in its output folder; more, with numbers, where it has several implants."""
+
+NUMBERED = re.compile(r"implant-\d+\.(stl|3mf)|mould-(lower|upper)-\d+\.stl")
+"""Names of the files of one of several implants."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +85,12 @@ def case_name(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix)] or path.name
 
 
+def names_of_design(folder: Path) -> list[str]:
+    """Every file that a design may leave in a folder, and those of several implants that an earlier one left there."""
+    there = folder.iterdir() if folder.is_dir() else ()
+    return [*DESIGN_NAMES, *sorted(path.name for path in there if NUMBERED.fullmatch(path.name))]
+
+
 def find_cases(folder: Path) -> list[Case]:
     """Every image of a folder as a case, in order of name; hidden files are left out.
 
@@ -82,6 +111,16 @@ def find_cases(folder: Path) -> list[Case]:
         raise InputError(f"{folder.name}: no image in this folder; wanted files ending in one of {wanted}")
     _require_unique(cases, folder)
     return cases
+
+
+def find_results(folder: Path) -> list[Case]:
+    """The folders of results (with a ``result.json``) in a folder and its subfolders, in order of name.
+
+    That is what ``calvaria reconstruct FOLDER -o OUT`` leaves in OUT; may be none.
+    """
+    found = {path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{RESULT}")}
+    names = sorted(path.relative_to(folder).as_posix() for path in found)
+    return [Case(name, folder / name) for name in names if not any(part.startswith(".") for part in name.split("/"))]
 
 
 def find_patches(folder: Path) -> list[Case]:

@@ -30,17 +30,17 @@ def require_room(output: Path, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def staged(output: Path, names: Sequence[str], last: str) -> Iterator[Path]:
+def staged(output: Path, names: Sequence[str], last: str | Sequence[str]) -> Iterator[Path]:
     """A temporary folder whose files move to ``output`` when the block ends without an error.
 
     The folder lies on the same disk as ``output``, so a move is a rename: a reader never meets half a file. The
-    file called ``last`` is taken away first and moved last, so where it is, the others belong to it.
+    files called ``last`` are taken away first and moved last, so where they are, the others belong to them.
 
     Args:
         output: the folder for the results; made, with its parents, if it is not there.
         names: every file that a run of this kind may leave in ``output``; those that this run does not make are
             removed from there, so that no file of an earlier run stands beside newer ones. Others are left alone.
-        last: the name that is moved last.
+        last: the name that is moved last, or several in their order.
 
     Raises:
         InputError: ``output`` is a file, or cannot be written to.
@@ -52,7 +52,7 @@ def staged(output: Path, names: Sequence[str], last: str) -> Iterator[Path]:
     try:
         yield folder
         try:
-            _publish(folder, output, names, last)
+            _publish(folder, output, names, (last,) if isinstance(last, str) else last)
         except OSError as error:
             raise _cannot_write(output, error) from error
     finally:
@@ -68,10 +68,12 @@ def _make_folder(output: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=f".{output.absolute().name}-unfinished-", dir=parent))
 
 
-def _publish(folder: Path, output: Path, names: Sequence[str], last: str) -> None:
+def _publish(folder: Path, output: Path, names: Sequence[str], last: Sequence[str]) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    (output / last).unlink(missing_ok=True)
-    made = sorted((path.name for path in folder.iterdir()), key=lambda name: (name == last, name))
+    for name in reversed(last):
+        (output / name).unlink(missing_ok=True)
+    ranks = {name: rank for rank, name in enumerate(last)}
+    made = sorted((path.name for path in folder.iterdir()), key=lambda name: (ranks.get(name, -1), name))
     for name in set(names) - set(made):
         (output / name).unlink(missing_ok=True)
     for name in made:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
     from calvaria.refinement.refine import RefinementReport
+    from calvaria.results.design_record import DesignRecord
     from calvaria.results.record import Record
 
 
@@ -55,7 +56,7 @@ def refinement_line(report: RefinementReport) -> str:
     return f"refined: moved by {moved}; symmetry loss {symmetry} ({report.reason})"
 
 
-def timing_lines(record: Record) -> list[str]:
+def timing_lines(record: Record | DesignRecord) -> list[str]:
     """The seconds of every stage, for -v."""
     lines = [f"  {name}: {seconds:.2f} s" for name, seconds in record.seconds.steps.items()]
     return lines + [f"    {name}: {seconds:.2f} s" for name, seconds in record.seconds.stages.items()]

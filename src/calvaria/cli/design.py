@@ -1,0 +1,176 @@
+"""``calvaria design``: from the missing bone of one skull, or of every skull in a folder, to implants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calvaria.cli.cases import heard, the_input, told
+from calvaria.cli.implant_options import changed, with_implant_options
+from calvaria.cli.options import (
+    DeviceOption,
+    Json,
+    KindOption,
+    MinHoleMl,
+    Orientation,
+    Output,
+    Quiet,
+    ThresholdHu,
+    Verbose,
+)
+from calvaria.cli.screen import Screen
+from calvaria.errors import InputError, QualityError
+from calvaria.files import require_writable
+from calvaria.implant.settings import ImplantSettings
+from calvaria.results.design_record import DesignRecord, read_asked
+from calvaria.results.design_summary import design_lines, failed_line, short_lines
+from calvaria.results.designing import designable, run_design
+from calvaria.results.finished import is_finished
+from calvaria.results.folder import run_each
+from calvaria.results.settings import Settings
+from calvaria.results.summary import timing_lines
+
+EXAMPLES = """\b
+Examples:
+  calvaria design head-ct.nii.gz -o out
+  calvaria design results/007 -o results/007 --thickness-mm 5 --clearance-mm 0.5
+  calvaria design skull.nrrd -o out --perforations --suture-holes --plate-seats 4
+  calvaria design skull.nrrd -o again --settings out/design.json
+  calvaria design results/ -o implants/ --jobs 2 --mould
+"""
+"""Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
+
+OF_RECONSTRUCTION = ("kind", "threshold_hu", "min_hole_ml", "orientation", "model", "refine")
+"""Options that say how the missing bone is found."""
+
+
+@with_implant_options
+def design(
+    context: typer.Context,
+    changes: dict[str, Any],
+    *,
+    output: Output,
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="A CT or bone mask (NRRD, NIfTI, MHA, STL), a folder that reconstruct or refine wrote, or a folder of "
+            "either.",
+        ),
+    ] = None,
+    source_option: Annotated[
+        Path | None, typer.Option("-i", "--input", metavar="INPUT", help="The same, spelled as an option.")
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A design.json: the same implant again, but for the options that stand beside."
+        ),
+    ] = None,
+    kind: KindOption = "auto",
+    threshold_hu: ThresholdHu = None,
+    min_hole_ml: MinHoleMl = 5.0,
+    orientation: Orientation = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="What completes the skull: a model, or its weights file.")
+    ] = "shape-prior",
+    device: DeviceOption = "auto",
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Refine the patch by symmetry and the bone around it; see calvaria refine.")
+    ] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview/--no-preview", help="Draw preview.png, design.png and report.html.")
+    ] = True,
+    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Design an implant for the missing bone of a skull, and check it.
+
+    Writes implant.stl, implant.3mf, implant.nrrd (in the input's format), host.stl (the bone around the hole, to print
+    and try), design.json, design.png and report.html into OUT, beside what reconstruct writes; implant-1.stl and so on
+    where there are several; mould-lower.stl and mould-upper.stl with --mould. Exits 3, with all files there, when a
+    check failed.
+    """
+    screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
+    path = the_input(source, source_option, "design")
+    asked = None if settings is None else read_asked(settings)
+    implant = changed(ImplantSettings() if asked is None else asked.implant, changes)
+    found = {"engine" if name == "model" else name: context.params[name] for name in _given(context)}
+    base = Settings() if asked is None else asked.reconstruction
+    wanted = replace(base, **found, preview=preview, device=device)
+    if path.is_dir() and not is_finished(path):
+        _run_folder(context, path, output, partial(run_design, settings=wanted, implant=implant), jobs=jobs)
+        return
+    if path.is_dir():
+        _require_none(context, path)
+    with screen.progress() as progress:
+        record = run_design(path, output, wanted, implant, progress)
+    _tell(record, output, path, screen)
+
+
+def _given(context: typer.Context) -> list[str]:
+    """Those options on the reconstruction that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in OF_RECONSTRUCTION}
+    return [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+
+
+def _require_none(context: typer.Context, path: Path) -> None:
+    """Raise where the missing bone is known, but is asked for in another way.
+
+    Raises:
+        InputError: it is.
+    """
+    for name in _given(context):
+        raise InputError(
+            f"--{name.replace('_', '-')}: the missing bone in {path} is known; leave this out, or run calvaria "
+            "reconstruct with it first"
+        )
+
+
+def _tell(record: DesignRecord, output: Path, path: Path, screen: Screen) -> None:
+    """Say what was made of one case, and that a check failed.
+
+    Raises:
+        QualityError: one did.
+    """
+    for text in record.warnings:
+        screen.warn(text)
+    for line in design_lines(record, every_check=screen.verbose):
+        screen.say(line)
+    if screen.verbose:
+        for line in timing_lines(record):
+            screen.say(line)
+    for name in record.files:
+        screen.say(str(output / name))
+    screen.json(record.to_json())
+    if record.failed:
+        raise QualityError(f"{path.name}: {failed_line(record)}; the files are in {output}, marked in design.json")
+
+
+def _run_folder(context: typer.Context, folder: Path, output: Path, run: Any, *, jobs: int) -> None:
+    """Design for each case of a folder.
+
+    Raises:
+        typer.Exit: a case failed.
+        QualityError: a check of a case did.
+    """
+    screen: Screen = context.obj
+    require_writable(output)
+    cases = designable(folder)
+    if any(case.path.is_dir() for case in cases):
+        _require_none(context, folder)
+    with screen.progress() as progress:
+        outcomes = heard(run_each(cases, output, run, jobs, progress), screen, short_lines)
+    told(outcomes, output, screen)
+    bad = [outcome.name for outcome in outcomes if outcome.record is not None and outcome.record.failed]
+    if bad:
+        raise QualityError(f"{len(bad)} of {len(outcomes)} designs failed a check: {', '.join(bad)}; see design.json")
+
+
+__all__ = ["EXAMPLES", "design"]

@@ -1,0 +1,134 @@
+"""Implants for one skull, from a file or a folder of results to a folder of files: what ``calvaria design`` does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from calvaria.errors import InputError, naming
+from calvaria.implant.settings import ImplantSettings
+from calvaria.jobs import Progress, unheard
+from calvaria.results.case import FILE_NAMES, Clock, fill, reconstructed, require_place, written_ending
+from calvaria.results.design_files import Origin, fill_design
+from calvaria.results.design_record import DesignRecord
+from calvaria.results.finished import is_finished, read_finished
+from calvaria.results.names import DESIGN, RESULT, Case, find_cases, find_results, image_suffix, names_of_design
+from calvaria.results.settings import Settings
+from calvaria.results.staging import staged
+
+RECONSTRUCTED = 0.5
+"""Where the progress bar is when the missing bone is known, if it was not before."""
+
+DESIGNED = 0.8
+"""Share of the rest that is over when the design is made; then come files and pictures."""
+
+
+def run_design(
+    source: Path, output: Path, settings: Settings, implant: ImplantSettings, progress: Progress = unheard
+) -> DesignRecord:
+    """Design the implants of one skull and write them, their pictures, their report and design.json.
+
+    Args:
+        source: a CT or a mask of a skull, or its bone as a closed mesh, which is reconstructed first and whose results
+            are written too; or a folder that ``reconstruct`` or ``refine`` wrote.
+        output: folder for the results, which may be the folder of results itself; nothing half written is ever in it.
+        settings: what is asked for of the reconstruction; of a folder of results only ``preview`` counts.
+        implant: what is asked for of the implants.
+        progress: called with the stage and the fraction done.
+
+    Returns:
+        What design.json holds. A check that failed stands in it; the files are there all the same.
+
+    Raises:
+        CalvariaError: the source cannot be read or used, it has no hole, no implant of this kind fits into it, or the
+            folder cannot be written to: this before any reading.
+    """
+    progress("read", 0.0)
+    if source.is_dir():
+        return _of_results(source, output, settings, implant, progress)
+    return _of_file(source, output, settings, implant, progress)
+
+
+def designable(folder: Path) -> list[Case]:
+    """The cases of a folder: its images, or else the folders of results in it.
+
+    Raises:
+        InputError: there is neither; or it is what is left of a folder of results.
+    """
+    if all(any(folder.glob(f"{name}.*")) for name in ("patch", "completed")):
+        raise InputError(f"{folder}: a patch and a completed skull, but no {RESULT}: run calvaria reconstruct again")
+    try:
+        return find_cases(folder)
+    except InputError:
+        found = find_results(folder)
+        # Two images of one name are not mended by results that lie there too.
+        if not found or any(image_suffix(path) for path in folder.iterdir()):
+            raise
+        return found
+
+
+def _of_results(
+    source: Path, output: Path, settings: Settings, implant: ImplantSettings, progress: Progress
+) -> DesignRecord:
+    """The design for a patch that is known; beside it nothing is written."""
+    clock = Clock()
+    names = names_of_design(output)
+    require_place(output, names=names)
+    if not is_finished(source):
+        raise InputError(f"{source}: this folder holds no {RESULT}; give one that calvaria reconstruct wrote")
+    if is_finished(output) and not output.samefile(source):
+        raise InputError(f"{output}: results of another run lie there; give {source} itself or a new folder with -o")
+    with naming(str(source)):
+        found = read_finished(source)
+        clock.lap("read")
+        from calvaria.implant.design import design
+
+        clock.lap("load")
+        made = design(
+            found.defective, found.patch, found.frame_to_world, implant, progress=_between(progress, 0.05, DESIGNED)
+        )
+        clock.lap("design")
+    drawn = replace(found.settings, preview=settings.preview)
+    origin = Origin(found.input, drawn, found.confidence, found.warnings, found.ending)
+    with staged(output, names, last=DESIGN) as folder:
+        record = fill_design(folder, made, origin, clock, _between(progress, DESIGNED, 1.0))
+    progress("done", 1.0)
+    return record
+
+
+def _of_file(
+    source: Path, output: Path, settings: Settings, implant: ImplantSettings, progress: Progress
+) -> DesignRecord:
+    """The reconstruction of a skull and the design, written together or not at all."""
+    clock = Clock()
+    names = [*FILE_NAMES, *names_of_design(output)]
+    require_place(output, source, names=names)
+    notes: list[str] = []
+    first, then = _between(progress, 0.0, RECONSTRUCTED), _between(progress, RECONSTRUCTED, 1.0)
+    result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=first)
+    if not result.patch.mask.any():
+        raise InputError(
+            f"{source.name}: no defect of {settings.min_hole_ml:g} ml or more was found, so there is no implant to "
+            "design; --min-hole-ml looks for smaller ones"
+        )
+    with staged(output, names, last=(RESULT, DESIGN)) as folder:
+        before = fill(folder, result, inputs, settings, clock=clock, notes=notes, progress=first)
+        from calvaria.pipeline import design
+
+        with naming(source.name):
+            made = design(result, implant, progress=_between(then, 0.0, DESIGNED))
+        clock.lap("design")
+        origin = Origin(
+            before.input, before.parameters, before.confidence, before.warnings, written_ending(inputs.source)
+        )
+        record = fill_design(folder, made, origin, clock, _between(then, DESIGNED, 1.0))
+    progress("done", 1.0)
+    return record
+
+
+def _between(progress: Progress, start: float, end: float) -> Progress:
+    """A part's own progress as its share of the whole."""
+    return lambda stage, fraction: progress(stage, start + (end - start) * fraction)
+
+
+__all__ = ["designable", "run_design"]

@@ -1,0 +1,138 @@
+"""What ``result.json`` and ``design.json`` hold, read back: files that anybody may have changed meanwhile."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from calvaria.errors import FormatError, one_line
+from calvaria.files import require_file
+from calvaria.results.record import Input
+from calvaria.results.settings import Device, Kind, Settings
+
+if TYPE_CHECKING:
+    from calvaria.reconstruction.confidence import Confidence
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "engine": (str,),
+    "kind": (str,),
+    "orientation": (str, type(None)),
+    "preview": (bool,),
+    "device": (str,),
+    "threshold_hu": (int, float, type(None)),
+    "min_hole_ml": (int, float),
+    "refine": (bool,),
+}
+"""Of the fields of `Settings`, as JSON has them."""
+
+_CHOICES = {"kind": get_args(Kind), "device": get_args(Device)}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that holds one JSON object.
+
+    Raises:
+        InputError: there is no such file.
+        FormatError: it holds no JSON, or no object.
+    """
+    try:
+        found = json.loads(require_file(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or brackets without end
+        raise FormatError(f"{path.name}: this is not JSON: {one_line(error)}") from error
+    if not isinstance(found, dict):
+        raise FormatError(f"{path.name}: a JSON object is wanted; got a {type(found).__name__}")
+    return found
+
+
+def require_schema(found: Mapping[str, Any], schema: int) -> None:
+    """Make sure that a record is of the layout that is read.
+
+    Raises:
+        FormatError: it is of another.
+    """
+    if found.get("schema") != schema:
+        raise FormatError(
+            f"its schema is {found.get('schema')!r}, this version of calvaria reads {schema}; make it again with this "
+            "version"
+        )
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """What goes wrong within, with names and kinds of values, is the fault of the record that is read.
+
+    Raises:
+        FormatError: in place of errors of Python's own.
+
+    >>> with as_written():
+    ...     {}["checks"]
+    Traceback (most recent call last):
+    calvaria.errors.FormatError: it has no 'checks': it is not as calvaria writes it
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise FormatError(f"it has no {error.args[0]!r}: it is not as calvaria writes it") from error
+    except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise FormatError(f"a value in it is not of the kind that calvaria writes: {one_line(error)}") from error
+
+
+def settings_from(found: Any) -> Settings:
+    """What a reconstruction was asked for; what the record lacks is as by default.
+
+    Raises:
+        FormatError: it has other names, or values of another kind.
+    """
+    if not isinstance(found, dict):
+        raise FormatError(f"the parameters of the reconstruction are a JSON object; got {found!r}")
+    for name, value in found.items():
+        if name not in _KINDS:
+            raise FormatError(f"a reconstruction has no parameter {name}")
+        fits = isinstance(value, _KINDS[name]) and isinstance(value, bool) == (_KINDS[name] == (bool,))
+        if not fits or value not in _CHOICES.get(name, (value,)):
+            raise FormatError(f"the reconstruction's {name} is none that it can have; got {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise FormatError(f"the reconstruction's {name} must be a number; got {value!r}")
+    return Settings(**found)
+
+
+def input_from(found: Mapping[str, Any]) -> Input:
+    """What is recorded of a file; to be used within `as_written`."""
+    shape, spacing = found["shape"], found["spacing_mm"]
+    return Input(
+        str(found["format"]), tuple(int(n) for n in shape), tuple(float(x) for x in spacing), str(found["sha256"])
+    )
+
+
+def confidence_from(found: Mapping[str, Any]) -> Confidence:
+    """What accuracy a record says to expect; to be used within `as_written`."""
+    from calvaria.reconstruction.confidence import Confidence
+
+    return Confidence(**{one.name: found[one.name] for one in fields(Confidence)})
+
+
+def texts_from(found: Any) -> tuple[str, ...]:
+    """A list of texts; to be used within `as_written`.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise TypeError(f"a list of texts is wanted; got {found!r}")
+    return tuple(found)
+
+
+__all__ = [
+    "as_written",
+    "confidence_from",
+    "input_from",
+    "read_json",
+    "require_schema",
+    "settings_from",
+    "texts_from",
+]
