@@ -22,7 +22,7 @@ from calvaria.reconstruction.doubts import doubts, openings_within, require_know
 from calvaria.reconstruction.engines import load_engine, load_prior
 from calvaria.reconstruction.given_patch import mask_of_patch, on_skull, prior_for
 from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line, place_of
-from calvaria.reconstruction.postprocess import MIN_PIECE_ML, to_patch
+from calvaria.reconstruction.postprocess import MIN_PIECE_ML, surface_of, to_patch
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, Engine, SoftField, Surveyor
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.surface import BoneSurface
@@ -35,6 +35,8 @@ from calvaria.symmetry.plane import Plane
 from calvaria.volume import Box, Volume, bounding_box
 
 if TYPE_CHECKING:
+    from calvaria.implant.parts import Design
+    from calvaria.implant.settings import ImplantSettings
     from calvaria.metrics import Scores
 
 MIN_HOLE_ML = 5.0
@@ -372,6 +374,32 @@ def _of_posture(frame: CanonicalFrame) -> Iterator[str]:
         yield "the head does not stand upright in the file's coordinates: check the orientation of the input"
 
 
+def design(
+    result: Reconstruction, settings: ImplantSettings | None = None, *, progress: Progress = unheard
+) -> Design:
+    """Design the implants for what was missing; see `calvaria.implant`.
+
+    Args:
+        result: of `reconstruct` or `refine`.
+        settings: thickness, clearance, rim, details; see `calvaria.implant.settings.ImplantSettings`.
+        progress: called now and then.
+
+    Returns:
+        An implant for each hole, in world LPS mm, and all that was measured of them.
+
+    Raises:
+        InputError: nothing is missing, there is no bone around a hole, or nothing is left of an implant after what was
+            asked for.
+    """
+    from calvaria.implant.design import design as design_implants
+
+    with _alone():
+        outer = None if result.soft is None else surface_of(result.soft, result.frame)
+        return design_implants(
+            result.defective, result.patch, result.frame.to_world, settings, outer=outer, progress=progress
+        )
+
+
 def evaluate(patch: Volume, truth: Volume, defective: Volume) -> Scores:
     """Score a patch by the challenge's definitions; see `calvaria.metrics.score`."""
     from calvaria.metrics import score
@@ -390,6 +418,7 @@ __all__ = [
     "Reconstruction",
     "Refined",
     "Report",
+    "design",
     "evaluate",
     "reconstruct",
     "refine",

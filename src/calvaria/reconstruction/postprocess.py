@@ -6,8 +6,9 @@ import numpy as np
 
 from calvaria.reconstruction.box import box_grid, box_to_world
 from calvaria.reconstruction.protocol import SoftField
+from calvaria.reconstruction.surface import crossings, gradients
 from calvaria.skull.canonical import CanonicalFrame
-from calvaria.types import BoolArray
+from calvaria.types import F64, BoolArray
 from calvaria.volume.components import label
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Box, Grid
@@ -62,6 +63,25 @@ def to_patch(soft: SoftField, frame: CanonicalFrame, defective: Volume) -> Volum
         missing &= known_mask(part, [cut.moved(frame.to_world) for cut in frame.cuts])
     out[box] = without_flakes(Volume(missing, part.grid))
     return patch
+
+
+def surface_of(soft: SoftField, frame: CanonicalFrame) -> tuple[F64, F64]:
+    """The completed skull's surface in the region of a soft field, between its nodes.
+
+    Args:
+        soft: an engine's answer.
+        frame: where the common box lies in the world.
+
+    Returns:
+        (N, 3) points, world mm, and (N, 3) unit normals out of the bone.
+    """
+    grid = box_grid().moved(box_to_world(frame))
+    # Outside of the region the field says nothing: from its edge on there is air, whose surface is the region's edge.
+    distance = np.where(soft.region, soft.distance_mm, np.maximum(soft.distance_mm, EDGE_MM)).astype(np.float32)
+    index = crossings(distance, 0.0)
+    normals = gradients(distance, index) @ grid.inverse[:3, :3]
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
+    return grid.to_world(index.T), normals
 
 
 def _reach(bone: BoolArray, frame: CanonicalFrame, grid: Grid) -> Box | None:
