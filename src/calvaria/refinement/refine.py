@@ -183,7 +183,9 @@ def refine(
     box = ground.box(completed)
     if box is None:
         return _left(given, began, BEYOND)
-    apart = None if ground.expected_mm is None else _apart_mm(ground, completed, box)
+    apart = (
+        None if ground.expected_mm is None else _apart_mm(ground.bone_mm[box], ground.expected_mm[box], completed[box])
+    )
     before = _loss(ground, completed, box)
     expected = None if prior is None else to_patch(prior.soft, prior.frame, defective)
     if expected is not None and apart is not None and chosen.prior and chosen.agreement_mm:
@@ -284,14 +286,10 @@ def _surface(ground: Ground, completed: F32) -> BoolArray:
     return near
 
 
-def _apart_mm(ground: Ground, completed: F32, box: Box) -> float:
-    """How far the patch's surface lies from the expected one, mean over both, mm."""
-    expected = ground.expected_mm
-    if expected is None:
-        return np.inf
-    one, other, bone = expected[box], completed[box], ground.bone_mm[box]
-    near = (bone > SPACING_MM) & ((np.abs(one) < NEAR_MM) | (np.abs(other) < NEAR_MM))
-    return float(np.minimum(np.abs(one - other)[near], CLIP_MM).mean()) if near.any() else np.inf
+def _apart_mm(bone_mm: F32, expected_mm: F32, completed_mm: F32) -> float:
+    """How far the patch's surface lies from the expected one, mean over both, mm; infinite where there is neither."""
+    near = (bone_mm > SPACING_MM) & ((np.abs(expected_mm) < NEAR_MM) | (np.abs(completed_mm) < NEAR_MM))
+    return float(np.minimum(np.abs(expected_mm - completed_mm)[near], CLIP_MM).mean()) if near.any() else np.inf
 
 
 def _off_mirror_mm(ground: Ground, completed: F32, scene: Scene) -> float | None:
