@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 
 import pytest
@@ -121,6 +122,49 @@ def test_who_stops_early_leaves_nothing_running_and_the_rest_not_begun(tmp_path)
     come.close()
     begun = len(list(tmp_path.iterdir()))
     assert begun < 200
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and has not ended; one that ended and that nobody waits for is still listed, as Z."""
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], check=False, capture_output=True, text=True)
+    state = listed.stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def soon(what, limit_s=20.0):
+    """Whether something comes true before the time is over."""
+    end = time.monotonic() + limit_s
+    while not (true := what()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return true
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ps and signals")
+@pytest.mark.parametrize("deadly", ["SIGTERM", "SIGKILL"])
+def test_workers_end_with_a_program_that_is_killed(tmp_path, deadly):
+    """One of them at work, the other waiting for some."""
+    script = tmp_path / "main.py"
+    script.write_text(
+        "import os, pathlib, time\n"
+        "from calvaria.jobs import in_processes\n"
+        "def work(seconds):\n"
+        "    (pathlib.Path(__file__).parent / f'{os.getpid()}.pid').touch()\n"
+        "    time.sleep(seconds)\n"
+        "if __name__ == '__main__':\n"
+        "    list(in_processes(work, [120.0, 120.0, 0.5], 3))\n",
+        encoding="utf-8",
+    )
+    with subprocess.Popen([sys.executable, str(script)]) as program:
+        begun = soon(lambda: len(list(tmp_path.glob("*.pid"))) == 3)
+        workers = [int(file.stem) for file in tmp_path.glob("*.pid")]
+        before = [pid for pid in workers if is_running(pid)]
+        program.send_signal(getattr(signal, deadly))
+    ended = soon(lambda: not any(is_running(pid) for pid in workers))
+    for pid in workers if not ended else ():
+        os.kill(pid, signal.SIGKILL)  # a failed test leaves nothing running
+    assert begun
+    assert before == workers
+    assert ended
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

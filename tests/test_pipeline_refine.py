@@ -22,7 +22,7 @@ from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, SoftField
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.surface import BoneSurface
-from calvaria.refinement.refine import Displacement, Refinement, RefinementReport
+from calvaria.refinement.refine import TRUST, Displacement, Refinement, RefinementReport, Settings, Trust
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume import Grid, Volume, extract_surface
 
@@ -63,11 +63,12 @@ class Mover:
         patch: Volume,
         frame: CanonicalFrame,
         prior: Completion | None = None,
+        settings: Settings | None = None,
         *,
         surface: BoneSurface | None = None,
         progress: Callable[[str, float], None],
     ) -> Refinement:
-        self.calls.append({"patch": patch, "frame": frame, "prior": prior})
+        self.calls.append({"patch": patch, "frame": frame, "prior": prior, "settings": settings})
         progress("level 1", 0.5)
         still = Displacement(np.zeros((3, 2, 2, 2), np.float32), Grid.isotropic((2, 2, 2), 1.0))
         return Refinement(patch.with_data(np.roll(patch.mask, 1, axis=0)), still, REPORT)
@@ -121,6 +122,22 @@ class TestGiven:
         assert call["frame"] is call["prior"].frame is result.frame
         np.testing.assert_allclose(result.plane.normal, result.frame.plane.normal)
         assert result.report.model.name == "shape-prior"
+
+    @pytest.mark.parametrize("trust", ["auto", "patch", "prior"])
+    def test_what_is_trusted_reaches_what_refines_and_a_trusted_patch_sees_no_prior(self, mover, trust: Trust):
+        refine(DEFECTIVE, TRUTH, trust=trust)
+        assert mover.calls[0]["settings"] == TRUST[trust]
+        assert (mover.calls[0]["prior"] is None) is (trust == "patch")
+
+    def test_a_trusted_patch_is_not_warned_about_a_prior_that_cannot_be_used(self, mover, monkeypatch):
+        use(monkeypatch, Prior(finds=False))
+        assert refine(DEFECTIVE, TRUTH, trust="patch").report.warnings == ()
+        assert len(refine(DEFECTIVE, TRUTH, trust="prior").report.warnings) == 1
+
+    def test_another_word_for_what_is_trusted_is_refused_before_anything_is_loaded(self, mover, monkeypatch):
+        monkeypatch.setattr(pipeline, "load_engine", lambda *asked: pytest.fail("loaded"))
+        with pytest.raises(InputError, match="a refinement's trust is one of auto, patch, prior; got 'both'"):
+            refine(DEFECTIVE, TRUTH, trust="both")  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
         ("engine", "line"),

@@ -1,7 +1,8 @@
 """Work that several processes share: one pool for the whole program, and one way to tell how far something is.
 
 A worker process is a fresh one (spawn: a fork copies the locks that numpy's threads hold), its numerical libraries keep
-to their share of the cores, and where it dies the other pieces of work are not lost.
+to their share of the cores, and where it dies the other pieces of work are not lost. Where the program is killed, its
+worker processes end too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import TypeVar
 
 from calvaria.errors import CalvariaError
@@ -193,6 +196,7 @@ def _pool(items: Sequence[Item], jobs: int, begin: Callable[[], None] | None) ->
 
 def _begin(threads: int, begin: Callable[[], None] | None) -> None:
     """What a worker process does first; a limit that the user has set stays."""
+    Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     if not any(name in os.environ for name in THREAD_LIMITS):
         from threadpoolctl import threadpool_limits
 
@@ -201,6 +205,19 @@ def _begin(threads: int, begin: Callable[[], None] | None) -> None:
         os.environ.setdefault(name, str(threads))
     if begin is not None:
         begin()
+
+
+def _end_with_parent() -> None:
+    """Wait for the program's end, however it comes, and end this worker process at once.
+
+    A pool ends its workers itself, unless its process is killed: then they would finish their work, which can take
+    hours, and wait for more for ever.
+    """
+    parent = parent_process()
+    if parent is None:
+        return
+    wait([parent.sentinel])
+    os._exit(1)  # from a thread, sys.exit would end the thread alone
 
 
 def _result(future: Future[Result], item: Item, lost: Callable[[Item], Result] | None) -> Result:

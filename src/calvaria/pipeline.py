@@ -26,7 +26,7 @@ from calvaria.reconstruction.postprocess import MIN_PIECE_ML, surface_of, to_pat
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, Engine, SoftField, Surveyor
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.surface import BoneSurface
-from calvaria.refinement.refine import Refinement
+from calvaria.refinement.refine import TRUST, Refinement, Trust
 from calvaria.refinement.refine import refine as refine_patch
 from calvaria.skull.bone import bone_of
 from calvaria.skull.canonical import CanonicalFrame, locate
@@ -162,6 +162,7 @@ def refine(
     kind: Kind = "auto",
     threshold_hu: float | None = None,
     device: Device = "auto",
+    trust: Trust = "auto",
     progress: Progress = unheard,
     name: str = "the volume",
     patch_name: str = "the patch",
@@ -178,6 +179,9 @@ def refine(
         kind: what the skull's volume is; "auto" tells by its values.
         threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
         device: "auto" or "cpu": the shape prior runs on the CPU.
+        trust: what is believed more where patch and shape prior differ. "patch": it is only evened by symmetry and the
+            bone around the hole; "prior": the shape prior pulls at any patch; "auto": as "prior", but a patch that
+            agrees with the shape prior is left as it is.
         progress: called when a stage begins.
         name: of the skull's file or case; messages on it begin with it.
         patch_name: of the patch's file; messages on it begin with it.
@@ -188,8 +192,11 @@ def refine(
 
     Raises:
         InputError: the volume is neither mask nor CT, or shows no skull; the patch is no mask, is empty, lies away from
-            the head or all in its bone; a threshold is given for a mask; or there is no such shape prior or device.
+            the head or all in its bone; a threshold is given for a mask; or there is no such shape prior, device or
+            trust.
     """
+    if trust not in TRUST:
+        raise InputError(f"a refinement's trust is one of {', '.join(TRUST)}; got {trust!r}")
     completer = load_engine(engine, device)
     if not isinstance(completer, ShapePrior):
         raise InputError(f"the model {engine!r} is no shape prior; name one, such as {SHAPE_PRIOR}")
@@ -202,7 +209,7 @@ def refine(
         with naming(patch_name), clock.stage("given"):
             given, notes = on_skull(given, seen.defective, seen.frame)
         with naming(name):
-            return _refine(seen, given, notes, completer=completer, model=find(engine), clock=clock)
+            return _refine(seen, given, notes, completer=completer, model=find(engine), clock=clock, trust=trust)
 
 
 @contextmanager
@@ -306,7 +313,14 @@ def _reconstruct(
 
 
 def _refine(
-    seen: _Seen, given: Volume, notes: tuple[str, ...], *, completer: ShapePrior, model: ModelInfo, clock: Clock
+    seen: _Seen,
+    given: Volume,
+    notes: tuple[str, ...],
+    *,
+    completer: ShapePrior,
+    model: ModelInfo,
+    clock: Clock,
+    trust: Trust,
 ) -> Refined:
     """The stages of `refine` that follow when the patch is on the skull."""
     defective = seen.defective
@@ -314,7 +328,7 @@ def _refine(
     # The pose that was settled with a completion which cannot be a skull's is no better than the one before.
     frame = done.frame if done.soft.misfit_mm <= MAX_MISFIT_MM else seen.frame
     with clock.stage("refinement"):
-        refinement, lines = _displaced(seen, given, frame, done, clock)
+        refinement, lines = _displaced(seen, given, frame, done, clock, trust=trust)
         patch = _off(refinement.patch, defective)
     holes = _placed(patch, frame)
     clock.done()
@@ -330,12 +344,13 @@ def _refine(
 
 
 def _displaced(
-    seen: _Seen, patch: Volume, frame: CanonicalFrame, done: Completion, clock: Clock
+    seen: _Seen, patch: Volume, frame: CanonicalFrame, done: Completion, clock: Clock, *, trust: Trust = "auto"
 ) -> tuple[Refinement, tuple[str, ...]]:
-    """A patch refined, and why the shape prior was left out of it, if it was."""
-    prior, lines = prior_for(done, patch)
+    """A patch refined, and why the shape prior was left out of it, if it was without being asked for."""
+    prior, lines = (None, ()) if trust == "patch" else prior_for(done, patch)
     progress = clock.within("refinement")
-    return refine_patch(seen.defective, patch, frame, prior, surface=seen.surface, progress=progress), lines
+    refined = refine_patch(seen.defective, patch, frame, prior, TRUST[trust], surface=seen.surface, progress=progress)
+    return refined, lines
 
 
 def _off(patch: Volume, defective: Volume) -> Volume:

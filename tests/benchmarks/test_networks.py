@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from calvaria.benchmarks import networks as module
-from calvaria.benchmarks.networks import PRIOR, PUBLISHED, Model, Row, read_rows, rows_of, run, table2, train_all
+from calvaria.benchmarks.networks import PRIOR, PUBLISHED, Model, Row, rows_of, run, table2, train_all
+from calvaria.benchmarks.rows import read_table, write_table
 from calvaria.errors import FormatError
 from calvaria.jobs import WorkerDiedError
 from calvaria.models import register
@@ -60,7 +61,7 @@ def test_a_process_that_dies_is_one_line_and_the_rows_so_far_stay(found, tmp_pat
     run(TASKS[:1], MODELS, tmp_path / "table2.csv", tell=silent)
     with pytest.raises(WorkerDiedError, match="use fewer jobs"):
         run(TASKS, MODELS, tmp_path / "table2.csv", jobs=2, tell=silent)
-    assert len(read_rows(tmp_path / "table2.csv")) == 2
+    assert len(read_table(tmp_path / "table2.csv", Row, "networks")) == 2
 
 
 def test_a_run_goes_on_from_its_file(found, tmp_path):
@@ -93,20 +94,20 @@ def test_failed_rows_are_run_again_and_shown(tmp_path, monkeypatch):
     assert "FAILED: train-0 official runet: no" in table2(rows)
     fail = False
     assert not run(TASKS[:1], MODELS[:1], path, tell=silent)[0].error
-    assert len(read_rows(path)) == 1
+    assert len(read_table(path, Row, "networks")) == 1
 
 
 def test_rows_come_back_from_their_file(tmp_path):
     rows = [row(1, "runet", 0.5), replace(row(2, "runet", math.nan), hd95_mm=math.inf, error="bad, very")]
-    module.write_rows(tmp_path / "x.csv", rows)
-    back = read_rows(tmp_path / "x.csv")
+    write_table(tmp_path / "x.csv", Row, rows)
+    back = read_table(tmp_path / "x.csv", Row, "networks")
     assert back[0] == rows[0]
     assert math.isnan(back[1].dsc)
     assert (back[1].hd95_mm, back[1].error) == (math.inf, "bad, very")
-    assert read_rows(tmp_path / "none.csv") == []
+    assert read_table(tmp_path / "none.csv", Row, "networks") == []
     Path(tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(FormatError, match=r"other\.csv: not a table of networks; name another file"):
-        read_rows(tmp_path / "other.csv")
+        run(TASKS[:1], MODELS, tmp_path / "other.csv", tell=silent)
 
 
 def test_symmetry_is_tested_over_persons_not_cases():

@@ -16,7 +16,8 @@ from tests.heads import SIDE, Head, family_engine, scan, truth_of
 from calvaria.benchmarks import refining as module
 from calvaria.benchmarks.bad_starts import BAD_STARTS
 from calvaria.benchmarks.networks import PRIOR, Model
-from calvaria.benchmarks.refining import AS_IT_IS, REFINED, REG_SN, Row, bad_starts, read_rows, rows_of, run, wanted_of
+from calvaria.benchmarks.refining import AS_IT_IS, REFINED, REG_SN, Row, bad_starts, rows_of, run, wanted_of
+from calvaria.benchmarks.rows import read_table, write_table
 from calvaria.errors import FormatError, InputError
 from calvaria.jobs import DIED
 from calvaria.reconstruction.protocol import SoftField
@@ -219,7 +220,7 @@ def test_other_weights_and_other_settings_are_run_anew(asked, tmp_path, monkeypa
     monkeypatch.setattr(module, "SETTINGS", {REG_SN: "other", REFINED: None})
     run(TASKS[:1], [NETWORK], path, tell=silent)
     assert asked == [("train-0", ["runet Reg-SN"])]
-    assert len(read_rows(path)) == 7
+    assert len(read_table(path, Row, "refinements")) == 7
 
 
 def test_failed_rows_are_run_again_and_told(tmp_path, monkeypatch):
@@ -232,7 +233,7 @@ def test_failed_rows_are_run_again_and_told(tmp_path, monkeypatch):
     assert said == ["[1 of 1] train-0 official: 1 of 3 FAILED"]
     fail = False
     assert not [row for row in run(TASKS[:1], [ALONE], tmp_path / "t.csv", tell=silent) if row.error]
-    assert len(read_rows(tmp_path / "t.csv")) == 3
+    assert len(read_table(tmp_path / "t.csv", Row, "refinements")) == 3
 
 
 @pytest.mark.usefixtures("dying_workers")
@@ -245,11 +246,11 @@ def test_a_process_that_dies_is_a_failed_case_and_the_rows_so_far_stay(asked, tm
 def test_rows_come_back_from_their_file(tmp_path):
     row = Row("case", "p", "official", "runet", "w", REG_SN, "m", 0.5, declined=True, peak_mb=812.5)
     rows = [row, replace(row, way=REFINED, hd95_mm=math.inf, error="bad, very")]
-    module.write_rows(tmp_path / "x.csv", rows)
-    back = read_rows(tmp_path / "x.csv")
+    write_table(tmp_path / "x.csv", Row, rows)
+    back = read_table(tmp_path / "x.csv", Row, "refinements")
     assert (back[0].key, back[0].dsc, back[0].declined, back[0].peak_mb) == (row.key, 0.5, True, 812.5)
     assert (back[1].hd95_mm, back[1].error, back[1].way) == (math.inf, "bad, very", REFINED)
-    assert read_rows(tmp_path / "none.csv") == []
+    assert read_table(tmp_path / "none.csv", Row, "refinements") == []
     Path(tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(FormatError, match=r"other\.csv: not a table of refinements; name another file"):
-        read_rows(tmp_path / "other.csv")
+        run(TASKS[:1], [ALONE], tmp_path / "other.csv", tell=silent)

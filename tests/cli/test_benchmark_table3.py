@@ -10,7 +10,8 @@ import pytest
 
 from calvaria.benchmarks import networks, refining
 from calvaria.benchmarks.networks import PRIOR, Model
-from calvaria.benchmarks.refining import AS_IT_IS, REFINED, REG_SN, Row, read_rows
+from calvaria.benchmarks.refining import AS_IT_IS, REFINED, REG_SN, Row
+from calvaria.benchmarks.rows import read_table
 from calvaria.datasets.split import load_split
 
 
@@ -67,7 +68,7 @@ def test_all_is_run_on_every_kind_and_printed_beside_the_published_rows(run, dat
     assert "0.945              0.951                   1.278       0.334" in result.out
     assert "hemicraniectomy: 3 persons" in result.out
     assert "start: half: refined against Reg-SN" in result.out
-    assert len(read_rows(output)) == 21 * 15
+    assert len(read_table(output, Row, "refinements")) == 21 * 15
 
 
 def test_an_interrupted_run_goes_on(run, data, tmp_path, runner):
@@ -111,7 +112,7 @@ def test_runets_are_trained_as_by_table2_and_a_named_one_replaces_them(run, data
     assert base.output == tmp_path / "work" / "weights" / "runet.safetensors"
     assert (base.optimisation.steps, base.data.prior) == (600, tmp_path / "s.safetensors")
     assert runner.calls[0][2] == [PRIOR, "runet", "runet-sym", *STARTS]
-    assert {row.weights for row in read_rows(output) if row.start == "runet"} == {"other"}
+    assert {row.weights for row in read_table(output, Row, "refinements") if row.start == "runet"} == {"other"}
 
 
 def test_a_refinement_that_fails_is_counted_named_and_run_again(run, data, tmp_path, runner):

@@ -123,6 +123,7 @@ def test_result_json_holds_the_figures_and_nobodys_name(run, engine, skull, tmp_
         "threshold_hu": None,
         "min_hole_ml": 5.0,
         "refine": False,
+        "trust": "auto",
     }
     assert record["seconds"]["stages"] == {"fit": 0.5, "pose": 0.25}
     assert record["seconds"]["total"] > 0

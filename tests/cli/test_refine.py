@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from tests.cli.conftest import GRID, MOVED, defective, hole
 
 from calvaria.io import read_mask, write_mesh, write_volume
+from calvaria.refinement.refine import TRUST
+from calvaria.results.settings import Trust
 from calvaria.volume import Grid, Volume, extract_surface
 
 
@@ -74,6 +77,26 @@ def test_the_record_names_both_files_by_their_content_and_nobody(run, engine, sk
     assert record["given_patch"]["format"] == ".nrrd"
     assert record["given_patch"]["sha256"] != record["input"]["sha256"]
     assert set(record["seconds"]) == {"read", "load", "refine", "write", "stages", "total"}
+
+
+@pytest.mark.parametrize("trust", ["auto", "patch", "prior"])
+def test_what_is_trusted_reaches_the_engine_and_the_record(run, engine, skull, patch, tmp_path, trust):
+    words = ("--json", "--no-preview", *(("--trust", trust) if trust != "auto" else ()))
+    record = json.loads(run("refine", skull, patch, "-o", tmp_path / "out", *words).out)
+    assert engine.calls[0]["trust"] == record["parameters"]["trust"] == trust
+
+
+def test_another_word_for_what_is_trusted_is_refused(run, engine, skull, patch, tmp_path):
+    result = run("refine", skull, patch, "-o", tmp_path / "out", "--trust", "nobody")
+    assert (result.code, result.out) == (2, "")
+    assert "Invalid value for '--trust': " in result.err
+    assert "'nobody' is not one of 'auto', 'patch', 'prior'" in result.err
+    assert not engine.calls
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_words_for_what_is_trusted_are_those_of_the_refinement():
+    assert get_args(Trust) == tuple(TRUST)
 
 
 def test_a_declined_patch_is_said_with_its_reason(run, engine, skull, patch, tmp_path):

@@ -20,7 +20,7 @@ from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import Completion, SoftField
 from calvaria.reconstruction.surface import to_box
 from calvaria.refinement.descend import Level
-from calvaria.refinement.refine import PAPER, Displacement, Refinement, Settings, refine
+from calvaria.refinement.refine import PAPER, TRUST, Displacement, Refinement, Settings, refine
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume import Volume
 
@@ -130,6 +130,41 @@ class TestByAllThatIsKnown:
         assert out.report.declined
         assert out.report.apart_mm > 1e-6
         assert out.report.reason == "it is what the shape prior expects, which knows no better"
+
+
+class TestTrust:
+    """What is believed more where patch and shape prior differ."""
+
+    def test_auto_is_what_is_done_unasked(self):
+        assert TRUST["auto"] == Settings()
+
+    def test_a_patch_that_is_trusted_is_refined_as_if_there_were_no_shape_prior(self):
+        defective, _, frame = case()
+        for name in ("flat", "half"):
+            out = refine(defective, start(name), frame, prior(), TRUST["patch"])
+            alone = refine(defective, start(name), frame)
+            assert replace(out.report, seconds=0) == replace(alone.report, seconds=0)
+            assert (out.report.apart_mm, out.report.added_ml) == (None, 0.0)
+            np.testing.assert_array_equal(out.patch.mask, alone.patch.mask)
+        assert refine(defective, start("flat"), frame, prior(), TRUST["patch"]).report.reason.startswith(
+            "moved by the rim and symmetry"
+        )
+
+    def test_a_prior_that_is_trusted_pulls_at_its_own_patch_and_at_one_that_agrees(self):
+        defective, truth, frame = case()
+        own = to_patch(prior().soft, frame, defective)
+        assert refine(defective, own, frame, prior()).report.declined
+        for patch in (own, truth):
+            out = refine(defective, patch, frame, prior(), TRUST["prior"])
+            assert not out.report.declined
+            assert out.report.reason.startswith("moved by the shape prior, the rim and symmetry")
+            assert out.report.mean_mm > 0
+            assert dice(out.patch, own) > 0.95
+
+    def test_a_bad_patch_is_moved_as_by_default_where_the_prior_is_trusted(self):
+        defective, _, frame = case()
+        out = refine(defective, start("flat"), frame, prior(), TRUST["prior"])
+        np.testing.assert_array_equal(out.patch.mask, refined("flat", "all").patch.mask)
 
 
 class TestWithoutAShapePrior:

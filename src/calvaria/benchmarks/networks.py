@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -191,7 +191,7 @@ def run(tasks: Sequence[Task], models: Sequence[Model], output: Path, *, jobs: i
         FormatError: the file is no such table.
         WorkerDiedError: a process died; the rows so far are in the file.
     """
-    rows = [row for row in read_rows(output) if not row.error]
+    rows = [row for row in read_table(output, Row, "networks") if not row.error]
     done = {row.key for row in rows}
     todo = []
     for task in tasks:
@@ -201,7 +201,7 @@ def run(tasks: Sequence[Task], models: Sequence[Model], output: Path, *, jobs: i
     clock = Countdown(len(todo))
     for (task, _), found in in_processes(_left, todo, jobs):
         rows += found
-        write_rows(output, rows)
+        write_table(output, Row, rows)
         tell(f"[{clock.step()}] {task.case.id} {task.kind}")
     wanted = {(task.case.id, task.kind, model.name, model.weights) for task in tasks for model in models}
     return [row for row in rows if row.key in wanted]
@@ -209,20 +209,6 @@ def run(tasks: Sequence[Task], models: Sequence[Model], output: Path, *, jobs: i
 
 def _left(todo: tuple[Task, list[Model]]) -> list[Row]:
     return rows_of(*todo)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a file, none if it is not there.
-
-    Raises:
-        FormatError: it is no such table.
-    """
-    return read_table(path, Row, "networks")
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write the file anew; it appears whole."""
-    write_table(path, Row, rows)
 
 
 def table2(rows: Sequence[Row]) -> list[str]:
@@ -314,4 +300,4 @@ def _mean_sd(values: np.ndarray) -> str:
     return f"{values.mean():.3f} {values.std():.3f}"
 
 
-__all__ = ["FIGURES", "PRIOR", "PUBLISHED", "Model", "Row", "read_rows", "rows_of", "run", "table2", "train_all"]
+__all__ = ["FIGURES", "PRIOR", "PUBLISHED", "Model", "Row", "rows_of", "run", "table2", "train_all"]

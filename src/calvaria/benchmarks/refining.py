@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -296,7 +296,7 @@ def run(tasks: Sequence[Task], starts: Sequence[Model], output: Path, *, jobs: i
     Raises:
         FormatError: the file is no such table.
     """
-    rows = {row.key: row for row in read_rows(output) if not row.error}
+    rows = {row.key: row for row in read_table(output, Row, "refinements") if not row.error}
     wanted = wanted_of(starts)
     todo = []
     for task in tasks:
@@ -308,7 +308,7 @@ def run(tasks: Sequence[Task], starts: Sequence[Model], output: Path, *, jobs: i
     clock = Countdown(len(todo))
     for (task, _), found in in_processes(_left, todo, jobs, lost=_lost):
         rows |= {row.key: row for row in found}
-        write_rows(output, rows.values())
+        write_table(output, Row, rows.values())
         failed = sum(bool(row.error) for row in found)
         tell(f"[{clock.step()}] {task.case.id} {task.kind}{f': {failed} of {len(found)} FAILED' if failed else ''}")
     return [rows[one.row(task).key] for task in tasks for one in wanted]
@@ -323,20 +323,6 @@ def _lost(todo: tuple[Task, list[Wanted]]) -> list[Row]:
     return [one.row(todo[0], error=DIED) for one in todo[1]]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a file, none if it is not there.
-
-    Raises:
-        FormatError: it is no such table.
-    """
-    return read_table(path, Row, "refinements")
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write the file anew; it appears whole."""
-    write_table(path, Row, rows)
-
-
 __all__ = [
     "AS_IT_IS",
     "FIGURES",
@@ -349,9 +335,7 @@ __all__ = [
     "Wanted",
     "bad_starts",
     "model_of",
-    "read_rows",
     "rows_of",
     "run",
     "wanted_of",
-    "write_rows",
 ]

@@ -21,7 +21,7 @@ from calvaria.cli.options import (
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
 from calvaria.results.refining import run_refine
-from calvaria.results.settings import Settings
+from calvaria.results.settings import Settings, Trust
 from calvaria.results.summary import summary_lines, timing_lines
 
 EXAMPLES = """\b
@@ -29,6 +29,7 @@ Examples:
   calvaria refine skull.nrrd patch.nrrd -o out
   calvaria refine head-ct.nii.gz sketch.stl -o out --kind ct
   calvaria refine skull.nrrd completed-by-another-program.nrrd -o out
+  calvaria refine skull.nrrd planned-by-an-expert.stl -o out --trust patch
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
@@ -50,6 +51,13 @@ def refine(
         str, typer.Option(metavar="NAME", help="The shape prior that completes the skull for comparison.")
     ] = "shape-prior",
     device: DeviceOption = "auto",
+    trust: Annotated[
+        Trust,
+        typer.Option(
+            help="What is believed more: the patch, which only symmetry and the bone around the hole then even, or the "
+            "shape prior, which then pulls at any patch; auto leaves a patch that agrees with the shape prior as it is."
+        ),
+    ] = "auto",
     preview: Annotated[
         bool, typer.Option("--preview/--no-preview", help="Draw preview.png and refinement.png.")
     ] = True,
@@ -66,7 +74,7 @@ def refine(
     require_cpu(device)
     for path in (skull, patch):
         _require_file(path)
-    settings = Settings(model, kind, orientation, preview, device, threshold_hu, refine=True)
+    settings = Settings(model, kind, orientation, preview, device, threshold_hu, refine=True, trust=trust)
     with screen.progress() as progress:
         record = run_refine(skull, patch, output, settings, progress)
     for text in record.warnings:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.types import F32, BoolArray
+from calvaria.volume.gather import TrilinearReader
 from calvaria.volume.grid import Box
 
 
@@ -110,7 +111,7 @@ class Energy:
         a, b, c = (slice(s.start + self.step, s.stop - self.step, self.step) for s in self.box)
         inner = (a, b, c)
         self.shape = scene.open[inner].shape
-        self._completed = _Reader(scene.completed_mm)
+        self._completed = TrilinearReader(scene.completed_mm)
         self._first = np.array([[s.start + self.step] for s in self.box])
         self._choose(np.nonzero(scene.open[inner]))
         if self.start is None:
@@ -207,35 +208,6 @@ def _sums(skull: F32, compared: F32) -> tuple[float, float]:
     """Weighted sums of (V - RV)^2 and of V^2."""
     off = (skull - skull[::-1]) ** 2 * compared
     return float(off.sum(dtype=np.float64)), float((skull**2 * compared).sum(dtype=np.float64))
-
-
-class _Reader:
-    """Reads a volume between its nodes, trilinear, with the exact derivative of what it reads."""
-
-    def __init__(self, values: F32) -> None:
-        self._flat, self._shape = np.ascontiguousarray(values).reshape(-1), values.shape
-
-    def __call__(self, index: NDArray[np.floating]) -> tuple[F32, F32]:
-        """(N,) values at (3, N) indices, and (3, N) derivatives by the index; beyond the edge as at the edge."""
-        top = np.array(self._shape)[:, None] - 1
-        index = np.clip(index, 0, top - 1e-4)
-        low = index.astype(np.intp)
-        x, y, z = (index - low).astype(np.float32)
-        _, ny, nz = self._shape
-        base = (low[0] * ny + low[1]) * nz + low[2]
-        corner = [self._flat.take(base + (i * ny + j) * nz + k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
-        along_z = [corner[n + 1] - corner[n] for n in (0, 2, 4, 6)]
-        at_z = [corner[n] + z * d for n, d in zip((0, 2, 4, 6), along_z, strict=True)]
-        along_y = [at_z[1] - at_z[0], at_z[3] - at_z[2]]
-        at_y = [at_z[0] + y * along_y[0], at_z[2] + y * along_y[1]]
-        dx = at_y[1] - at_y[0]
-        dz = _mix(_mix(along_z[0], along_z[1], y), _mix(along_z[2], along_z[3], y), x)
-        return at_y[0] + x * dx, np.stack([dx, _mix(along_y[0], along_y[1], x), dz])
-
-
-def _mix(one: F32, other: F32, share: F32) -> F32:
-    out: F32 = one + share * (other - one)
-    return out
 
 
 __all__ = ["Energy", "Evidence", "Scene", "amount", "amount_slope"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -51,7 +53,8 @@ class Settings:
         prior: weight of the surface that the shape prior expects.
         fill: add pieces that the shape prior expects and the patch lacks altogether.
         agreement_mm: a patch that lies no farther than this from what the shape prior expects is left as it is: the
-            evidence is no better than the patch. The prior's own patches lie 0.1 to 0.3 mm from it, being voxels.
+            evidence is no better than the patch. The prior's own patches lie 0.1 to 0.3 mm from it, being voxels. 0: no
+            patch is left for that, not even the prior's own.
         mirror_agreement_mm: the same without the shape prior, of the other side's mirror image without the head's own
             asymmetry, where most of the patch has an intact other side.
         levels: of the descent, coarse to fine.
@@ -96,6 +99,16 @@ PAPER = Settings(
     mirror_agreement_mm=0.0,
 )
 """Reg-SN as published (Wodzinski et al., section 2.4): the symmetry loss of the whole skull and nothing else."""
+
+Trust = Literal["auto", "patch", "prior"]
+"""What is believed more where patch and shape prior differ; "auto": whichever the agreement of the two speaks for."""
+
+TRUST: Mapping[Trust, Settings] = {
+    "auto": Settings(),
+    "patch": Settings(prior=0.0, fill=False),
+    "prior": Settings(agreement_mm=0.0),
+}
+"""Patch: the shape prior neither pulls nor adds, rim and symmetry do. Prior: it pulls at every patch."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +187,9 @@ def refine(
     began, chosen = time.perf_counter(), settings or Settings()
     defective.grid.require_same(patch.grid, "defective skull and patch")
     progress("refinement", 0.0)
-    ground = Ground.of(defective, frame, prior if chosen.prior or chosen.fill else None, surface)
+    if not (chosen.prior or chosen.fill):
+        prior = None
+    ground = Ground.of(defective, frame, prior, surface)
     given = _off_bone(patch, defective)
     if given is None:
         return _left(patch, began, "there is no patch to refine")
@@ -183,7 +198,9 @@ def refine(
     box = ground.box(completed)
     if box is None:
         return _left(given, began, BEYOND)
-    apart = None if ground.expected_mm is None else _apart_mm(ground, completed, box)
+    apart = (
+        None if ground.expected_mm is None else _apart_mm(ground.bone_mm[box], ground.expected_mm[box], completed[box])
+    )
     before = _loss(ground, completed, box)
     expected = None if prior is None else to_patch(prior.soft, prior.frame, defective)
     if expected is not None and apart is not None and chosen.prior and chosen.agreement_mm:
@@ -284,14 +301,10 @@ def _surface(ground: Ground, completed: F32) -> BoolArray:
     return near
 
 
-def _apart_mm(ground: Ground, completed: F32, box: Box) -> float:
-    """How far the patch's surface lies from the expected one, mean over both, mm."""
-    expected = ground.expected_mm
-    if expected is None:
-        return np.inf
-    one, other, bone = expected[box], completed[box], ground.bone_mm[box]
-    near = (bone > SPACING_MM) & ((np.abs(one) < NEAR_MM) | (np.abs(other) < NEAR_MM))
-    return float(np.minimum(np.abs(one - other)[near], CLIP_MM).mean()) if near.any() else np.inf
+def _apart_mm(bone_mm: F32, expected_mm: F32, completed_mm: F32) -> float:
+    """How far the patch's surface lies from the expected one, mean over both, mm; infinite where there is neither."""
+    near = (bone_mm > SPACING_MM) & ((np.abs(expected_mm) < NEAR_MM) | (np.abs(completed_mm) < NEAR_MM))
+    return float(np.minimum(np.abs(expected_mm - completed_mm)[near], CLIP_MM).mean()) if near.any() else np.inf
 
 
 def _off_mirror_mm(ground: Ground, completed: F32, scene: Scene) -> float | None:
@@ -339,4 +352,4 @@ def _left(patch: Volume, began: float, reason: str, loss: float = 0.0, apart: fl
     return Refinement(patch, still, RefinementReport(True, reason, loss, loss, 0.0, 0.0, 1.0, seconds, apart))
 
 
-__all__ = ["PAPER", "Displacement", "Refinement", "RefinementReport", "Settings", "refine"]
+__all__ = ["PAPER", "TRUST", "Displacement", "Refinement", "RefinementReport", "Settings", "Trust", "refine"]

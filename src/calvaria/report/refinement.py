@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
 from calvaria.report.errors import colour_bar, colour_range, painted
-from calvaria.report.raycast import Camera, Hits, cast, prepare, recast
+from calvaria.report.raycast import Camera, Hits, Surface, cast, prepare, recast
 from calvaria.report.render import BACKGROUND, Picture, camera_for, fitting, layer_shares, shade
 from calvaria.report.scene import Layer, Scene, build_scenes
 from calvaria.report.sheet import BONE, FAINT, INK, PATCH, choose_views, font
@@ -77,18 +78,13 @@ def render_refinement(
     if scenes is None:
         raise InputError("the defective skull is empty: there is nothing to draw")
     views = choose_views(defective, after, axes)[:VIEWS_SHOWN]
-    shots = _shots(scenes, [view.axes() @ axes.T for view in views])
-    refined = scenes[-1]
-    moved = [_Moved(refined, shot.after, shot.camera, displacement) for shot in shots]
-    reach = colour_range(np.concatenate([one.of_patch_mm() for one in moved]), MIN_RANGE_MM)
-    pictures = [
-        [
-            shade(scenes[1], shot.before, shot.camera, CELL_PX),
-            shade(refined, shot.after, shot.camera, CELL_PX),
-            painted(refined, shot.after, shot.camera, CELL_PX, values=one.outwards_mm, reach=reach),
-        ]
-        for shot, one in zip(shots, moved, strict=True)
-    ]
+    # The loops over rays lie in numpy and scipy, which let other threads run.
+    with ThreadPoolExecutor(min(len(scenes), os.cpu_count() or 1)) as pool:
+        surfaces = list(pool.map(prepare, scenes))
+        shots = list(pool.map(partial(_shot, scenes, surfaces), [view.axes() @ axes.T for view in views]))
+        moved = [_Moved(scenes[-1], shot.after, shot.camera, displacement) for shot in shots]
+        reach = colour_range(np.concatenate(list(pool.map(_Moved.of_patch_mm, moved))), MIN_RANGE_MM)
+        pictures = list(pool.map(partial(_row, scenes, reach), shots, moved))
     return _sheet(views, pictures, reach)
 
 
@@ -122,22 +118,25 @@ class _Moved:
         return self.outwards_mm(np.flatnonzero(share > MOSTLY))
 
 
-def _shots(scenes: Sequence[Scene], directions: Sequence[NDArray[np.float64]]) -> list[_Shot]:
-    """One for each direction; the first scene is the skull alone."""
-    surfaces = [prepare(scene) for scene in scenes]
+def _shot(scenes: Sequence[Scene], surfaces: Sequence[Surface], axes: NDArray[np.float64]) -> _Shot:
+    """From one direction; the first scene is the skull alone, the others show it with either patch."""
+    camera = camera_for(axes, *fitting(surfaces, axes), CELL_PX)
+    bare = cast(surfaces[0], camera)
+    before, after = (
+        recast(surface, camera, bare, scene.layers[-1][0])
+        for surface, scene in zip(surfaces[1:], scenes[1:], strict=True)
+    )
+    return _Shot(camera, before, after)
 
-    def shot(axes: NDArray[np.float64]) -> _Shot:
-        camera = camera_for(axes, *fitting(surfaces, axes), CELL_PX)
-        bare = cast(surfaces[0], camera)
-        before, after = (
-            recast(surface, camera, bare, scene.layers[-1][0])
-            for surface, scene in zip(surfaces[1:], scenes[1:], strict=True)
-        )
-        return _Shot(camera, before, after)
 
-    # The loops over rays lie in numpy and scipy, which let other threads run.
-    with ThreadPoolExecutor(min(len(directions), os.cpu_count() or 1)) as pool:
-        return list(pool.map(shot, directions))
+def _row(scenes: Sequence[Scene], reach: float, shot: _Shot, moved: _Moved) -> list[Picture]:
+    """The pictures of one direction, as `COLUMNS` has them."""
+    _, given, refined = scenes
+    return [
+        shade(given, shot.before, shot.camera, CELL_PX),
+        shade(refined, shot.after, shot.camera, CELL_PX),
+        painted(refined, shot.after, shot.camera, CELL_PX, values=moved.outwards_mm, reach=reach),
+    ]
 
 
 def _sheet(views: Sequence[View], pictures: Sequence[Sequence[Picture]], reach: float) -> Image:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from calvaria.metrics import Scores
     from calvaria.pipeline import Reconstruction
     from calvaria.reconstruction.holes import Hole
+    from calvaria.refinement.refine import Refinement
     from calvaria.volume import Volume
 
 ENGINE_SHARE = (0.1, 0.8)
@@ -276,18 +277,22 @@ def _write_images(folder: Path, result: Reconstruction, ending: str) -> None:
 
 
 def _draw(folder: Path, result: Reconstruction, reference: Volume | None) -> None:
-    """The pictures, with the head upright: the case, and what a refinement did."""
-    from calvaria.report import render_case
+    """The pictures, with the head upright: the case, and beside it what a refinement did."""
+    from calvaria.report import render_case, render_refinement
 
     frame = result.frame.to_world
-    render_case(result.defective, result.patch, reference, frame=frame).save(folder / "preview.png")
-    done, before = result.refinement, result.unrefined
-    if done is None or before is None or not result.patch.mask.any():
-        return
-    from calvaria.report import render_refinement
 
-    picture = render_refinement(result.defective, before, result.patch, done.displacement, frame=frame)
-    picture.save(folder / "refinement.png")
+    def draw_refinement(done: Refinement, before: Volume) -> None:
+        picture = render_refinement(result.defective, before, result.patch, done.displacement, frame=frame)
+        picture.save(folder / "refinement.png")
+
+    with ThreadPoolExecutor(1) as beside:
+        drawn = None
+        if result.refinement is not None and result.unrefined is not None and result.patch.mask.any():
+            drawn = beside.submit(draw_refinement, result.refinement, result.unrefined)
+        render_case(result.defective, result.patch, reference, frame=frame).save(folder / "preview.png")
+        if drawn is not None:
+            drawn.result()
 
 
 def _score(result: Reconstruction, reference: Volume) -> Scores:

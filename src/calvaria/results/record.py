@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 SCHEMA = 2
 """Version of the layout of result.json. 2: ``pose.canonical_to_world`` is rigid, its scales stand in ``pose.scale``
 alone; ``parameters`` has ``threshold_hu`` and ``min_hole_ml``; ``left_open`` and each hole's ``place`` are new. What
-was only added since leaves it at 2: ``refinement`` and ``given_patch``, where there are such; ``parameters.refine``."""
+was only added since leaves it at 2: ``refinement`` and ``given_patch``, where there are such; ``parameters.refine`` and
+``parameters.trust``."""
 
 NOT_ALWAYS = ("scores", "refinement", "given_patch")
 """These stand in result.json only where there is something to say."""

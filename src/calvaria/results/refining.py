@@ -48,6 +48,7 @@ def run_refine(source: Path, patch: Path, output: Path, settings: Settings, prog
         kind=settings.kind,
         threshold_hu=settings.threshold_hu,
         device=settings.device,
+        trust=settings.trust,
         progress=engine_share(progress),
         name=source.name,
         patch_name=patch.name,

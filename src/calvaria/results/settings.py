@@ -13,6 +13,9 @@ Kind = Literal["auto", "mask", "ct"]
 Device = Literal["auto", "cpu", "cuda"]
 """Where a network runs."""
 
+Trust = Literal["auto", "patch", "prior"]
+"""What a given patch is refined by: "auto" tells by how well it agrees with the shape prior."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -27,6 +30,7 @@ class Settings:
         threshold_hu: bone of a CT lies above it, HU; None: the usual one.
         min_hole_ml: holes of less missing bone than this are left open, and listed.
         refine: whether the patch is refined.
+        trust: what is believed more where a given patch and the shape prior differ.
     """
 
     engine: str = "shape-prior"
@@ -37,6 +41,7 @@ class Settings:
     threshold_hu: float | None = None
     min_hole_ml: float = 5.0
     refine: bool = False
+    trust: Trust = "auto"
 
     def without_folders(self) -> Settings:
         """The same, of a weights file only the name: its folders may be named after patients."""
@@ -47,4 +52,4 @@ class Settings:
         return replace(self, refine=True)
 
 
-__all__ = ["Device", "Kind", "Settings"]
+__all__ = ["Device", "Kind", "Settings", "Trust"]

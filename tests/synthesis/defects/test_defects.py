@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -274,6 +274,7 @@ def test_a_skull_that_takes_no_defect_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 @given(SEEDS)
+@example(31799)  # its vertices miss the outermost corner
 @settings(max_examples=12)
 def test_a_hemicraniectomy_is_large_spares_the_sinus_and_reaches_the_temporal_floor(seed: int) -> None:
     spec = sample_defect("hemicraniectomy", np.random.default_rng(seed))
@@ -287,6 +288,24 @@ def test_a_hemicraniectomy_is_large_spares_the_sinus_and_reaches_the_temporal_fl
     assert len(np.unique(np.sign(x))) == 1
     assert z.min() < -20  # the floor lies at z = -35 before the ear
     assert defect_area_cm2(patch, HEAD, HERE) == pytest.approx(spec.outline_area_cm2(), rel=0.12)
+
+
+def test_a_hemicraniectomy_whose_vertices_miss_its_outermost_corner_is_long_enough_all_the_same() -> None:
+    """This one was 119.67 mm long; what is drawn after it stays what it was."""
+    rng = np.random.default_rng(31799)
+    spec = sample_defect("hemicraniectomy", rng)
+    assert isinstance(spec, PrismSpec)
+    assert np.ptp(np.array(spec.outline_mm)[:, 0]) == pytest.approx(MIN_LENGTH_MM, abs=0.01)
+    assert rng.integers(2**31) == 1218504997
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40))
+@settings(max_examples=30)
+def test_no_hemicraniectomy_is_shorter_than_it_may_be(seed: int, count: int) -> None:
+    for rng in np.random.default_rng(seed).spawn(count):
+        spec = sample_defect("hemicraniectomy", rng)
+        assert isinstance(spec, PrismSpec)
+        assert np.ptp(np.array(spec.outline_mm)[:, 0]) >= MIN_LENGTH_MM - 0.01
 
 
 @given(SEEDS)

@@ -293,6 +293,8 @@ def _hemicraniectomy(rng: np.random.Generator) -> PrismSpec:
         corners = np.array(HEMI_OUTLINE) + rng.normal(0.0, JITTER, (len(HEMI_OUTLINE), 2))
         shape = _smooth_curve((corners - corners.min(axis=0)) / np.ptp(corners, axis=0))
         a = (shape[:, 0] - 0.5) * length
+        # The curve is seldom shorter than its corners lie apart, but its vertices may leave out the outermost of them.
+        a *= max(1.0, MIN_LENGTH_MM / float(np.ptp(a)))
         b = bottom + shape[:, 1] * (top - bottom)
         spec = PrismSpec(
             "hemicraniectomy",
