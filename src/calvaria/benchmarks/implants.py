@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,12 +42,9 @@ from calvaria.implant.parts import Design, Part
 from calvaria.implant.settings import ImplantSettings
 from calvaria.jobs import DIED, Countdown, in_processes
 from calvaria.volume.grid import Grid
-from calvaria.volume.mesh import Mesh, extract_surface
+from calvaria.volume.mesh import extract_surface
 from calvaria.volume.volume import Volume
 from calvaria.volume.voxelise import voxelise
-
-if TYPE_CHECKING:
-    from trimesh import Trimesh
 
 KINDS = (*(kind for kind in BENCHMARK_KINDS if kind != OFFICIAL), "hemicraniectomy")
 """Holes that are looked at by default."""
@@ -239,25 +236,22 @@ def insertable(part: Part, bone: Volume, travel_mm: float) -> bool:
         MissingExtraError: python-fcl is not installed.
     """
     require_fcl()
-    from trimesh.collision import CollisionManager
-    from trimesh.transformations import translation_matrix
+    from trimesh import Trimesh
 
+    # Trimesh has no types here.
+    collision: Any = import_module("trimesh.collision")
     mesh = part.mesh
     ends = np.concatenate([mesh.vertices_mm, mesh.vertices_mm - travel_mm * part.direction])
-    manager = CollisionManager()
-    manager.add_object("bone", _trimesh(extract_surface(near_bone(bone, ends, 2.0))))
-    manager.add_object("implant", _trimesh(mesh))
+    manager = collision.CollisionManager()
+    for name, one in (("bone", extract_surface(near_bone(bone, ends, 2.0))), ("implant", mesh)):
+        manager.add_object(name, Trimesh(one.vertices_mm, one.faces, process=False))
+    moved = np.eye(4)
     for way in np.arange(0.0, travel_mm + STEP_ALONG_MM / 2, STEP_ALONG_MM):
-        manager.set_transform("implant", translation_matrix(-way * part.direction))
+        moved[:3, 3] = -way * part.direction
+        manager.set_transform("implant", moved)
         if manager.in_collision_internal():
             return False
     return True
-
-
-def _trimesh(mesh: Mesh) -> Trimesh:
-    from trimesh import Trimesh
-
-    return Trimesh(mesh.vertices_mm, mesh.faces, process=False)
 
 
 def run(tasks: Sequence[Task], settings: ImplantSettings, output: Path, *, jobs: int = 1, tell: Tell) -> list[Row]:
@@ -335,7 +329,7 @@ FIGURES = {
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Lines: by kind of hole and for all together, how many pass what, then mean and worst figures; then what failed."""
+    """Lines: by kind of hole and for all, how many pass what, then mean and worst figures; then what failed."""
     lines = [
         "Percent that pass: solid; no common voxel of 0.25 mm; clearance and thickness within 0.2 mm on 95 %; no "
         "collision of meshes on the way in; step at the rim; no check failed.",

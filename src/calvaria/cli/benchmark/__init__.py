@@ -17,7 +17,10 @@ Examples:
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
 app = typer.Typer(
-    help="The papers' tables, each by one command.", epilog=EXAMPLES, no_args_is_help=True, rich_markup_mode=None
+    help="The papers' tables, and implants of many holes, each by one command.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.command("table1", epilog=table1.EXAMPLES)(table1.table1)
 app.command("table2", epilog=table2.EXAMPLES)(table2.table2)
@@ -28,7 +31,7 @@ app.command("implants", epilog=implants.EXAMPLES)(implants.implants)
 
 @app.callback()
 def _group() -> None:
-    """The papers' tables, each by one command."""
+    """The papers' tables, and implants of many holes, each by one command."""
 
 
 __all__ = ["app"]
