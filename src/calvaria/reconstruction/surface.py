@@ -45,7 +45,7 @@ class BoneSurface:
     """The surface of a skull's bone, in world mm.
 
     Args:
-        fraction: bone fractions on the skull's own grid, about `FINE_MM`, with air around.
+        fraction: bone fractions on the skull's own grid, about `FINE_MM` or what was asked for, with air around.
         points_mm: (S, 3) where edges of that grid cross the half level.
         normals: (S, 3) unit vectors into bone; 0 where there is no gradient.
         tree: of the points; None if there are none.
@@ -57,16 +57,17 @@ class BoneSurface:
     tree: cKDTree | None
 
     @classmethod
-    def of(cls, bone: Volume) -> BoneSurface:
+    def of(cls, bone: Volume, fine_mm: float = FINE_MM) -> BoneSurface:
         """Find the surface.
 
         Args:
             bone: a mask or fractions, on any grid; may be cropped to what matters.
+            fine_mm: blocks of voxels about so wide are averaged first; with less than a voxel none are.
         """
         from scipy.ndimage import gaussian_filter
         from scipy.spatial import cKDTree
 
-        fraction = coarsen(bone, FINE_MM).pad((1, 1, 1), (1, 1, 1))
+        fraction = coarsen(bone, fine_mm).pad((1, 1, 1), (1, 1, 1))
         index = crossings(fraction.data, HALF)
         blurred = gaussian_filter(fraction.data, BLUR_MM / np.asarray(fraction.grid.spacing_mm))
         # In index space the gradient is a covector: it goes to the world by the inverse's transpose.
