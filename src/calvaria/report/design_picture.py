@@ -58,6 +58,9 @@ BESIDE_MM = 22.0
 RIBBON_MM = 5.0
 """The clearance is also painted on what lies within this of the rim's walls, which from outside are seen edge-on."""
 
+LABEL_SHADE = 0.62
+"""How far what lies below a text is darkened."""
+
 NO_MAP = "not measured: the design has no map of it"
 
 VERDICT_COLOURS: dict[str, Colour] = {"pass": (112, 190, 120), "warn": (236, 186, 72), "fail": (240, 96, 86)}
@@ -186,7 +189,7 @@ class _Side:
         view = self._along()
         bodies, maps = [self.stage.bodies[n] for n in self.group], self._maps()
         width, height = CELL_PX
-        camera = self._camera(view, self._points(), size_px=(width - BAR_PX, height - PLOT_PX))
+        camera = self._camera(view, self._points(), border=0.14, size_px=(width - BAR_PX, height - PLOT_PX))
         if maps is None:
             return self._panel("clearance", NO_MAP, bodies, camera, view)
         scale = clearance_scale(self.stage.design)
@@ -307,13 +310,16 @@ def _rim_plot(parts: Sequence[Part], maps: Sequence[Maps], scale: Scale) -> Pict
     from PIL import Image as Pillow
     from PIL import ImageDraw
 
-    width, height = CELL_PX
+    width = CELL_PX[0]
     plot = Pillow.new("RGB", (width, PLOT_PX), BACKGROUND)
     draw = ImageDraw.Draw(plot)
     left, right, top, bottom = 52, width - 18, 14, PLOT_PX - 24
     most = scale.values[-1]
     lines = [line for part, one in zip(parts, maps, strict=True) for line in _along_rim(part, one)]
-    whole = sum(line[0][-1] for line in lines)
+    whole = float(sum(line[0][-1] for line in lines))
+    if not lines:
+        draw.text((width / 2, PLOT_PX / 2), "its course along the rim is not known", FAINT, font(14), anchor="mm")
+        return np.asarray(plot)
 
     def place(mm: float, value: float) -> tuple[float, float]:
         share = min(max(value / most, 0.0), 1.0)
@@ -324,9 +330,7 @@ def _rim_plot(parts: Sequence[Part], maps: Sequence[Maps], scale: Scale) -> Pict
         draw.text((left - 6, place(0, value)[1]), f"{value:.3g}", FAINT, font(12), anchor="rm")
     start = 0.0
     for along, least, largest in lines:
-        low, high = (
-            [place(start + mm, v) for mm, v in zip(along, values, strict=True)] for values in (least, largest)
-        )
+        low, high = ([place(start + mm, v) for mm, v in zip(along, values, strict=True)] for values in (least, largest))
         draw.polygon([*low, *high[::-1]], fill=(96, 84, 66))
         for points in (low, high):
             draw.line(points, (236, 206, 160), 1)
@@ -385,7 +389,7 @@ def _sheet(design: Design, panels: Sequence[_Panel]) -> Image:
         sheet.paste(Pillow.fromarray(panel.picture), corner)
         if panel.plot is not None:
             sheet.paste(Pillow.fromarray(panel.plot), (corner[0], corner[1] + panel.picture.shape[0]))
-        _words(draw, panel, corner)
+        _words(sheet, panel, corner)
     _footer(draw, design, size)
     return sheet
 
@@ -416,32 +420,46 @@ def _verdict(design: Design) -> tuple[str, str]:
     return f"all {len(design.checks)} checks passed", "pass"
 
 
-def _words(draw: ImageDraw, panel: _Panel, corner: tuple[int, int]) -> None:
+def _words(sheet: Image, panel: _Panel, corner: tuple[int, int]) -> None:
     """Title, anatomical letters, ruler and colour bar of a picture."""
+    from PIL import ImageDraw
+
     left, top = corner
     height, width = panel.picture.shape[:2]
-    _outlined(draw, (left + 12, top + 10), panel.title, INK, 18, "la")
-    _outlined(draw, (left + 12, top + 34), panel.note, FAINT, 14, "la")
+    _label(sheet, (left + 12, top + 10), panel.title, INK, (18, "la"))
+    _label(sheet, (left + 12, top + 36), panel.note, FAINT, (14, "la"))
     sides = [*panel.view.letters(), *_upright(panel.view).letters()]
     places = ((12, height / 2), (width - 12, height / 2), (width / 2, 14), (width / 2, height - 14))
     for letter, (x, y) in zip(sides, places, strict=True):
-        _outlined(draw, (left + x, top + y), letter, FAINT, 15, "mm")
+        _label(sheet, (left + x, top + y), letter, FAINT, (15, "mm"))
     px_per_mm = 1 / (panel.camera.pixel_mm * SUPERSAMPLING)
     length = next((mm for mm in RULERS_MM if mm * px_per_mm <= MAX_RULER_PX), RULERS_MM[-1])
     x, y = left + 14, top + height - 14
     end = x + length * px_per_mm
+    draw = ImageDraw.Draw(sheet)
     for colour, thick in ((BACKGROUND, 6), (INK, 2)):
         draw.line((x, y, end, y), colour, thick)
         for tick in (x, end):
             draw.line((tick, y - 4, tick, y + 4), colour, thick)
-    _outlined(draw, (end + 9, y), f"{length} mm", INK, 13, "lm")
+    _label(sheet, (end + 9, y), f"{length} mm", INK, (13, "lm"))
     if panel.scale:
         _bar(draw, panel.scale, (left + width + 6, top + 62), height - 90)
 
 
-def _outlined(draw: ImageDraw, at: tuple[float, float], text: str, colour: Colour, size: int, anchor: str) -> None:
-    """Text that is read on bone and on the background."""
-    draw.text(at, text, colour, font(size), anchor=anchor, stroke_width=2, stroke_fill=BACKGROUND)
+def _label(sheet: Image, at: tuple[float, float], text: str, colour: Colour, style: tuple[int, str]) -> None:
+    """Text that can be read on bone too: what lies below it is darkened. The style is its size and anchor."""
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    if not text:
+        return
+    size, anchor = style
+    draw = ImageDraw.Draw(sheet)
+    left, top, right, bottom = draw.textbbox(at, text, font(size), anchor=anchor)
+    box = (int(left) - 4, int(top) - 3, int(right) + 5, int(bottom) + 4)
+    under = sheet.crop(box)
+    sheet.paste(Pillow.blend(under, Pillow.new("RGB", under.size, BACKGROUND), LABEL_SHADE), box[:2])
+    draw.text(at, text, colour, font(size), anchor=anchor)
 
 
 def _upright(view: View) -> View:

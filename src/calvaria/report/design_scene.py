@@ -28,7 +28,7 @@ UNKNOWN: Colour = (112, 114, 122)
 """Grey: where a map has no value."""
 
 THICKNESS_COLOURS: tuple[Colour, ...] = ((84, 40, 142), (62, 100, 176), (34, 156, 148), (112, 204, 90), (252, 228, 60))
-"""From thin to thick: violet, blue, green, yellow; told apart by the colour-blind too, and in grey by their lightness."""
+"""From thin to thick: violet, blue, green, yellow; the colour-blind, and prints in grey, tell them apart."""
 
 CLEARANCE_COLOURS: tuple[Colour, ...] = tuple(reversed(ANCHORS))
 """From tight to wide: red, ivory where it is what was asked, blue."""
@@ -38,6 +38,13 @@ COARSE_MM = 2.2
 
 COARSE_LEVEL = 0.4
 """Share of bone at which its surface is drawn: somewhat under a half, so that thin bone does not break up."""
+
+BESIDE_SHARE, BESIDE_MM = 0.6, 0.3
+"""The bone around the holes covers what lies above or below it, and beside a vertex by this share of its longest edge
+and so many mm."""
+
+FROM_IMPLANT_MM = 8.0
+"""Bone nearer to an implant is never drawn coarse: it is all in the bone around the holes."""
 
 SHOWN_PERCENT = (1.0, 99.0)
 """The thickness's colours reach over this part of its values."""
@@ -76,7 +83,8 @@ def thickness_scale(design: Design) -> Scale:
     low, high = np.percentile(known, SHOWN_PERCENT) if len(known) else (settings.thickness_mm,) * 2
     middle = (low + high) / 2 if asked is None else asked
     low, high = min(low, middle - 1), max(high, middle + 1)
-    low, high = max(np.floor(2 * low) / 2, 0.0), np.ceil(2 * high) / 2
+    steps = 2 if high - low <= 2 else 1  # per mm: ends that make short numbers at the bar
+    low, high = max(np.floor(steps * low) / steps, 0.0), np.ceil(steps * high) / steps
     values = tuple(float(v) for v in np.linspace(low, high, len(THICKNESS_COLOURS)))
     return Scale("thickness", values, THICKNESS_COLOURS, asked, "" if asked is None else f"asked {asked:g}")
 
@@ -109,10 +117,27 @@ def rest_of_skull(design: Design) -> Mesh:
     mesh = extract_surface(coarse, COARSE_LEVEL)
     if mesh.is_empty or design.host.is_empty:
         return mesh
-    tree = cKDTree(design.host.vertices_mm, leafsize=32, balanced_tree=False, compact_nodes=False)
-    reach = max(coarse.grid.spacing_mm)
-    apart, _ = tree.query(mesh.vertices_mm, distance_upper_bound=reach, workers=2)
-    faces = mesh.faces[np.isinf(apart)[mesh.faces].any(axis=1)]
+    host, reach = design.host, max(coarse.grid.spacing_mm)
+    longest = np.zeros(len(host.vertices_mm))  # edge at each vertex: the bone around the holes may have large triangles
+    for start, end in ((0, 1), (1, 2), (2, 0)):
+        edge = np.linalg.norm(host.vertices_mm[host.faces[:, start]] - host.vertices_mm[host.faces[:, end]], axis=1)
+        np.maximum.at(longest, host.faces[:, start], edge)
+    tree = cKDTree(host.vertices_mm, leafsize=32, balanced_tree=False, compact_nodes=False)
+    _, nearest = tree.query(mesh.vertices_mm, workers=2)
+    off, normal = mesh.vertices_mm - host.vertices_mm[nearest], host.vertex_normals[nearest]
+    above = np.einsum("nk,nk->n", off, normal)
+    beside = np.linalg.norm(off - above[:, None] * normal, axis=1)
+    # The walls where that bone is cut off cover nothing: they face along the head.
+    alike = np.einsum("nk,nk->n", mesh.vertex_normals, normal) > SAME_SIDE_COSINE
+    covered = alike & (np.abs(above) < reach) & (beside < BESIDE_SHARE * longest[nearest] + BESIDE_MM)
+    faces = mesh.faces
+    for _ in range(2):  # and one row of triangles more, beneath its edge
+        kept = np.zeros(len(covered), bool)
+        kept[faces[~covered[faces].all(axis=1)]] = True
+        covered = ~kept
+    implants = cKDTree(np.concatenate([part.mesh.vertices_mm[::4] for part in design.parts] or [np.zeros((0, 3))]))
+    apart, _ = implants.query(mesh.vertices_mm, distance_upper_bound=FROM_IMPLANT_MM, workers=2)
+    faces = faces[kept[faces].all(axis=1) & np.isinf(apart)[faces].any(axis=1)]
     used, faces = np.unique(faces, return_inverse=True)
     return Mesh(mesh.vertices_mm[used], faces.reshape(-1, 3))
 

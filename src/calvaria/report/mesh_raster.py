@@ -86,7 +86,7 @@ def solid(mesh: Mesh, colour: ArrayLike) -> Solid:
 
 
 def _edge_normals(vertex: NDArray[np.int32], face: F32, area: F32) -> F32:
-    """(N, 3) normals of corners of faces, sorted by their vertex: means of the faces there that look about their way."""
+    """(N, 3) normals of corners of faces, sorted by their vertex: means over the faces there that look alike."""
     _, starts, counts = np.unique(vertex, return_index=True, return_counts=True)
     own = np.repeat(np.arange(len(vertex)), np.repeat(counts, counts))  # all pairs of corners at a vertex
     other = np.repeat(starts, counts**2) + _within_runs(counts**2) % np.repeat(counts, counts**2)
