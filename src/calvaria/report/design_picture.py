@@ -180,7 +180,7 @@ class _Side:
         if maps is None:
             return self._panel("thickness", NO_MAP, bodies, camera, view)
         scale = thickness_scale(self.stage.design)
-        values = [thickness_on(one.thickness_mm, body) for one, body in zip(maps, bodies, strict=True)]
+        values = [thickness_on(one.thickness_mm[body.origin], body) for one, body in zip(maps, bodies, strict=True)]
         painted = [body.painted(scale.colours_of(v)) for v, body in zip(values, bodies, strict=True)]
         note = _range([one.thickness_mm for one in maps])
         return _Panel("thickness", note, render_meshes(painted, camera), camera, view, scale)
@@ -193,7 +193,7 @@ class _Side:
         if maps is None:
             return self._panel("clearance", NO_MAP, bodies, camera, view)
         scale = clearance_scale(self.stage.design)
-        values = [clearance_on(one.clearance_mm, body) for one, body in zip(maps, bodies, strict=True)]
+        values = [clearance_on(one.clearance_mm[body.origin], body) for one, body in zip(maps, bodies, strict=True)]
         painted = [body.painted(scale.colours_of(v)) for v, body in zip(values, bodies, strict=True)]
         hits, own = look(painted, camera)
         walls = np.concatenate([body.vertices_mm[np.isfinite(v)] for v, body in zip(values, bodies, strict=True)])

@@ -148,12 +148,12 @@ def thickness_on(values: F64, drawn: Solid) -> F64:
     Faces none of whose corners has a value, as those of the rim, keep none.
 
     Args:
-        values: (V,) at the mesh's vertices, NaN where there is none.
-        drawn: of the same mesh.
+        values: (N,) at its vertices, NaN where there is none.
+        drawn: it.
     """
     from scipy.spatial import cKDTree
 
-    found = np.array(values, np.float64)[drawn.origin]
+    found = np.array(values, np.float64)
     known = np.isfinite(found)
     if not known.any():
         return found
@@ -167,10 +167,10 @@ def clearance_on(values: F64, drawn: Solid) -> F64:
     """(N,) a map on what is drawn: only on faces all of whose corners have a value.
 
     Args:
-        values: (V,) at the mesh's vertices, NaN where there is none.
-        drawn: of the same mesh.
+        values: (N,) at its vertices, NaN where there is none.
+        drawn: it.
     """
-    found = np.array(values, np.float64)[drawn.origin]
+    found = np.array(values, np.float64)
     found[~_of_faces(drawn, np.isfinite(found)[drawn.faces].all(axis=1))] = np.nan
     return found
 
