@@ -138,7 +138,8 @@ def shade(
     picture = np.empty((height * width, 3), np.float32)
     picture[:] = background
     if hits.flat.size:
-        diffuse, mirrored = _light(scene, hits, camera)
+        smooth_mm = max(SMOOTH_MM, SMOOTH_PER_SPACING * scene.detail_mm)
+        diffuse, mirrored = light(_smoothed(hits, camera, smooth_mm), hits, camera)
         own = _colours(scene, hits, camera) if colours is None else colours
         picture[hits.flat] = own * diffuse[:, None] + 255.0 * mirrored[:, None]
     pixels = np.clip(picture, 0, 255).astype(np.uint8).reshape(height, width, 3)
@@ -169,11 +170,19 @@ def fitting(surfaces: Sequence[Surface], directions: NDArray[np.float64]) -> tup
     return centre, float((high - low).max()) / (1 - 2 * BORDER)
 
 
-def _light(scene: Scene, hits: Hits, camera: Camera) -> tuple[F32, F32]:
-    """(N,) factor for the surface's own colour, and (N,) mirrored light from 0 to 1."""
+def light(normal: F32, hits: Hits, camera: Camera) -> tuple[F32, F32]:
+    """What light comes back from a surface.
+
+    Args:
+        normal: (3, N) unit normals to light it by, in the camera's axes.
+        hits: on the surface.
+        camera: that they were cast with.
+
+    Returns:
+        (N,) factor for the surface's own colour, and (N,) mirrored light from 0 to 1.
+    """
     towards = np.array(LIGHT, np.float32)
     towards /= np.linalg.norm(towards)
-    normal = _smoothed(hits, camera, max(SMOOTH_MM, SMOOTH_PER_SPACING * scene.detail_mm))
     facing = np.maximum(-normal[2], 0.0)
     # Wrapped around a little, as from a large lamp: no hard edge between light and dark.
     main = np.clip((towards @ normal + 0.25) / 1.25, 0.0, 1.0)

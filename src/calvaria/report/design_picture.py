@@ -1,0 +1,505 @@
+"""The picture of a design: the implants in place and on their way in, their maps, and their inner side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calvaria import __version__
+from calvaria.errors import InputError
+from calvaria.report.design_scene import (
+    UNKNOWN,
+    Scale,
+    clearance_on,
+    clearance_scale,
+    directions_of,
+    mean_direction,
+    part_colour,
+    rest_of_skull,
+    thickness_on,
+    thickness_scale,
+)
+from calvaria.report.mesh_raster import SUPERSAMPLING, Solid, lit, look, mesh_camera, render_meshes, solid
+from calvaria.report.raycast import Camera
+from calvaria.report.render import BACKGROUND, Picture
+from calvaria.report.scene import Colour
+from calvaria.report.sheet import BONE, FAINT, INK, REFERENCE, font
+from calvaria.report.views import PARALLEL_COSINE, View, frame_axes
+from calvaria.types import F64
+from calvaria.volume.mesh import Mesh
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+
+    from calvaria.implant.parts import Design, Maps, Part
+
+CELL_PX = (500, 430)
+"""Width and height of a picture on the sheet."""
+
+GAP_PX, HEADER_PX, FOOTER_PX, PLOT_PX, BAR_PX = 6, 62, 46, 120, 92
+COLUMNS = 3
+
+EXPLODED_MM = 25.0
+"""How far an implant is drawn out, against its way in."""
+
+ARROW_MM, ARROW_GAP_MM, SHAFT_MM, HEAD_MM = 26.0, 5.0, 1.3, 3.6
+"""Length of the arrow, its distance from the implant, radii of its shaft and of its head."""
+
+BESIDE_MM = 22.0
+"""So much of the bone around an implant is shown with it on its way in."""
+
+RIBBON_MM = 5.0
+"""The clearance is also painted on what lies within this of the rim's walls, which from outside are seen edge-on."""
+
+LABEL_SHADE = 0.62
+"""How far what lies below a text is darkened."""
+
+NO_MAP = "not measured: the design has no map of it"
+
+VERDICT_COLOURS: dict[str, Colour] = {"pass": (112, 190, 120), "warn": (236, 186, 72), "fail": (240, 96, 86)}
+"""Of checks: green, amber, red; always with the word."""
+
+RULERS_MM = (100, 50, 20, 10, 5)
+MAX_RULER_PX = 120
+
+
+def render_design(design: Design) -> Image:
+    """A sheet of pictures of a design.
+
+    For each side that implants are put in from, two rows. First: in place, seen along the way in; the same on the
+    whole head; drawn out by 25 mm, with an arrow the way it goes in. Second: the implants alone, coloured by thickness
+    and by clearance from outside, and their inner side. Under the clearance, the least and the most of it along the
+    rim. Where the design has no maps, the pictures say so.
+
+    Args:
+        design: with at least one implant.
+
+    Returns:
+        An RGB image, about 1530 pixels wide.
+
+    Raises:
+        InputError: there is no implant in the design.
+        GeometryError: the design's frame is not a proper map.
+    """
+    if not design.parts:
+        raise InputError("there is no implant in this design: there is nothing to draw")
+    stage = _Stage.of(design)
+    groups = directions_of(design)
+    makers: list[Callable[[], _Panel]] = []
+    for group in groups:
+        side = _Side(stage, tuple(group))
+        makers += [side.in_place, side.on_the_head, side.drawn_out, side.thickness, side.clearance, side.inner]
+    # The work lies in numpy, which lets other threads run.
+    with ThreadPoolExecutor(min(len(makers), os.cpu_count() or 1)) as pool:
+        panels = list(pool.map(lambda make: make(), makers))
+    return _sheet(design, panels)
+
+
+@dataclass(frozen=True, eq=False)
+class _Panel:
+    """One picture, and what is written on it."""
+
+    title: str
+    note: str
+    picture: Picture
+    camera: Camera
+    view: View
+    scale: Scale | None = None
+    plot: Picture | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """A design made ready to be drawn."""
+
+    design: Design
+    axes: F64
+    host: Solid
+    rest: Solid
+    parts: tuple[Solid, ...]
+    bodies: tuple[Solid, ...]
+
+    @classmethod
+    def of(cls, design: Design) -> _Stage:
+        axes = frame_axes(design.frame_to_world)
+        meshes = [design.host, rest_of_skull(design), *(part.mesh for part in design.parts)]
+        colours: list[Colour] = [BONE, BONE, *(part_colour(n) for n in range(len(design.parts)))]
+        others = [part.body for part in design.parts if part.body is not part.mesh]
+        with ThreadPoolExecutor(2) as pool:
+            solids = list(pool.map(solid, [*meshes, *others], [*colours, *([UNKNOWN] * len(others))]))
+        parts, more = solids[2 : len(meshes)], iter(solids[len(meshes) :])
+        bodies = [
+            one.painted(UNKNOWN) if part.body is part.mesh else next(more)
+            for part, one in zip(design.parts, parts, strict=True)
+        ]
+        return cls(design, axes, solids[0], solids[1], tuple(parts), tuple(bodies))
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """The pictures of the implants that are put in from about the same side."""
+
+    stage: _Stage
+    group: tuple[int, ...]
+
+    def in_place(self) -> _Panel:
+        view = self._along()
+        camera = self._camera(view, self._points(), 0.07)
+        return self._panel("in place", "seen along the way in", [*self._bone, *self.stage.parts], camera, view)
+
+    def on_the_head(self) -> _Panel:
+        view = self._from_beside(0.55)
+        points = np.concatenate([one.vertices_mm for one in [*self._bone, *self.stage.parts]])
+        camera = self._camera(view, points)
+        return self._panel("on the head", "", [*self._bone, *self.stage.parts], camera, view)
+
+    def drawn_out(self) -> _Panel:
+        view = self._from_beside(1.5)
+        shown = [*self._bone, *(one for n, one in enumerate(self.stage.parts) if n not in self.group)]
+        points = [self._bone_beside()]
+        for part, one in self._members():
+            moved = one.moved(-EXPLODED_MM * part.direction)
+            arrow = solid(_arrow(moved.vertices_mm.astype(np.float64), part.direction), REFERENCE)
+            shown += [moved, arrow]
+            points += [moved.vertices_mm, arrow.vertices_mm]
+        camera = self._camera(view, np.concatenate(points), 0.04)
+        title = "the way in" if len(self.group) == 1 else "the ways in"
+        return self._panel(title, f"drawn out by {EXPLODED_MM:g} mm", shown, camera, view)
+
+    def thickness(self) -> _Panel:
+        view, (width, height) = self._along(), CELL_PX
+        camera = self._camera(view, self._points(), size_px=(width - BAR_PX, height))
+        maps, bodies = self._maps(), [self.stage.bodies[n] for n in self.group]
+        if maps is None:
+            return self._panel("thickness", NO_MAP, bodies, camera, view)
+        scale = thickness_scale(self.stage.design)
+        values = [thickness_on(one.thickness_mm[body.origin], body) for one, body in zip(maps, bodies, strict=True)]
+        painted = [body.painted(scale.colours_of(v)) for v, body in zip(values, bodies, strict=True)]
+        note = _range([one.thickness_mm for one in maps])
+        return _Panel("thickness", note, render_meshes(painted, camera), camera, view, scale)
+
+    def clearance(self) -> _Panel:
+        view = self._along()
+        bodies, maps = [self.stage.bodies[n] for n in self.group], self._maps()
+        width, height = CELL_PX
+        camera = self._camera(view, self._points(), border=0.14, size_px=(width - BAR_PX, height - PLOT_PX))
+        if maps is None:
+            return self._panel("clearance", NO_MAP, bodies, camera, view)
+        scale = clearance_scale(self.stage.design)
+        values = [clearance_on(one.clearance_mm[body.origin], body) for one, body in zip(maps, bodies, strict=True)]
+        painted = [body.painted(scale.colours_of(v)) for v, body in zip(values, bodies, strict=True)]
+        hits, own = look(painted, camera)
+        walls = np.concatenate([body.vertices_mm[np.isfinite(v)] for v, body in zip(values, bodies, strict=True)])
+        known = np.concatenate([v[np.isfinite(v)] for v in values])
+        if len(known):
+            _ribbon(hits.index.T, own, walls, known, scale)
+        picture = lit(hits, own, camera)
+        plot = _rim_plot([part for part, _ in self._members()], maps, scale)
+        return _Panel("clearance", _range([one.clearance_mm for one in maps]), picture, camera, view, scale, plot)
+
+    def inner(self) -> _Panel:
+        along = self._along()
+        x, y, z = along.direction
+        view = View("inner side", (-x, -y, -z), along.up)
+        camera = self._camera(view, self._points())
+        return self._panel("inner side", "", [one for _, one in self._members()], camera, view)
+
+    @property
+    def _bone(self) -> list[Solid]:
+        return [self.stage.host, self.stage.rest]
+
+    def _members(self) -> list[tuple[Part, Solid]]:
+        return [(self.stage.design.parts[n], self.stage.parts[n]) for n in self.group]
+
+    def _maps(self) -> list[Maps] | None:
+        maps = self.stage.design.maps
+        return [maps[n] for n in self.group] if len(maps) == len(self.stage.design.parts) else None
+
+    def _points(self) -> NDArray[np.float32]:
+        return np.concatenate([one.vertices_mm for _, one in self._members()])
+
+    def _bone_beside(self) -> NDArray[np.float32]:
+        """Of the bone, what lies in a box around the implants."""
+        points, host = self._points(), self.stage.host.vertices_mm
+        low, high = points.min(axis=0) - BESIDE_MM, points.max(axis=0) + BESIDE_MM
+        return np.concatenate([points, host[((host > low) & (host < high)).all(axis=1)]])
+
+    def _along(self) -> View:
+        """From outside, along the way in."""
+        way = self.stage.axes.T @ mean_direction(self.stage.design, self.group)
+        return _view(way)
+
+    def _from_beside(self, turn: float) -> View:
+        """From outside and the front (for implants at the front: and the side), a little from above."""
+        way = self.stage.axes.T @ mean_direction(self.stage.design, self.group)
+        middle = self.stage.axes.T @ (self._points().mean(axis=0) - self.stage.design.frame_to_world[:3, 3])
+        front = np.array([0.0, -1.0, 0.35])
+        side = np.array([1.0 if middle[0] >= 0 else -1.0, -0.3, 0.35])
+        towards = front if abs(way @ front) < 0.75 * float(np.linalg.norm(front)) else side
+        towards = towards - (towards @ way) * way
+        return _view(way - turn * towards / np.linalg.norm(towards))
+
+    def _camera(
+        self, view: View, points: NDArray[np.float32], border: float = 0.1, size_px: tuple[int, int] = CELL_PX
+    ) -> Camera:
+        return mesh_camera(view.axes() @ self.stage.axes.T, points, size_px, border)
+
+    def _panel(self, title: str, note: str, shown: Sequence[Solid], camera: Camera, view: View) -> _Panel:
+        return _Panel(title, note, render_meshes(shown, camera), camera, view)
+
+
+def _view(direction: F64) -> View:
+    away = direction / np.linalg.norm(direction)
+    x, y, z = (float(v) for v in away)
+    return View("", (x, y, z), (0.0, 0.0, 1.0) if abs(z) < PARALLEL_COSINE else (0.0, -1.0, 0.0))
+
+
+def _range(values: Sequence[F64]) -> str:
+    """The least and the most of some maps, in words."""
+    known = np.concatenate([one[np.isfinite(one)] for one in values])
+    return f"{known.min():.2f} to {known.max():.2f} mm" if len(known) else "measured nowhere"
+
+
+def _arrow(points_mm: F64, direction: F64) -> Mesh:
+    """An arrow the way an implant goes in, outside of it."""
+    along = points_mm @ direction
+    across = points_mm - along[:, None] * direction
+    middle = (across.min(axis=0) + across.max(axis=0)) / 2
+    near = np.linalg.norm(across - middle, axis=1)
+    tip = middle + (along[near <= max(12.0, float(near.min()))].min() - ARROW_GAP_MM) * direction
+    side = np.cross(direction, np.eye(3)[np.abs(direction).argmin()])
+    side /= np.linalg.norm(side)
+    turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)[:, None]
+    ring = np.cos(turns) * side + np.sin(turns) * np.cross(direction, side)  # (24, 3), clockwise seen along the arrow
+    neck = 2.6 * HEAD_MM
+    stations = ((ARROW_MM, SHAFT_MM), (neck, SHAFT_MM), (neck, HEAD_MM))
+    rings = [tip - back * direction + radius * ring for back, radius in stations]
+    vertices = np.concatenate([*rings, [tip - ARROW_MM * direction, tip]])
+    this = np.arange(len(turns))
+    after, start, end = np.roll(this, -1), len(vertices) - 2, len(vertices) - 1
+    faces = [np.stack([np.full_like(this, start), after, this], axis=1)]
+    for step in range(len(rings) - 1):
+        a, b = step * len(turns), (step + 1) * len(turns)
+        faces += [np.stack([a + this, a + after, b + after], axis=1), np.stack([a + this, b + after, b + this], axis=1)]
+    last = (len(rings) - 1) * len(turns)
+    faces.append(np.stack([last + this, last + after, np.full_like(this, end)], axis=1))
+    return Mesh(vertices, np.concatenate(faces))
+
+
+def _ribbon(
+    places: NDArray[np.float32], colours: NDArray[np.float32], walls: NDArray[np.float32], values: F64, scale: Scale
+) -> None:
+    """Paint, in place, what lies near the rim's walls with their colours, fading."""
+    from scipy.spatial import cKDTree
+
+    apart, nearest = cKDTree(walls).query(places, distance_upper_bound=RIBBON_MM, workers=2)
+    near = np.flatnonzero(np.isfinite(apart))
+    share = np.clip(2.5 - 2.5 * apart[near] / RIBBON_MM, 0, 1)[:, None]
+    colours[near] += (share * (scale.colours_of(values[nearest[near]]) - colours[near])).astype(np.float32)
+
+
+def _rim_plot(parts: Sequence[Part], maps: Sequence[Maps], scale: Scale) -> Picture:
+    """The least and the most clearance along the rims, unrolled, one after the other."""
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    width = CELL_PX[0]
+    plot = Pillow.new("RGB", (width, PLOT_PX), BACKGROUND)
+    draw = ImageDraw.Draw(plot)
+    left, right, top, bottom = 52, width - 18, 14, PLOT_PX - 24
+    most = scale.values[-1]
+    lines = [line for part, one in zip(parts, maps, strict=True) for line in _along_rim(part, one)]
+    whole = float(sum(line[0][-1] for line in lines))
+    if not lines:
+        draw.text((width / 2, PLOT_PX / 2), "its course along the rim is not known", FAINT, font(14), anchor="mm")
+        return np.asarray(plot)
+
+    def place(mm: float, value: float) -> tuple[float, float]:
+        share = min(max(value / most, 0.0), 1.0)
+        return left + mm / max(whole, 1e-9) * (right - left), bottom - share * (bottom - top)
+
+    for value in (0.0, most):
+        draw.line((*place(0, value), *place(whole, value)), (58, 62, 70))
+        draw.text((left - 6, place(0, value)[1]), f"{value:.3g}", FAINT, font(12), anchor="rm")
+    start = 0.0
+    for along, least, largest in lines:
+        low, high = ([place(start + mm, v) for mm, v in zip(along, values, strict=True)] for values in (least, largest))
+        draw.polygon([*low, *high[::-1]], fill=(96, 84, 66))
+        for points in (low, high):
+            draw.line(points, (236, 206, 160), 1)
+        start += float(along[-1])
+        if start < whole:
+            draw.line((*place(start, 0), *place(start, most)), (58, 62, 70))
+    asked = scale.mark_mm or 0.0
+    for dash in range(left, right, 12):
+        draw.line((dash, place(0, asked)[1], min(dash + 6, right), place(0, asked)[1]), INK)
+    draw.text((left - 6, place(0, asked)[1]), f"{asked:.3g}", INK, font(12), anchor="rm")
+    draw.text((right, bottom + 12), f"{whole:.0f} mm along the rim", FAINT, font(12), anchor="rm")
+    draw.text((left, bottom + 12), "mm: from the least to the most over its depth", FAINT, font(12), anchor="lm")
+    return np.asarray(plot)
+
+
+def _along_rim(part: Part, maps: Maps) -> list[tuple[F64, F64, F64]]:
+    """For each outline: (R + 1,) mm along it, the least and the most clearance of the wall beneath."""
+    from scipy.spatial import cKDTree
+
+    rim = np.flatnonzero(np.isfinite(maps.clearance_mm))
+    edges = [outline.points_mm for outline in part.outline if len(outline.points_mm) > 2]
+    if not len(rim) or not edges:
+        return []
+    _, foot = cKDTree(np.concatenate(edges)).query(part.body.vertices_mm[rim])
+    total = sum(len(edge) for edge in edges)
+    least, most = np.full(total, np.inf), np.full(total, -np.inf)
+    np.minimum.at(least, foot, maps.clearance_mm[rim])
+    np.maximum.at(most, foot, maps.clearance_mm[rim])
+    lines, start = [], 0
+    for edge in edges:
+        own = slice(start, start + len(edge))
+        start += len(edge)
+        known = np.flatnonzero(np.isfinite(least[own]))
+        if not len(known):
+            continue
+        steps = np.linalg.norm(np.diff(edge, axis=0, append=edge[:1]), axis=1)
+        along, at = np.append(0.0, np.cumsum(steps)), np.arange(len(edge) + 1)
+        low, high = (np.interp(at, known, v[own][known], period=len(edge)) for v in (least, most))
+        lines.append((along, low, high))
+    return lines
+
+
+def _sheet(design: Design, panels: Sequence[_Panel]) -> Image:
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    width, height = CELL_PX
+    rows = -(-len(panels) // COLUMNS)
+    size = (COLUMNS * (width + GAP_PX) + GAP_PX, HEADER_PX + rows * (height + GAP_PX) + FOOTER_PX)
+    sheet = Pillow.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    _header(draw, design, size[0])
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, COLUMNS)
+        corner = (GAP_PX + column * (width + GAP_PX), HEADER_PX + row * (height + GAP_PX))
+        sheet.paste(Pillow.fromarray(panel.picture), corner)
+        if panel.plot is not None:
+            sheet.paste(Pillow.fromarray(panel.plot), (corner[0], corner[1] + panel.picture.shape[0]))
+        _words(sheet, panel, corner)
+    _footer(draw, design, size)
+    return sheet
+
+
+def _header(draw: ImageDraw, design: Design, width: int) -> None:
+    """What the design is, and whether it passed its checks."""
+    count, settings = len(design.parts), design.settings
+    title = "Implant" if count == 1 else f"{count} implants"
+    body = f"{settings.thickness_mm:g} mm thick" if settings.thickness == "constant" else "as thick as the bone"
+    volume = sum(part.mesh.volume_ml for part in design.parts)
+    draw.text((GAP_PX + 8, HEADER_PX / 2), title, INK, font(24), anchor="lm")
+    left = GAP_PX + 30 + draw.textlength(title, font(24))
+    facts = f"{volume:.1f} ml   {body}   clearance {settings.clearance_mm:g} mm asked"
+    draw.text((left, HEADER_PX / 2 + 2), facts, FAINT, font(16), anchor="lm")
+    text, verdict = _verdict(design)
+    draw.text((width - GAP_PX - 12, HEADER_PX / 2), text, VERDICT_COLOURS.get(verdict, FAINT), font(18), anchor="rm")
+
+
+def _verdict(design: Design) -> tuple[str, str]:
+    """In words, and the worst verdict."""
+    if not design.checks:
+        return "not checked", ""
+    names = {v: list(dict.fromkeys(c.name for c in design.checks if c.verdict == v)) for v in ("fail", "warn")}
+    for verdict, word in (("fail", "FAILED"), ("warn", "to be looked at")):
+        if names[verdict]:
+            more = f" and {len(names[verdict]) - 2} more" if len(names[verdict]) > 2 else ""
+            return f"{word}: {', '.join(names[verdict][:2])}{more}", verdict
+    return f"all {len(design.checks)} checks passed", "pass"
+
+
+def _words(sheet: Image, panel: _Panel, corner: tuple[int, int]) -> None:
+    """Title, anatomical letters, ruler and colour bar of a picture."""
+    from PIL import ImageDraw
+
+    left, top = corner
+    height, width = panel.picture.shape[:2]
+    _label(sheet, (left + 12, top + 10), panel.title, INK, (18, "la"))
+    _label(sheet, (left + 12, top + 36), panel.note, FAINT, (14, "la"))
+    sides = [*panel.view.letters(), *_upright(panel.view).letters()]
+    places = ((12, height / 2), (width - 12, height / 2), (width / 2, 14), (width / 2, height - 14))
+    for letter, (x, y) in zip(sides, places, strict=True):
+        _label(sheet, (left + x, top + y), letter, FAINT, (15, "mm"))
+    px_per_mm = 1 / (panel.camera.pixel_mm * SUPERSAMPLING)
+    length = next((mm for mm in RULERS_MM if mm * px_per_mm <= MAX_RULER_PX), RULERS_MM[-1])
+    x, y = left + 14, top + height - 14
+    end = x + length * px_per_mm
+    draw = ImageDraw.Draw(sheet)
+    for colour, thick in ((BACKGROUND, 6), (INK, 2)):
+        draw.line((x, y, end, y), colour, thick)
+        for tick in (x, end):
+            draw.line((tick, y - 4, tick, y + 4), colour, thick)
+    _label(sheet, (end + 9, y), f"{length} mm", INK, (13, "lm"))
+    if panel.scale:
+        _bar(draw, panel.scale, (left + width + 6, top + 62), height - 90)
+
+
+def _label(sheet: Image, at: tuple[float, float], text: str, colour: Colour, style: tuple[int, str]) -> None:
+    """Text that can be read on bone too: what lies below it is darkened. The style is its size and anchor."""
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    if not text:
+        return
+    size, anchor = style
+    draw = ImageDraw.Draw(sheet)
+    left, top, right, bottom = draw.textbbox(at, text, font(size), anchor=anchor)
+    box = (int(left) - 4, int(top) - 3, int(right) + 5, int(bottom) + 4)
+    under = sheet.crop(box)
+    sheet.paste(Pillow.blend(under, Pillow.new("RGB", under.size, BACKGROUND), LABEL_SHADE), box[:2])
+    draw.text(at, text, colour, font(size), anchor=anchor)
+
+
+def _upright(view: View) -> View:
+    """The view whose left and right are this one's top and bottom."""
+    x, y, z = (float(v) for v in view.axes()[0])
+    return View(view.name, view.direction, (x, y, z))
+
+
+def _bar(draw: ImageDraw, scale: Scale, corner: tuple[int, int], height: int) -> None:
+    """A colour bar, the greatest value on top, with what was asked pointed out."""
+    left, top = corner
+    low, high = scale.values[0], scale.values[-1]
+    for offset, colour in enumerate(scale.colours_of(np.linspace(high, low, height))):
+        red, green, blue = (int(c) for c in colour)
+        draw.line((left, top + offset, left + 16, top + offset), (red, green, blue))
+    draw.text((left, top - 13), "mm", FAINT, font(13), anchor="lm")
+    asked = scale.mark_mm
+    for value in dict.fromkeys([low, *scale.values, high]):
+        at = top + (high - value) / (high - low) * (height - 1)
+        if asked is not None and abs(value - asked) * height < 16 * (high - low):
+            continue
+        draw.line((left + 16, at, left + 21, at), FAINT)
+        draw.text((left + 26, at), f"{value:.3g}", INK, font(13), anchor="lm")
+    if asked is not None:
+        at = top + (high - asked) / (high - low) * (height - 1)
+        draw.polygon([(left + 17, at), (left + 25, at - 5), (left + 25, at + 5)], fill=INK)
+        draw.text((left + 29, at - 6), f"{asked:g}", INK, font(13), anchor="lm")
+        draw.text((left + 29, at + 7), "asked", FAINT, font(12), anchor="lm")
+
+
+def _footer(draw: ImageDraw, design: Design, size: tuple[int, int]) -> None:
+    """What the colours mean, and what this is not."""
+    middle, x = size[1] - FOOTER_PX / 2, GAP_PX + 8.0
+    entries = [(BONE, "bone"), *((part_colour(n), part.name) for n, part in enumerate(design.parts))]
+    for colour, name in [*entries, (REFERENCE, "the way it is put in"), (UNKNOWN, "no value there")]:
+        draw.rounded_rectangle((x, middle - 7, x + 14, middle + 7), 3, fill=colour)
+        draw.text((x + 22, middle), name, INK, font(14), anchor="lm")
+        x += 46 + draw.textlength(name, font(14))
+    text = f"calvaria {__version__}: research software, not a medical device"
+    draw.text((size[0] - GAP_PX - 12, middle), text, FAINT, font(14), anchor="rm")
+
+
+__all__ = ["VERDICT_COLOURS", "render_design"]
