@@ -19,6 +19,7 @@ from calvaria.implant.site import RIM_MM, Site, signed, spacing_of
 from calvaria.implant.wish import Wish
 from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.components import label
+from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
 
@@ -42,6 +43,18 @@ BLEND_MM = 8.0
 
 OUTSIDE = 2.0
 """Value of the field where nothing is looked at, mm."""
+
+FEATHER_DEG = 30.0
+"""An edge that runs out at less than this is too thin before it ends."""
+
+DEPTH_STEP_MM = 0.25
+"""How finely the body's thickness is looked up."""
+
+SHELL_MM, BALLS = 0.8, 8
+"""Nodes that have so much more room than the smallest are centres of balls; so many of the nearest are looked at."""
+
+GRAIN_MM = 0.05
+"""By so much the balls about nodes of the grid fall short of all balls."""
 
 STEEP = 0.3
 """mm over which the clearance goes from that of the wall to that of a flange's seat."""
@@ -89,11 +102,12 @@ def build_body(
     layer = _layer(nodes, settings)
     if cut is not None:
         layer = np.maximum(layer, (nodes.points @ cut[0] - cut[1]).astype(np.float32))
-    values = np.maximum(layer, asked - flat_near)
-    out = np.full(grid.size, OUTSIDE, np.float32)
-    out[nodes.flat] = values
-    field = out.reshape(grid.shape)
-    narrow = _without_narrow(field, nodes, site, wish, settings)
+    room = _reachable(flat_near - asked, nodes, settings.min_wall_mm / 2)
+    values = np.maximum(layer, -room)
+    field = np.full(grid.shape, OUTSIDE, np.float32)
+    field.reshape(-1)[nodes.flat] = values
+    spurs = int(np.count_nonzero((values >= 0) & (layer < 0) & (flat_near >= asked)))
+    narrow = spurs + _without_narrow(Volume(field, grid), nodes, site, wish, settings)
     main = _main_piece(field)
     if main is None:
         raise InputError(
@@ -226,6 +240,32 @@ def _distances(site: Site, far: Volume, grid: Grid, nodes: _Nodes) -> F32:
     return out
 
 
+def _reachable(room_mm: F32, nodes: _Nodes, radius_mm: float) -> F32:
+    """Room to the bone, less where it is so narrow that no ball of a radius comes there from wider places.
+
+    The implant would have a spur there, into a pore or a notch of the bone. A ball about a node, as large as the node's
+    room, is room; all such balls of the radius and more are what is left (an opening by the ball).
+
+    Args:
+        room_mm: (N,) distance to bone less the clearance.
+        nodes: where.
+        radius_mm: half of the smallest wall.
+    """
+    from scipy.spatial import cKDTree
+
+    wide = (room_mm >= radius_mm) & (room_mm < radius_mm + SHELL_MM)
+    tight = np.flatnonzero((room_mm > -2 * STEP_MM) & (room_mm < radius_mm))
+    if not wide.any() or not len(tight):
+        return room_mm
+    tree = cKDTree(nodes.points[wide], balanced_tree=False, compact_nodes=False)
+    reach = radius_mm + 2 * STEP_MM
+    off, found = tree.query(nodes.points[tight], k=BALLS, distance_upper_bound=reach, workers=2)
+    balls = np.append(room_mm[wide], np.float32(0.0))
+    out = room_mm.copy()
+    out[tight] = np.minimum(room_mm[tight], (balls[found] - np.minimum(off, reach)).max(axis=1) + GRAIN_MM)
+    return out
+
+
 def _main_piece(field: F32) -> BoolArray | None:
     labels, count = label(field < 0, connectivity=6)
     if not count:
@@ -235,31 +275,45 @@ def _main_piece(field: F32) -> BoolArray | None:
     return np.asarray(labels == sizes.argmax())
 
 
-def _without_narrow(field: F32, nodes: _Nodes, site: Site, wish: Wish, settings: ImplantSettings) -> int:
+def _without_narrow(field: Volume, nodes: _Nodes, site: Site, wish: Wish, settings: ImplantSettings) -> int:
     """Cut away, in place, where the body is thinner or narrower than the smallest wall; how many nodes that took.
 
-    Looked at from outside: columns of the lattice that are too thin, and tongues too narrow for a disk of the wall's
-    width, go. The edge of what stays is moved out again by half a step, where the body ends anyway.
+    Looked at from outside, column by column of the lattice. An edge of more than `FEATHER_DEG` is an edge, as that of a
+    bevelled rim; one that runs out more gently is a feather, and ends where it is as thin as the smallest wall. Then
+    tongues go that are too narrow for a disk of the wall's width.
     """
-    from scipy.ndimage import binary_opening
+    from scipy.ndimage import binary_opening, distance_transform_edt
 
-    inside = field.reshape(-1)[nodes.flat] < 0
-    count = np.bincount(nodes.foot[inside], minlength=wish.edge_mm.size).reshape(wish.edge_mm.shape)
+    depth, least = _depths(field, site, wish), settings.min_wall_mm - DEPTH_STEP_MM
     cell_mm = spacing_of(site.sheet)
-    depth_mm = count * STEP_MM**3 / cell_mm**2
-    from scipy.ndimage import uniform_filter
-
-    smooth = uniform_filter(depth_mm.astype(np.float32), 3)
-    thick = smooth > 0.8 * np.minimum(settings.min_wall_mm, wish.thickness_mm)
+    thick = depth >= least
+    if not thick.any():
+        thick = depth > 0
+    off = (distance_transform_edt(~thick) - 1) * cell_mm
+    edge = (depth > 0) & (depth < least - np.tan(np.radians(FEATHER_DEG)) * off)
+    kept = thick | (edge & (off < settings.min_wall_mm / np.tan(np.radians(FEATHER_DEG)))) | (~thick & (off <= 0))
     radius = max(1, round(settings.min_wall_mm / 2 / cell_mm))
     disk = np.hypot(*np.indices((2 * radius + 1,) * 2) - radius) <= radius + 0.2
-    kept = binary_opening(thick, disk)
-    limit = _between(signed(kept, cell_mm), site.sheet.cells(nodes.points)) - np.float32(1.5 * cell_mm)
-    flat = field.reshape(-1)
-    cut = np.maximum(flat[nodes.flat], limit)
-    lost = int(np.count_nonzero(inside & (cut >= 0)))
+    kept = binary_opening(kept, disk)
+    flat = field.data.reshape(-1)
+    values = flat[nodes.flat]
+    # The cut runs half a cell outside of what stays: where the body ends anyway it takes nothing.
+    cut = np.maximum(values, _between(signed(kept, cell_mm), site.sheet.cells(nodes.points)) - np.float32(cell_mm))
     flat[nodes.flat] = cut
-    return lost
+    return int(np.count_nonzero((values < 0) & (cut >= 0)))
+
+
+def _depths(field: Volume, site: Site, wish: Wish) -> F32:
+    """(I, J) how thick the body is below each point of the outer surface, mm."""
+    out = np.zeros(wish.edge_mm.size, np.float32)
+    some = np.flatnonzero(wish.edge_mm.ravel() < SLACK_MM + 1.0)
+    points, normals = site.sheet.points_mm.reshape(-1, 3)[some], site.sheet.normals.reshape(-1, 3)[some]
+    index = field.grid.to_index(points).T
+    down = field.grid.inverse[:3, :3] @ normals.T
+    for depth in np.arange(DEPTH_STEP_MM / 2, float(wish.thickness_mm.max()), DEPTH_STEP_MM):
+        inside = trilinear_at(field.data.reshape(-1) - OUTSIDE, field.shape, index - depth * down) < -OUTSIDE
+        out[some] += np.where(inside, np.float32(DEPTH_STEP_MM), np.float32(0))
+    return out.reshape(wish.edge_mm.shape)
 
 
 def _area_cm2(site: Site, wish: Wish) -> float:

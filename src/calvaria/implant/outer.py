@@ -37,8 +37,9 @@ MARGIN_MM = 22.0
 FIT_MM = 14.0
 """Bone farther from the hole than this does not count."""
 
-OUTWARD = 0.3
-"""Cosine, to the ray from the head centre, from which on a surface looks outwards."""
+OUTWARD = 0.5
+"""Cosine, to the ray from the head centre, from which on a surface looks outwards: 60 degrees. Below the brow's edge
+the roof of the orbit does not."""
 
 FIRST_MM, NEAR_MM = 6.0, 1.5
 """How far a point may lie off the sheet and count, in the first fit and in the last: nearer ones are the surface."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from calvaria.errors import InputError
 from calvaria.implant.bone import LIMIT_MM, Nearest, SmoothBone
-from calvaria.implant.outer import Surfaces, fit_sheet
+from calvaria.implant.outer import OUTWARD, Surfaces, fit_sheet
 from calvaria.implant.parts import Sheet
 from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.types import F32, F64, BoolArray
@@ -122,6 +122,9 @@ def _with_hole(sheet: Sheet, patch: Volume) -> tuple[Sheet, F32]:
     covered = np.zeros(len(flat), bool)
     for depth in DEPTHS_MM:
         covered |= sampled(patch, flat - depth * normals)
+    # Round the brow's edge, the sheet would go on along the roof of the orbit, and fold within its thickness.
+    arm = flat - sheet.centre_mm
+    covered &= np.einsum("nk,nk->n", arm, normals) > OUTWARD * np.linalg.norm(arm, axis=1)
     hole = binary_closing(covered.reshape(sheet.hole.shape), np.ones((3, 3)), iterations=2)
     hole = binary_fill_holes(hole)
     parts, count = label(hole)

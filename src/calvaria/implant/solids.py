@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FINEST_MM = 1e-3
 """Edges shorter than this are always removed: far below what a printer makes, above what float32 files hold."""
 
-COARSENING = 1.6
+COARSENING = 3.2
 """Tolerances that are tried lie by this factor apart."""
 
 MAX_VOLUME_CHANGE = 2e-3
