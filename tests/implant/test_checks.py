@@ -163,7 +163,21 @@ def test_a_thinned_body_fails_and_a_thin_spot_warns():
 
 def test_a_flange_may_be_as_thin_as_asked_for():
     part = thinned(the_cap(), 3.0, 4.0)
-    assert checks_of(part, flange_width_mm=6.0, flange_mm=1.0)["thinnest wall"].verdict == "pass"
+    found = checks_of(part, flange_width_mm=6.0, flange_mm=1.0)
+    assert found["thinnest wall"].verdict == "pass"
+
+
+def test_a_flange_along_the_edge_is_no_part_of_the_thickness():
+    radius, angle = polar(the_cap().body.vertices_mm)
+    near = (radius > OUTER_MM - 2.0) & (angle > angle.max() - 10.0 / OUTER_MM)
+    arm = the_cap().body.vertices_mm - HEAD_CENTRE_MM
+    thick = with_body(the_cap(), HEAD_CENTRE_MM + arm * np.where(near, 1 + 1.0 / radius, 1.0)[:, None])
+    found = checks_of(thick)
+    assert found["thickness as asked"].verdict == "fail"
+    assert found["outer step at the rim"].verdict != "pass"
+    found = checks_of(thick, flange_width_mm=4.0, flange_mm=1.0)
+    assert found["thickness as asked"].verdict == "pass"
+    assert found["outer step at the rim"].verdict == "pass"
 
 
 def test_a_step_at_the_rim_warns_and_a_large_one_fails():
@@ -177,7 +191,7 @@ def test_a_kink_at_the_rim_warns():
     arm = the_cap().body.vertices_mm - HEAD_CENTRE_MM
     radius, angle = polar(the_cap().body.vertices_mm)
     inside = np.maximum(angle.max() - angle, 0.0) * OUTER_MM
-    bent = with_body(the_cap(), HEAD_CENTRE_MM + arm * (1 + 0.012 * inside**2 / radius)[:, None])
+    bent = with_body(the_cap(), HEAD_CENTRE_MM + arm * (1 + 0.025 * inside**2 / radius)[:, None])
     assert checks_of(bent)["change of curvature at the rim"].verdict == "warn"
 
 
@@ -228,4 +242,5 @@ def test_shares_and_percentiles():
     assert share_within(off, np.array([1.0, 1, 0, 0])) == 1.0
     assert np.isnan(share_within(off, np.zeros(4)))
     assert percentile(np.array([np.nan, -2.0, 2.0])) == 2.0
+    assert percentile(np.array([1.0, -2.0, 9.0]), 50) == 2.0
     assert percentile(np.full(3, np.nan)) is None

@@ -220,3 +220,13 @@ def test_bone_is_cropped_to_what_is_near_and_never_to_nothing():
     bone = Volume(np.ones((20, 20, 20), bool), Grid.isotropic((20, 20, 20), 2.0))
     assert measure.near_bone(bone, np.array([[10.0, 10.0, 10.0]]), 3.9).shape == (5, 5, 5)
     assert measure.near_bone(bone, np.array([[500.0, 10.0, 10.0]]), 4.0).shape[0] == 1
+
+
+def test_small_triangles_share_their_points():
+    ball = trimesh.creation.icosphere(subdivisions=5, radius=5.0)  # 0.015 mm2 each
+    spots = measure.samples(Mesh(ball.vertices, ball.faces), 0.5)
+    assert len(spots.points_mm) == pytest.approx(ball.area * 1.5 / 0.25, rel=0.01)
+    assert len(spots.points_mm) < len(ball.faces)
+    from scipy.spatial import cKDTree
+
+    assert cKDTree(spots.points_mm).query(ball.vertices)[0].max() < 0.9

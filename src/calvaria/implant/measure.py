@@ -126,7 +126,7 @@ def bone_distances(surface: BoneSurface, points_mm: F64) -> F64:
 
 
 def samples(mesh: Mesh, spacing_mm: float = SAMPLES_MM) -> Samples:
-    """Points spread evenly over triangles, at least one on each.
+    """Points spread evenly over a mesh, in the order of its triangles; small ones share one.
 
     Args:
         mesh: any; an empty one has none.
@@ -135,7 +135,9 @@ def samples(mesh: Mesh, spacing_mm: float = SAMPLES_MM) -> Samples:
     corners = mesh.vertices_mm[mesh.faces]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     twice = np.linalg.norm(cross, axis=1)
-    count = np.ceil(twice / 2 * 1.5 / spacing_mm**2).astype(np.intp).clip(1)
+    # Rounded in the running sum, so that many triangles smaller than a point's share are not left out.
+    whole = np.rint(np.cumsum(twice / 2 * 1.5 / spacing_mm**2)).astype(np.intp)
+    count = np.diff(whole, prepend=0)
     face = np.repeat(np.arange(len(count)), count)
     number = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
     # A sequence of low discrepancy (Roberts' R2), folded into the triangle.
@@ -154,30 +156,32 @@ def vertex_areas(mesh: Mesh) -> F64:
     return np.bincount(mesh.faces.ravel(), np.repeat(area, 3), len(mesh.vertices_mm)).astype(np.float64)
 
 
-def maps(part: Part, surface: BoneSurface) -> Maps:
+def maps(part: Part, surface: BoneSurface, band_mm: float = 0.0) -> Maps:
     """Thickness and clearance at the vertices of a part's body.
 
     Args:
         part: the implant.
         surface: of the bone around it.
+        band_mm: along its edge, where a flange makes it thicker; it counts as rim.
     """
     clearance = np.full(len(part.asked_mm), np.nan)
     rim = ~np.isnan(part.asked_mm)
     clearance[rim] = bone_distances(surface, part.body.vertices_mm[rim])
-    return Maps(thickness_map(part), clearance)
+    return Maps(thickness_map(part, band_mm), clearance)
 
 
-def thickness_map(part: Part) -> F64:
+def thickness_map(part: Part, band_mm: float = 0.0) -> F64:
     """(V,) thickness at the vertices of a part's body along the outer surface's normal; NaN at the rim.
 
-    A vertex belongs to the rim within one thickness of an outline, or where no other side lies across.
+    A vertex belongs to the rim within one thickness of an outline (or within ``band_mm``, if that is more), or where no
+    other side lies across.
     """
     points, spots = part.body.vertices_mm, samples(part.body)
     above, foot = part.sheet.above(points)
     normals = part.sheet.normals.reshape(-1, 3)[foot]
     facing = np.einsum("nk,nk->n", part.body.vertex_normals, normals)
     asked = asked_thickness(part, points)
-    inside = outline_tree(part).query(points - above[:, None] * normals, workers=2)[0] > asked
+    inside = outline_tree(part).query(points - above[:, None] * normals, workers=2)[0] > np.maximum(asked, band_mm)
     _, spot_foot = part.sheet.above(spots.points_mm)
     spot_facing = np.einsum("nk,nk->n", spots.normals, part.sheet.normals.reshape(-1, 3)[spot_foot])
     out = np.full(len(points), np.nan)
