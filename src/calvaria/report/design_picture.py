@@ -247,9 +247,14 @@ class _Side:
         return _view(way - turn * towards / np.linalg.norm(towards))
 
     def _camera(
-        self, view: View, points: NDArray[np.float32], border: float = 0.1, size_px: tuple[int, int] = CELL_PX
+        self,
+        view: View,
+        points: NDArray[np.float32],
+        border: float = 0.1,
+        size_px: tuple[int, int] | None = None,
     ) -> Camera:
-        return mesh_camera(view.axes() @ self.stage.axes.T, points, size_px, border)
+        """That holds some points, in a whole cell unless it is smaller."""
+        return mesh_camera(view.axes() @ self.stage.axes.T, points, size_px or CELL_PX, border)
 
     def _panel(self, title: str, note: str, shown: Sequence[Solid], camera: Camera, view: View) -> _Panel:
         return _Panel(title, note, render_meshes(shown, camera), camera, view)
