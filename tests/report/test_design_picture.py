@@ -11,10 +11,11 @@ from tests.implant.shapes import cap, edge_deg
 from calvaria.errors import InputError
 from calvaria.implant.parts import Check, Design, Maps
 from calvaria.implant.settings import ImplantSettings
-from calvaria.report import design_picture, render_design
+from calvaria.report import design_picture, design_sheet, render_design
 from calvaria.report.design_mesh import fewer
-from calvaria.report.design_picture import _Side, _Stage, _verdict
+from calvaria.report.design_picture import _Side, _Stage
 from calvaria.report.design_scene import clearance_scale, directions_of, rest_of_skull, thickness_scale
+from calvaria.report.design_sheet import verdict
 from calvaria.skull.head import HEAD_CENTRE_MM
 from calvaria.volume.mesh import Mesh
 
@@ -76,8 +77,8 @@ def share(picture: NDArray[np.uint8], colour: str) -> float:
 def cells(design: Design) -> NDArray[np.uint8]:
     """(rows, columns, height, width, 3)."""
     pixels = np.asarray(render_design(design))
-    (width, height), gap = design_picture.CELL_PX, design_picture.GAP_PX
-    tops = range(design_picture.HEADER_PX, pixels.shape[0] - design_picture.FOOTER_PX - height, height + gap)
+    (width, height), gap = design_picture.CELL_PX, design_sheet.GAP_PX
+    tops = range(design_sheet.HEADER_PX, pixels.shape[0] - design_sheet.FOOTER_PX - height, height + gap)
     lefts = range(gap, pixels.shape[1] - width, width + gap)
     return np.array([[pixels[top : top + height, left : left + width] for left in lefts] for top in tops])
 
@@ -190,7 +191,7 @@ def check(verdict: str, name: str) -> Check:
 )
 def test_the_sheet_says_what_the_checks_found(verdicts, text):
     checks = tuple(check(verdict, f"check {n}") for n, verdict in enumerate(verdicts))
-    assert _verdict(dataclasses.replace(light(), checks=checks))[0] == text
+    assert verdict(dataclasses.replace(light(), checks=checks))[0] == text
 
 
 def test_a_design_without_implants_is_refused():
