@@ -330,7 +330,7 @@ def _parameters(design: Design, record: Mapping[str, Any]) -> str:
     for name, value in values.items():
         one = about.get(name)
         meta: Mapping[str, Any] = one.metadata if one else {}
-        span = f"{meta['low']:g} to {meta['high']:g}" if "low" in meta else ""
+        span = f"{meta['low']:.10g} to {meta['high']:.10g}" if "low" in meta else ""
         default = "" if one is None or value == one.default else f"default {_text(one.default) or 'none'}"
         cells = [name, f"{_text(value)} {meta.get('unit', '')}", default, span]
         rows.append(_row([*cells, str(meta.get("help", "")), str(meta.get("source", ""))], words=(2, 3, 4, 5)))

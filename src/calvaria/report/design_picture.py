@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calvaria import __version__
 from calvaria.errors import InputError
 from calvaria.report.design_scene import (
     UNKNOWN,
@@ -25,7 +24,8 @@ from calvaria.report.design_scene import (
     thickness_on,
     thickness_scale,
 )
-from calvaria.report.mesh_raster import SUPERSAMPLING, Solid, lit, look, mesh_camera, render_meshes, solid
+from calvaria.report.design_sheet import Panel, design_sheet
+from calvaria.report.mesh_raster import Solid, lit, look, mesh_camera, render_meshes, solid
 from calvaria.report.raycast import Camera
 from calvaria.report.render import BACKGROUND, Picture
 from calvaria.report.scene import Colour
@@ -36,15 +36,13 @@ from calvaria.volume.mesh import Mesh
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
 
     from calvaria.implant.parts import Design, Maps, Part
 
 CELL_PX = (500, 430)
 """Width and height of a picture on the sheet."""
 
-GAP_PX, HEADER_PX, FOOTER_PX, PLOT_PX, BAR_PX = 6, 62, 46, 120, 92
-COLUMNS = 3
+PLOT_PX, BAR_PX = 120, 92
 
 EXPLODED_MM = 25.0
 """How far an implant is drawn out, against its way in."""
@@ -58,16 +56,7 @@ BESIDE_MM = 22.0
 RIBBON_MM = 5.0
 """The clearance is also painted on what lies within this of the rim's walls, which from outside are seen edge-on."""
 
-LABEL_SHADE = 0.62
-"""How far what lies below a text is darkened."""
-
 NO_MAP = "not measured: the design has no map of it"
-
-VERDICT_COLOURS: dict[str, Colour] = {"pass": (112, 190, 120), "warn": (236, 186, 72), "fail": (240, 96, 86)}
-"""Of checks: green, amber, red; always with the word."""
-
-RULERS_MM = (100, 50, 20, 10, 5)
-MAX_RULER_PX = 120
 
 
 def render_design(design: Design) -> Image:
@@ -92,27 +81,14 @@ def render_design(design: Design) -> Image:
         raise InputError("there is no implant in this design: there is nothing to draw")
     stage = _Stage.of(design)
     groups = directions_of(design)
-    makers: list[Callable[[], _Panel]] = []
+    makers: list[Callable[[], Panel]] = []
     for group in groups:
         side = _Side(stage, tuple(group))
         makers += [side.in_place, side.on_the_head, side.drawn_out, side.thickness, side.clearance, side.inner]
     # The work lies in numpy, which lets other threads run.
     with ThreadPoolExecutor(min(len(makers), os.cpu_count() or 1)) as pool:
         panels = list(pool.map(lambda make: make(), makers))
-    return _sheet(design, panels)
-
-
-@dataclass(frozen=True, eq=False)
-class _Panel:
-    """One picture, and what is written on it."""
-
-    title: str
-    note: str
-    picture: Picture
-    camera: Camera
-    view: View
-    scale: Scale | None = None
-    plot: Picture | None = None
+    return design_sheet(design, panels, CELL_PX)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,18 +125,18 @@ class _Side:
     stage: _Stage
     group: tuple[int, ...]
 
-    def in_place(self) -> _Panel:
+    def in_place(self) -> Panel:
         view = self._along()
         camera = self._camera(view, self._points(), 0.07)
         return self._panel("in place", "seen along the way in", [*self._bone, *self.stage.parts], camera, view)
 
-    def on_the_head(self) -> _Panel:
+    def on_the_head(self) -> Panel:
         view = self._from_beside(0.55)
         points = np.concatenate([one.vertices_mm for one in [*self._bone, *self.stage.parts]])
         camera = self._camera(view, points)
         return self._panel("on the head", "", [*self._bone, *self.stage.parts], camera, view)
 
-    def drawn_out(self) -> _Panel:
+    def drawn_out(self) -> Panel:
         view = self._from_beside(1.5)
         shown = [*self._bone, *(one for n, one in enumerate(self.stage.parts) if n not in self.group)]
         points = [self._bone_beside()]
@@ -173,7 +149,7 @@ class _Side:
         title = "the way in" if len(self.group) == 1 else "the ways in"
         return self._panel(title, f"drawn out by {EXPLODED_MM:g} mm", shown, camera, view)
 
-    def thickness(self) -> _Panel:
+    def thickness(self) -> Panel:
         view, (width, height) = self._along(), CELL_PX
         camera = self._camera(view, self._points(), size_px=(width - BAR_PX, height))
         maps, bodies = self._maps(), [self.stage.bodies[n] for n in self.group]
@@ -183,9 +159,9 @@ class _Side:
         values = [thickness_on(one.thickness_mm[body.origin], body) for one, body in zip(maps, bodies, strict=True)]
         painted = [body.painted(scale.colours_of(v)) for v, body in zip(values, bodies, strict=True)]
         note = _range([one.thickness_mm for one in maps])
-        return _Panel("thickness", note, render_meshes(painted, camera), camera, view, scale)
+        return Panel("thickness", note, render_meshes(painted, camera), camera, view, scale)
 
-    def clearance(self) -> _Panel:
+    def clearance(self) -> Panel:
         view = self._along()
         bodies, maps = [self.stage.bodies[n] for n in self.group], self._maps()
         width, height = CELL_PX
@@ -202,9 +178,9 @@ class _Side:
             _ribbon(hits.index.T, own, walls, known, scale)
         picture = lit(hits, own, camera)
         plot = _rim_plot([part for part, _ in self._members()], maps, scale)
-        return _Panel("clearance", _range([one.clearance_mm for one in maps]), picture, camera, view, scale, plot)
+        return Panel("clearance", _range([one.clearance_mm for one in maps]), picture, camera, view, scale, plot)
 
-    def inner(self) -> _Panel:
+    def inner(self) -> Panel:
         along = self._along()
         x, y, z = along.direction
         view = View("inner side", (-x, -y, -z), along.up)
@@ -247,12 +223,17 @@ class _Side:
         return _view(way - turn * towards / np.linalg.norm(towards))
 
     def _camera(
-        self, view: View, points: NDArray[np.float32], border: float = 0.1, size_px: tuple[int, int] = CELL_PX
+        self,
+        view: View,
+        points: NDArray[np.float32],
+        border: float = 0.1,
+        size_px: tuple[int, int] | None = None,
     ) -> Camera:
-        return mesh_camera(view.axes() @ self.stage.axes.T, points, size_px, border)
+        """That holds some points, in a whole cell unless it is smaller."""
+        return mesh_camera(view.axes() @ self.stage.axes.T, points, size_px or CELL_PX, border)
 
-    def _panel(self, title: str, note: str, shown: Sequence[Solid], camera: Camera, view: View) -> _Panel:
-        return _Panel(title, note, render_meshes(shown, camera), camera, view)
+    def _panel(self, title: str, note: str, shown: Sequence[Solid], camera: Camera, view: View) -> Panel:
+        return Panel(title, note, render_meshes(shown, camera), camera, view)
 
 
 def _view(direction: F64) -> View:
@@ -373,133 +354,4 @@ def _along_rim(part: Part, maps: Maps) -> list[tuple[F64, F64, F64]]:
     return lines
 
 
-def _sheet(design: Design, panels: Sequence[_Panel]) -> Image:
-    from PIL import Image as Pillow
-    from PIL import ImageDraw
-
-    width, height = CELL_PX
-    rows = -(-len(panels) // COLUMNS)
-    size = (COLUMNS * (width + GAP_PX) + GAP_PX, HEADER_PX + rows * (height + GAP_PX) + FOOTER_PX)
-    sheet = Pillow.new("RGB", size, BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    _header(draw, design, size[0])
-    for number, panel in enumerate(panels):
-        row, column = divmod(number, COLUMNS)
-        corner = (GAP_PX + column * (width + GAP_PX), HEADER_PX + row * (height + GAP_PX))
-        sheet.paste(Pillow.fromarray(panel.picture), corner)
-        if panel.plot is not None:
-            sheet.paste(Pillow.fromarray(panel.plot), (corner[0], corner[1] + panel.picture.shape[0]))
-        _words(sheet, panel, corner)
-    _footer(draw, design, size)
-    return sheet
-
-
-def _header(draw: ImageDraw, design: Design, width: int) -> None:
-    """What the design is, and whether it passed its checks."""
-    count, settings = len(design.parts), design.settings
-    title = "Implant" if count == 1 else f"{count} implants"
-    body = f"{settings.thickness_mm:g} mm thick" if settings.thickness == "constant" else "as thick as the bone"
-    volume = sum(part.mesh.volume_ml for part in design.parts)
-    draw.text((GAP_PX + 8, HEADER_PX / 2), title, INK, font(24), anchor="lm")
-    left = GAP_PX + 30 + draw.textlength(title, font(24))
-    facts = f"{volume:.1f} ml   {body}   clearance {settings.clearance_mm:g} mm asked"
-    draw.text((left, HEADER_PX / 2 + 2), facts, FAINT, font(16), anchor="lm")
-    text, verdict = _verdict(design)
-    draw.text((width - GAP_PX - 12, HEADER_PX / 2), text, VERDICT_COLOURS.get(verdict, FAINT), font(18), anchor="rm")
-
-
-def _verdict(design: Design) -> tuple[str, str]:
-    """In words, and the worst verdict."""
-    if not design.checks:
-        return "not checked", ""
-    names = {v: list(dict.fromkeys(c.name for c in design.checks if c.verdict == v)) for v in ("fail", "warn")}
-    for verdict, word in (("fail", "FAILED"), ("warn", "to be looked at")):
-        if names[verdict]:
-            more = f" and {len(names[verdict]) - 2} more" if len(names[verdict]) > 2 else ""
-            return f"{word}: {', '.join(names[verdict][:2])}{more}", verdict
-    return f"all {len(design.checks)} checks passed", "pass"
-
-
-def _words(sheet: Image, panel: _Panel, corner: tuple[int, int]) -> None:
-    """Title, anatomical letters, ruler and colour bar of a picture."""
-    from PIL import ImageDraw
-
-    left, top = corner
-    height, width = panel.picture.shape[:2]
-    _label(sheet, (left + 12, top + 10), panel.title, INK, (18, "la"))
-    _label(sheet, (left + 12, top + 36), panel.note, FAINT, (14, "la"))
-    sides = [*panel.view.letters(), *_upright(panel.view).letters()]
-    places = ((12, height / 2), (width - 12, height / 2), (width / 2, 14), (width / 2, height - 14))
-    for letter, (x, y) in zip(sides, places, strict=True):
-        _label(sheet, (left + x, top + y), letter, FAINT, (15, "mm"))
-    px_per_mm = 1 / (panel.camera.pixel_mm * SUPERSAMPLING)
-    length = next((mm for mm in RULERS_MM if mm * px_per_mm <= MAX_RULER_PX), RULERS_MM[-1])
-    x, y = left + 14, top + height - 14
-    end = x + length * px_per_mm
-    draw = ImageDraw.Draw(sheet)
-    for colour, thick in ((BACKGROUND, 6), (INK, 2)):
-        draw.line((x, y, end, y), colour, thick)
-        for tick in (x, end):
-            draw.line((tick, y - 4, tick, y + 4), colour, thick)
-    _label(sheet, (end + 9, y), f"{length} mm", INK, (13, "lm"))
-    if panel.scale:
-        _bar(draw, panel.scale, (left + width + 6, top + 62), height - 90)
-
-
-def _label(sheet: Image, at: tuple[float, float], text: str, colour: Colour, style: tuple[int, str]) -> None:
-    """Text that can be read on bone too: what lies below it is darkened. The style is its size and anchor."""
-    from PIL import Image as Pillow
-    from PIL import ImageDraw
-
-    if not text:
-        return
-    size, anchor = style
-    draw = ImageDraw.Draw(sheet)
-    left, top, right, bottom = draw.textbbox(at, text, font(size), anchor=anchor)
-    box = (int(left) - 4, int(top) - 3, int(right) + 5, int(bottom) + 4)
-    under = sheet.crop(box)
-    sheet.paste(Pillow.blend(under, Pillow.new("RGB", under.size, BACKGROUND), LABEL_SHADE), box[:2])
-    draw.text(at, text, colour, font(size), anchor=anchor)
-
-
-def _upright(view: View) -> View:
-    """The view whose left and right are this one's top and bottom."""
-    x, y, z = (float(v) for v in view.axes()[0])
-    return View(view.name, view.direction, (x, y, z))
-
-
-def _bar(draw: ImageDraw, scale: Scale, corner: tuple[int, int], height: int) -> None:
-    """A colour bar, the greatest value on top, with what was asked pointed out."""
-    left, top = corner
-    low, high = scale.values[0], scale.values[-1]
-    for offset, colour in enumerate(scale.colours_of(np.linspace(high, low, height))):
-        red, green, blue = (int(c) for c in colour)
-        draw.line((left, top + offset, left + 16, top + offset), (red, green, blue))
-    draw.text((left, top - 13), "mm", FAINT, font(13), anchor="lm")
-    asked = scale.mark_mm
-    for value in dict.fromkeys([low, *scale.values, high]):
-        at = top + (high - value) / (high - low) * (height - 1)
-        if asked is not None and abs(value - asked) * height < 16 * (high - low):
-            continue
-        draw.line((left + 16, at, left + 21, at), FAINT)
-        draw.text((left + 26, at), f"{value:.3g}", INK, font(13), anchor="lm")
-    if asked is not None:
-        at = top + (high - asked) / (high - low) * (height - 1)
-        draw.polygon([(left + 17, at), (left + 25, at - 5), (left + 25, at + 5)], fill=INK)
-        draw.text((left + 29, at - 6), f"{asked:g}", INK, font(13), anchor="lm")
-        draw.text((left + 29, at + 7), "asked", FAINT, font(12), anchor="lm")
-
-
-def _footer(draw: ImageDraw, design: Design, size: tuple[int, int]) -> None:
-    """What the colours mean, and what this is not."""
-    middle, x = size[1] - FOOTER_PX / 2, GAP_PX + 8.0
-    entries = [(BONE, "bone"), *((part_colour(n), part.name) for n, part in enumerate(design.parts))]
-    for colour, name in [*entries, (REFERENCE, "the way it is put in"), (UNKNOWN, "no value there")]:
-        draw.rounded_rectangle((x, middle - 7, x + 14, middle + 7), 3, fill=colour)
-        draw.text((x + 22, middle), name, INK, font(14), anchor="lm")
-        x += 46 + draw.textlength(name, font(14))
-    text = f"calvaria {__version__}: research software, not a medical device"
-    draw.text((size[0] - GAP_PX - 12, middle), text, FAINT, font(14), anchor="rm")
-
-
-__all__ = ["VERDICT_COLOURS", "render_design"]
+__all__ = ["render_design"]

@@ -157,7 +157,7 @@ def thickness_on(values: F64, drawn: Solid) -> F64:
     known = np.isfinite(found)
     if not known.any():
         return found
-    touched = _of_faces(drawn, known[drawn.faces].any(axis=1)) & ~known
+    touched = _of_faces(drawn, np.asarray(known[drawn.faces].any(axis=1))) & ~known
     _, nearest = cKDTree(drawn.vertices_mm[known]).query(drawn.vertices_mm[touched])
     found[touched] = found[known][nearest]
     return found
@@ -171,7 +171,7 @@ def clearance_on(values: F64, drawn: Solid) -> F64:
         drawn: it.
     """
     found = np.array(values, np.float64)
-    found[~_of_faces(drawn, np.isfinite(found)[drawn.faces].all(axis=1))] = np.nan
+    found[~_of_faces(drawn, np.asarray(np.isfinite(found)[drawn.faces].all(axis=1)))] = np.nan
     return found
 
 

@@ -205,7 +205,7 @@ def _of_vertices(colours: ArrayLike, count: int) -> F32:
 def _within_runs(lengths: NDArray[np.integer]) -> NDArray[np.intp]:
     """0, 1, 2 ... anew for each run."""
     ends = np.cumsum(lengths)
-    return np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+    return np.asarray(np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - lengths, lengths), np.intp)
 
 
 def _project(one: Solid, camera: Camera) -> F32:
@@ -270,7 +270,7 @@ def _slopes(triangles: F32, facing: F32) -> F32:
     one, two = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     across = one[:, 2] * two[:, 1] - two[:, 2] * one[:, 1]
     down = two[:, 2] * one[:, 0] - one[:, 2] * two[:, 0]
-    return np.stack([across, down], axis=1) / facing[:, None]
+    return np.asarray(np.stack([across, down], axis=1) / facing[:, None], np.float32)
 
 
 def _shares(corners: Sequence[F32], column: F32, row: F32) -> tuple[F32, F32, F32]:
