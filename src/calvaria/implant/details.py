@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.implant.mark import SAMPLE_MM, engrave, lettering
 from calvaria.implant.parts import Outline, Part
-from calvaria.implant.places import Places
+from calvaria.implant.places import Places, run_mm, spread
 from calvaria.implant.settings import ImplantSettings
 from calvaria.implant.solids import between, cut, largest, rod, to_mesh, to_solid
 from calvaria.types import F64
@@ -189,7 +188,7 @@ def _fix(work: Drilling) -> None:
     thick = outline.bone_mm >= SEAT_BONE_MM
     inset = np.full(len(thick), width / 2) if flange else _pilot_insets(work, outline)
     wanted = work.settings.plate_seats
-    chosen = _spread(outline.points_mm, thick & np.isfinite(inset), wanted)
+    chosen = spread(outline.points_mm, thick & np.isfinite(inset), wanted, SEAT_APART_MM)
     if len(chosen) < wanted:
         why = (
             f"elsewhere along the rim bone is thinner than {SEAT_BONE_MM:g} mm"
@@ -223,28 +222,6 @@ def _pilot_insets(work: Drilling, outline: Outline) -> F64:
     return found
 
 
-def _spread(points: F64, allowed: NDArray[np.bool_], count: int) -> list[int]:
-    """Up to ``count`` allowed points of a closed line, each the nearest to one of as many even positions."""
-    run, length = _run(points)
-    chosen: list[int] = []
-    for target in np.arange(count) * length / count:
-        apart = np.abs(run - target)
-        apart = np.minimum(apart, length - apart)
-        free = allowed.copy()
-        for other in chosen:
-            from_it = np.abs(run - run[other])
-            free &= np.minimum(from_it, length - from_it) >= SEAT_APART_MM
-        if free.any():
-            chosen.append(int(np.where(free, apart, np.inf).argmin()))
-    return chosen
-
-
-def _run(points: F64) -> tuple[F64, float]:
-    """(R,) lengths along a closed line to each of its points, and all around it."""
-    steps = np.linalg.norm(np.roll(points, -1, axis=0) - points, axis=1)
-    return np.concatenate([[0.0], np.cumsum(steps)[:-1]]), float(steps.sum())
-
-
 def _seat(work: Drilling, outline: Outline, index: int, pilot: F64) -> None:
     """One seat across the outline, its floor following the outer surface, and its pilot hole."""
     sheet, places = work.part.sheet, work.places
@@ -267,7 +244,7 @@ def _sutures(work: Drilling) -> None:
     """A row along the longest outline, and two in the middle."""
     radius = work.settings.suture_mm / 2
     outline = work.part.outline[0]
-    run, length = _run(outline.points_mm)
+    run, length = run_mm(outline.points_mm)
     count = max(round(length / SUTURE_STEP_MM), 1)
     insets = SUTURE_INSET_MM + np.arange(INSETS_MM + 1 + int(np.ceil(work.settings.flange_width_mm)))
     missed = 0

@@ -145,10 +145,39 @@ class Places:
             return None
         longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
         count = np.ceil(longest / RIM_STEP_MM).astype(int)
-        return cKDTree(np.concatenate([_spread_over(corners[count == n], int(n)) for n in np.unique(count)]))
+        return cKDTree(np.concatenate([_points_over(corners[count == n], int(n)) for n in np.unique(count)]))
 
 
-def _spread_over(corners: F64, count: int) -> F64:
+def spread(points: F64, allowed: BoolArray, count: int, apart_mm: float) -> list[int]:
+    """Up to ``count`` allowed points of a closed line, each the nearest to one of as many even positions.
+
+    Args:
+        points: (R, K) mm, in their order.
+        allowed: (R,) which may be chosen.
+        count: how many are wanted.
+        apart_mm: no two chosen ones are nearer to each other along the line.
+    """
+    run, length = run_mm(points)
+    chosen: list[int] = []
+    for target in np.arange(count) * length / count:
+        off = np.abs(run - target)
+        off = np.minimum(off, length - off)
+        free = allowed.copy()
+        for other in chosen:
+            from_it = np.abs(run - run[other])
+            free &= np.minimum(from_it, length - from_it) >= apart_mm
+        if free.any():
+            chosen.append(int(np.where(free, off, np.inf).argmin()))
+    return chosen
+
+
+def run_mm(points: F64) -> tuple[F64, float]:
+    """(R,) lengths along a closed line to each of its (R, K) points, and all around it."""
+    steps = np.linalg.norm(np.roll(points, -1, axis=0) - points, axis=1)
+    return np.concatenate([[0.0], np.cumsum(steps)[:-1]]), float(steps.sum())
+
+
+def _points_over(corners: F64, count: int) -> F64:
     """(N, 3) points all over (T, 3, 3) triangles, whose edges they divide into so many."""
     i, j = np.meshgrid(np.arange(count + 1), np.arange(count + 1))
     own = i + j <= count
@@ -156,4 +185,4 @@ def _spread_over(corners: F64, count: int) -> F64:
     return np.asarray(np.einsum("pk,tkx->tpx", shares, corners).reshape(-1, 3))
 
 
-__all__ = ["Places"]
+__all__ = ["Places", "run_mm", "spread"]
