@@ -15,11 +15,10 @@ from calvaria.errors import InputError
 from calvaria.implant.insertion import FAR_STEP_MM, far_mm
 from calvaria.implant.parts import Relief
 from calvaria.implant.settings import ImplantSettings
-from calvaria.implant.site import RIM_MM, Site, signed, spacing_of
+from calvaria.implant.site import RIM_MM, Site, spacing_of
 from calvaria.implant.wish import Wish
 from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.components import label
-from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
 
@@ -44,11 +43,8 @@ BLEND_MM = 8.0
 OUTSIDE = 2.0
 """Value of the field where nothing is looked at, mm."""
 
-FEATHER_DEG = 30.0
-"""An edge that runs out at less than this is too thin before it ends."""
-
-DEPTH_STEP_MM = 0.25
-"""How finely the body's thickness is looked up."""
+EDGE_DEG, MIN_EDGE_DEG = 50.0, 20.0
+"""An edge of the rim is at least so sharp by itself, where the bone was cut askew by 40 degrees, and after a bevel."""
 
 SHELL_MM, BALLS = 0.8, 8
 """Nodes that have so much more room than the smallest are centres of balls; so many of the nearest are looked at."""
@@ -103,11 +99,10 @@ def build_body(
     if cut is not None:
         layer = np.maximum(layer, (nodes.points @ cut[0] - cut[1]).astype(np.float32))
     room = _reachable(flat_near - asked, nodes, settings.min_wall_mm / 2)
-    values = np.maximum(layer, -room)
+    values = _without_feathers(np.maximum(layer, -room), nodes, settings)
     field = np.full(grid.shape, OUTSIDE, np.float32)
     field.reshape(-1)[nodes.flat] = values
-    spurs = int(np.count_nonzero((values >= 0) & (layer < 0) & (flat_near >= asked)))
-    narrow = spurs + _without_narrow(Volume(field, grid), nodes, site, wish, settings)
+    narrow = int(np.count_nonzero((values >= 0) & (layer < 0) & (flat_near >= asked)))
     main = _main_piece(field)
     if main is None:
         raise InputError(
@@ -275,45 +270,35 @@ def _main_piece(field: F32) -> BoolArray | None:
     return np.asarray(labels == sizes.argmax())
 
 
-def _without_narrow(field: Volume, nodes: _Nodes, site: Site, wish: Wish, settings: ImplantSettings) -> int:
-    """Cut away, in place, where the body is thinner or narrower than the smallest wall; how many nodes that took.
+def _without_feathers(values: F32, nodes: _Nodes, settings: ImplantSettings) -> F32:
+    """The field of the body without what is thinner or narrower than the smallest wall.
 
-    Looked at from outside, column by column of the lattice. An edge of more than `FEATHER_DEG` is an edge, as that of a
-    bevelled rim; one that runs out more gently is a feather, and ends where it is as thin as the smallest wall. Then
-    tongues go that are too narrow for a disk of the wall's width.
+    That is what no ball of the wall's diameter reaches from within (an opening by it). An opening alone would also
+    round every edge; so only what reaches farther from the balls than an edge of `edge_deg` does is taken away.
     """
-    from scipy.ndimage import binary_opening, distance_transform_edt
+    from scipy.spatial import cKDTree
 
-    depth, least = _depths(field, site, wish), settings.min_wall_mm - DEPTH_STEP_MM
-    cell_mm = spacing_of(site.sheet)
-    thick = depth >= least
-    if not thick.any():
-        thick = depth > 0
-    off = (distance_transform_edt(~thick) - 1) * cell_mm
-    edge = (depth > 0) & (depth < least - np.tan(np.radians(FEATHER_DEG)) * off)
-    kept = thick | (edge & (off < settings.min_wall_mm / np.tan(np.radians(FEATHER_DEG)))) | (~thick & (off <= 0))
-    radius = max(1, round(settings.min_wall_mm / 2 / cell_mm))
-    disk = np.hypot(*np.indices((2 * radius + 1,) * 2) - radius) <= radius + 0.2
-    kept = binary_opening(kept, disk)
-    flat = field.data.reshape(-1)
-    values = flat[nodes.flat]
-    # The cut runs half a cell outside of what stays: where the body ends anyway it takes nothing.
-    cut = np.maximum(values, _between(signed(kept, cell_mm), site.sheet.cells(nodes.points)) - np.float32(cell_mm))
-    flat[nodes.flat] = cut
-    return int(np.count_nonzero((values < 0) & (cut >= 0)))
-
-
-def _depths(field: Volume, site: Site, wish: Wish) -> F32:
-    """(I, J) how thick the body is below each point of the outer surface, mm."""
-    out = np.zeros(wish.edge_mm.size, np.float32)
-    some = np.flatnonzero(wish.edge_mm.ravel() < SLACK_MM + 1.0)
-    points, normals = site.sheet.points_mm.reshape(-1, 3)[some], site.sheet.normals.reshape(-1, 3)[some]
-    index = field.grid.to_index(points).T
-    down = field.grid.inverse[:3, :3] @ normals.T
-    for depth in np.arange(DEPTH_STEP_MM / 2, float(wish.thickness_mm.max()), DEPTH_STEP_MM):
-        inside = trilinear_at(field.data.reshape(-1) - OUTSIDE, field.shape, index - depth * down) < -OUTSIDE
-        out[some] += np.where(inside, np.float32(DEPTH_STEP_MM), np.float32(0))
-    return out.reshape(wish.edge_mm.shape)
+    radius = settings.min_wall_mm / 2
+    near = nodes.edge > -RIM_MM
+    core = near & (values <= -radius) & (values > -radius - SHELL_MM)
+    thin = np.flatnonzero(near & (values < 2 * STEP_MM) & (values > -radius))
+    if not core.any() or not len(thin):
+        return values
+    tree = cKDTree(nodes.points[core], balanced_tree=False, compact_nodes=False)
+    reach = 6 * radius
+    off, found = tree.query(nodes.points[thin], k=BALLS, distance_upper_bound=reach, workers=2)
+    balls = np.append(-values[core], np.float32(0.0))
+    beyond = (np.minimum(off, reach) - balls[found]).min(axis=1) - GRAIN_MM
+    half_edge = np.radians(max(MIN_EDGE_DEG, EDGE_DEG - settings.bevel_deg) / 2)
+    usual = radius / np.sin(half_edge) - radius
+    seeds = (values[thin] < 0) & (beyond > usual)
+    if not seeds.any():
+        return values
+    around = usual + 2 * STEP_MM
+    off, _ = cKDTree(nodes.points[thin[seeds]]).query(nodes.points[thin], distance_upper_bound=2 * around, workers=2)
+    out = values.copy()
+    out[thin] = np.maximum(values[thin], np.minimum(beyond, around - np.minimum(off, 2 * around)))
+    return out
 
 
 def _area_cm2(site: Site, wish: Wish) -> float:

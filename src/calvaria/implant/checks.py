@@ -32,8 +32,9 @@ MAX_CLEARANCE_LACK_MM = 0.3
 VOXEL_SHARE = 0.5
 """... but no limit is tighter than this part of the scan's widest voxel, which is how well bone itself is known."""
 
-MAX_THICKNESS_LACK_MM = 0.5
-"""A body thinner by more than this than asked for, anywhere off its rim, is worth a look."""
+MAX_THICKNESS_LACK_MM, REST = 0.5, 0.01
+"""A body thinner by more than this than asked for, off its rim and but for this part of it, is worth a look: where bone
+was cut askew, its inner table reaches farther in than the rim's thickness."""
 
 FLANGE_BLEND_MM = 8.0
 """A flange runs out over the body within this, about."""
@@ -171,14 +172,22 @@ def _thickness(given: _Given, tell: _Tell) -> Iterable[Check]:
         yield tell("thickness, smallest", None, "mm", "measured somewhere", "warn", source)
         return
     lack = measure.asked_thickness(part, part.body.vertices_mm[seen]) - thick[seen]
-    least, wall = float(thick[seen].min()), _least_wall(given.settings)
-    verdict: Verdict = "warn" if lack.max() > MAX_THICKNESS_LACK_MM else "pass"
+    weights, wall = measure.vertex_areas(part.body)[seen], _least_wall(given.settings)
+    least, worst = (_quantile(values, weights, share) for values, share in ((thick[seen], REST), (lack, 1 - REST)))
+    verdict: Verdict = "warn" if worst > MAX_THICKNESS_LACK_MM else "pass"
     verdict = "fail" if least < wall - WALL_TOLERANCE_MM else verdict
-    limit = f"at least {wall:g}, and at most {MAX_THICKNESS_LACK_MM:g} below what was asked"
+    limit = f"at least {wall:g}, and at most {MAX_THICKNESS_LACK_MM:g} below what was asked, on {100 - 100 * REST:g} %"
     yield tell("thickness, smallest", least, "mm", limit, verdict, source)
     yield tell("thickness, largest", float(thick[seen].max()), "mm", "", "pass", source)
-    share = share_within(lack, measure.vertex_areas(part.body)[seen])
+    share = share_within(lack, weights)
     yield _share(THICKNESS_SHARE, share, tell, "fail")
+
+
+def _quantile(values: F64, weights: F64, share: float) -> float:
+    """The value below which a share of the weights lies."""
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][min(int(np.searchsorted(total, share * total[-1])), len(values) - 1)])
 
 
 def share_within(off_mm: F64, weights: F64) -> float:
@@ -194,7 +203,7 @@ def _share(name: str, share: float, tell: _Tell, otherwise: Verdict) -> Check:
 
 
 def _wall(given: _Given, tell: _Tell) -> Check:
-    """The thinnest place of the body, its rim too."""
+    """The thinnest place of the body, its rim too, but for a spot."""
     least = _least_wall(given.settings)
     wall = measure.thinnest_wall(given.part.body, max(least + 1.0, float(np.nanmax(given.part.thickness_mm))))
     good: Verdict = "pass" if wall >= least - WALL_TOLERANCE_MM else "fail"

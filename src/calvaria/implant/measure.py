@@ -53,6 +53,9 @@ FIRST_STEP_MM = 0.25
 NEAR_MM = 6.0
 """Distances along the way in are cut here."""
 
+WALL_SAMPLES_MM, SPOT_MM2 = 0.7, 3.0
+"""Distance between points where walls are measured, and how much thin wall is none."""
+
 MAX_SHRINKS = 12
 """Of a ball; two or three are usual."""
 
@@ -233,14 +236,17 @@ def thinnest_wall(mesh: Mesh, limit_mm: float) -> float:
     Args:
         mesh: closed.
         limit_mm: what is thicker is not looked at; this is then given back.
+
+    Returns:
+        What all walls reach but `SPOT_MM2` of them: a few triangles at an edge's end are no wall.
     """
     from scipy.spatial import cKDTree
 
-    spots = samples(mesh, 0.7)
+    spots = samples(mesh, WALL_SAMPLES_MM)
     tree = cKDTree(spots.points_mm, balanced_tree=False, compact_nodes=False)
     left, radius = np.arange(len(spots.points_mm)), np.full(len(spots.points_mm), limit_mm / 2)
     touched = np.full(len(left), -1)
-    thinnest = limit_mm
+    walls = []
     for _ in range(MAX_SHRINKS):
         inward = -spots.normals[left]
         apart, found = tree.query(spots.points_mm[left] + radius[:, None] * inward, workers=2)
@@ -250,23 +256,23 @@ def thinnest_wall(mesh: Mesh, limit_mm: float) -> float:
         holds = (apart < radius - 1e-3) & (depth > 1e-3) & (smaller < radius - 1e-3)
         done = ~holds & (touched >= 0)
         if done.any():
-            thinnest = min(thinnest, _wall_between(spots, left[done], touched[done], radius[done]))
+            walls.append(_walls_between(spots, left[done], touched[done], radius[done]))
         left, radius, touched = left[holds], smaller[holds], found[holds]
         if not len(left):
             break
-    return thinnest
+    every = np.sort(np.concatenate([[limit_mm], *walls]))
+    return float(every[min(int(SPOT_MM2 / WALL_SAMPLES_MM**2), len(every) - 1)])
 
 
-def _wall_between(spots: Samples, one: NDArray[np.intp], other: NDArray[np.intp], radius: F64) -> float:
-    """The smallest distance between points that a ball within the body touches, where they lie on opposite sides."""
+def _walls_between(spots: Samples, one: NDArray[np.intp], other: NDArray[np.intp], radius: F64) -> F64:
+    """Distances between points that a ball within the body touches, where they lie on opposite sides."""
     inward = -spots.normals[one]
     off = spots.points_mm[other] - spots.points_mm[one]
     centre = radius[:, None] * inward
     away = np.einsum("nk,nk->n", spots.normals[other], -inward) < OPPOSITE
     # Seen from the ball's centre, too.
     across = np.einsum("nk,nk->n", -centre, off - centre) < OPPOSITE * radius**2
-    depth = np.einsum("nk,nk->n", off, inward)[away & across]
-    return float(depth.min(initial=np.inf))
+    return np.asarray(np.einsum("nk,nk->n", off, inward)[away & across])
 
 
 def collision(part: Part, surface: BoneSurface, travel_mm: float) -> Passage:
