@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from threading import Barrier
 
 import pytest
+from PIL import Image
 from tests.cli.conftest import MOVED
 
 from calvaria.errors import InputError
@@ -43,3 +45,27 @@ def test_a_folder_that_cannot_be_written_is_found_before_reading(engine, monkeyp
     (tmp_path / "out" / "refinement.png").mkdir(parents=True)
     with pytest.raises(InputError, match=r"refinement\.png: this is a folder, where a file is to be written"):
         run_refine(skull, truth, tmp_path / "out", Settings())
+
+
+def test_both_pictures_are_drawn_at_the_same_time(engine, monkeypatch, skull, truth, tmp_path):
+    met = Barrier(2, timeout=20)
+
+    def waiting(*given, **asked):
+        met.wait()
+        return Image.new("RGB", (4, 4))
+
+    monkeypatch.setattr("calvaria.report.render_case", waiting)
+    monkeypatch.setattr("calvaria.report.render_refinement", waiting)
+    record = run_refine(skull, truth, tmp_path / "out", Settings())
+    assert {"preview.png", "refinement.png"} < set(record.files)
+
+
+@pytest.mark.parametrize("which", ["render_case", "render_refinement"])
+def test_a_picture_that_fails_leaves_no_results_behind(engine, monkeypatch, skull, truth, tmp_path, which):
+    def fail(*given, **asked):
+        raise InputError("there is nothing to draw")
+
+    monkeypatch.setattr(f"calvaria.report.{which}", fail)
+    with pytest.raises(InputError, match="there is nothing to draw"):
+        run_refine(skull, truth, tmp_path / "out", Settings())
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
