@@ -51,8 +51,11 @@ MIN_GAP_MM = 0.7
 INSIDE_MM = 0.01
 """So far inside the rim the body's height there is measured: at the rim itself a line may miss it."""
 
+EVEN_MM, EVEN_ROUNDS = 2.0, 20
+"""Where the rim's wall is upright, the parting line is evened out along it, within the wall, so often."""
+
 MAX_UNDERCUT = 0.01
-"""A body with more than this part of its volume over or under gaps cannot be drawn from two halves."""
+"""Where more than this part of a body's plan lies over other parts of it, two halves cannot be drawn off."""
 
 PIN_MM, PIN_HEIGHT_MM = 6.0, 5.0
 """Diameter and height of the locating pins, whose ends are round; our choice."""
@@ -258,13 +261,18 @@ def _inwards(ring: F64, reach: int) -> F64:
 
 
 def _rim_heights(body: Mesh, ring: F64) -> F64:
-    """(R,) heights half way up the body where it ends in projection."""
+    """(R,) heights on the body where it ends in projection: half way up, and as even along the rim as it allows."""
+    from scipy.ndimage import gaussian_filter1d
+
     bottom, top, _ = spans(body, ring + INSIDE_MM * _inwards(ring, 1))
-    z = (bottom + top) / 2
-    known = np.flatnonzero(~np.isnan(z))
+    known = np.flatnonzero(~np.isnan(bottom))
     if not known.size:
         raise CalvariaError("the rim of a body was not found on the body; please report it")
-    return np.interp(np.arange(len(z)), known, z[known], period=len(z))
+    bottom, top = (np.interp(np.arange(len(z)), known, z[known], period=len(z)) for z in (bottom, top))
+    height = (bottom + top) / 2
+    for _ in range(EVEN_ROUNDS):
+        height = np.clip(gaussian_filter1d(height, EVEN_MM / EDGE_STEP_MM, mode="wrap"), bottom, top)
+    return height
 
 
 def _continued(flat: F64, faces: NDArray[np.int64], z: F64) -> F64:

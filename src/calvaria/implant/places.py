@@ -109,11 +109,10 @@ class Places:
 
     @cached_property
     def cell_mm(self) -> float:
-        """What a cell of the sheet measures, about."""
-        points = self.part.sheet.points_mm
-        steps = np.linalg.norm(np.diff(points, axis=0), axis=-1)
-        here = self.part.sheet.hole[:-1]
-        return float(np.median(steps[here] if here.any() else steps))
+        """What a cell of the sheet measures, about: along a line from its middle, where the surface is square to it."""
+        sheet = self.part.sheet
+        points = sheet.points_mm[sheet.hole] if sheet.hole.any() else sheet.points_mm.reshape(-1, 3)
+        return float(np.median(np.linalg.norm(points - sheet.centre_mm, axis=1))) * sheet.cell_rad
 
     @cached_property
     def middle(self) -> F64:
