@@ -389,9 +389,7 @@ def _of_posture(frame: CanonicalFrame) -> Iterator[str]:
         yield "the head does not stand upright in the file's coordinates: check the orientation of the input"
 
 
-def design(
-    result: Reconstruction, settings: ImplantSettings | None = None, *, progress: Progress = unheard
-) -> Design:
+def design(result: Reconstruction, settings: ImplantSettings | None = None, *, progress: Progress = unheard) -> Design:
     """Design the implants for what was missing; see `calvaria.implant`.
 
     Args:

@@ -85,7 +85,8 @@ def test_the_outline_runs_along_the_rim_with_the_bone_beside_it():
     (line,) = part.outline
     arm = line.points_mm - HEAD_CENTRE_MM
     edge = WINDOW_DEG - np.degrees(0.7 / OUTER_MM)
-    assert np.degrees(np.arccos(arm[:, 0] / np.linalg.norm(arm, axis=1))) == pytest.approx(edge, abs=np.degrees(VOXEL_MM / 3 / OUTER_MM))
+    third = np.degrees(VOXEL_MM / 3 / OUTER_MM)
+    assert np.degrees(np.arccos(arm[:, 0] / np.linalg.norm(arm, axis=1))) == pytest.approx(edge, abs=third)
     assert len(line.points_mm) == pytest.approx(2 * np.pi * OUTER_MM * np.sin(np.radians(edge)), rel=0.02)
     steps = np.linalg.norm(np.diff(line.points_mm, axis=0, append=line.points_mm[:1]), axis=1)
     assert steps == pytest.approx(1.0, abs=0.1)

@@ -74,7 +74,13 @@ class Body:
 
 
 def build_body(
-    site: Site, far: Volume, wish: Wish, direction: F64, settings: ImplantSettings, cut: tuple[F64, float] | None = None
+    site: Site,
+    far: Volume,
+    wish: Wish,
+    direction: F64,
+    settings: ImplantSettings,
+    *,
+    cut: tuple[F64, float] | None = None,
 ) -> Body:
     """The body of an implant.
 
@@ -186,7 +192,8 @@ class _Nodes:
         index = (coarse[near][:, None] + steps[None]).reshape(-1, 3)
         points = grid.to_world(index)
         height, foot = site.sheet.above(points)
-        edge = _between(wish.edge_mm, site.sheet.cells(points - height[:, None] * _at(site.sheet.normals, foot)))
+        normals = site.sheet.normals.reshape(-1, 3)[foot]
+        edge = _between(wish.edge_mm, site.sheet.cells(points - height[:, None] * normals))
         return cls(
             np.ravel_multi_index(tuple(index.T), grid.shape),
             points,
@@ -196,10 +203,6 @@ class _Nodes:
             wish.thickness_mm.reshape(-1)[foot],
             wish.clearance_mm.reshape(-1)[foot],
         )
-
-
-def _at(table: F64, foot: NDArray[np.intp]) -> F64:
-    return np.asarray(table.reshape(-1, 3)[foot])
 
 
 def _between(table: F32, cells: F64) -> F32:
@@ -227,7 +230,7 @@ def _layer(nodes: _Nodes, settings: ImplantSettings) -> F32:
 def _distances(site: Site, far: Volume, grid: Grid, nodes: _Nodes) -> F32:
     """Distance to bone at all nodes: fine next to the rim, coarse and a little too small elsewhere."""
     i, j, k = (n // 2 for n in grid.shape)
-    coarse = grid.to_world(2.0 * np.stack(np.indices((i, j, k)), axis=-1).reshape(-1, 3) + 0.5)
+    coarse = grid.to_world(2.0 * np.moveaxis(np.indices((i, j, k)), 0, -1).reshape(-1, 3) + 0.5)
     rough = (far_mm(far, coarse) - FAR_STEP_MM / 2).reshape(i, j, k)
     out = np.repeat(np.repeat(np.repeat(rough, 2, axis=0), 2, axis=1), 2, axis=2)
     close = (np.abs(nodes.edge) < RIM_MM) | (nodes.edge > 0)
@@ -281,7 +284,11 @@ def _without_feathers(values: F32, nodes: _Nodes, settings: ImplantSettings) -> 
     radius = settings.min_wall_mm / 2
     near = nodes.edge > -RIM_MM
     core = near & (values <= -radius) & (values > -radius - SHELL_MM)
-    thin = np.flatnonzero(near & (values < 2 * STEP_MM) & (values > -radius))
+    slight = near & (values < 2 * STEP_MM) & (values > -radius)
+    if settings.flange_width_mm:
+        # A flange has its own thickness, in which no ball may have room.
+        slight &= nodes.height < -STEP_MM
+    thin = np.flatnonzero(slight)
     if not core.any() or not len(thin):
         return values
     tree = cKDTree(nodes.points[core], balanced_tree=False, compact_nodes=False)

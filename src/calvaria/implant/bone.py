@@ -101,7 +101,8 @@ class Nearest:
         """
         far, _ = self.tree.query(points_mm, distance_upper_bound=limit_mm, workers=2)
         far = np.minimum(far, limit_mm).astype(np.float32)
-        return np.where(self.bone.holds(points_mm), -far, far)
+        out: F32 = np.where(self.bone.holds(points_mm), -far, far)
+        return out
 
 
 __all__ = ["LIMIT_MM", "SMOOTH_MM", "Nearest", "SmoothBone"]

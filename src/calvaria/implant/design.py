@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
-from calvaria.implant.checks import check
 from calvaria.implant.body import Body, asked_mm, build_body
 from calvaria.implant.bone import SmoothBone
+from calvaria.implant.checks import check
 from calvaria.implant.details import finished
 from calvaria.implant.insertion import Way, far_field, find_way
 from calvaria.implant.mould import make_mould
@@ -91,28 +93,47 @@ def design(
     chosen = settings or ImplantSettings()
     frame = np.asarray(frame_to_world, np.float64)
     clock = _Clock()
-    bodies, sites, lines = _bodies(defective, patch, frame, chosen, outer, clock, progress)
-    notes = list(lines)
-    progress("details", 0.7)
-    parts = []
-    for body in bodies:
-        part, told = finished(body, chosen)
-        parts.append(part)
-        notes += told if len(bodies) == 1 else [f"{body.name}: {line}" for line in told]
-    clock.lap("details")
-    mould = tuple(make_mould(part) for part in parts) if chosen.mould else ()
-    clock.lap("mould")
-    progress("host", 0.8)
-    host = joined([_host(site) for site in sites])
-    clock.lap("host")
+    with ThreadPoolExecutor(1) as beside:
+        # What surrounds the holes needs nothing of the implants.
+        hosts: list[Future[Mesh]] = []
+        bodies, lines = _bodies(
+            defective,
+            patch,
+            frame,
+            chosen,
+            outer,
+            clock,
+            progress,
+            lambda site: hosts.append(beside.submit(_host, site)),
+        )
+        parts, told = _detailed(bodies, chosen)
+        progress("details", 0.7)
+        clock.lap("details")
+        mould = tuple(make_mould(part) for part in parts) if chosen.mould else ()
+        clock.lap("mould")
+        progress("host", 0.8)
+        host = joined([one.result() for one in hosts])
+        clock.lap("host")
     progress("checks", 0.9)
     surface_from: Literal["field", "mask"] = "mask" if outer is None else "field"
-    made = Design(
-        tuple(parts), host, defective, frame, chosen, mould=mould, surface_from=surface_from, notes=_once(notes)
-    )
+    notes = _once([*lines, *told])
+    made = Design(parts, host, defective, frame, chosen, mould=mould, surface_from=surface_from, notes=notes)
     checked = check(made)
     clock.lap("checks")
     return replace(checked, seconds=clock.seconds)
+
+
+def _detailed(bodies: Sequence[Part], settings: ImplantSettings) -> tuple[tuple[Part, ...], list[str]]:
+    """The parts with holes, seats and mark, and what did not fit."""
+    parts: list[Part] = []
+    notes: list[str] = []
+    for body in bodies:
+        part, told = finished(body, settings)
+        # Once more: where holes cut triangles, slivers are left.
+        mesh, _ = simplified(part.mesh, settings.max_triangles, settings.mesh_error_mm)
+        parts.append(replace(part, mesh=mesh))
+        notes += told
+    return tuple(parts), notes
 
 
 def design_bodies(
@@ -120,7 +141,7 @@ def design_bodies(
 ) -> tuple[Part, ...]:
     """The implants alone, without details, mould, host and checks; arguments and errors as for `design`."""
     frame = np.asarray(frame_to_world, np.float64)
-    found, _, _ = _bodies(defective, patch, frame, settings or ImplantSettings(), None, _Clock(), unheard)
+    found, _ = _bodies(defective, patch, frame, settings or ImplantSettings(), None, _Clock(), unheard)
     return found
 
 
@@ -132,26 +153,26 @@ def _bodies(  # noqa: PLR0917
     outer: tuple[F64, F64] | None,
     clock: _Clock,
     progress: Progress,
-) -> tuple[tuple[Part, ...], list[Site], tuple[str, ...]]:
-    """The implants before their details, the holes that they fill, and what the user should know."""
+    seen: Callable[[Site], object] = lambda site: None,
+) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """The implants before their details, and what the user should know; ``seen`` is called with each hole."""
     patch.grid.require_same(defective.grid, "patch and defective skull")
     pieces = _pieces(patch)
     if not pieces:
         raise InputError("the patch is empty: there is nothing to design an implant for")
     parts: list[Part] = []
-    sites: list[Site] = []
     notes: list[str] = []
     for number, piece in enumerate(pieces):
         progress("implant", 0.7 * number / len(pieces))
         site = site_of(defective, piece, frame, settings.smooth_mm, outer)
+        seen(site)
         clock.lap("surface")
         found, lines = _parts(site, frame, settings, clock)
         parts += found
         notes += lines
-        sites.append(site)
     if len(parts) > 1:
         parts = [replace(part, name=f"implant-{number}") for number, part in enumerate(parts, 1)]
-    return tuple(parts), sites, _once(notes)
+    return tuple(parts), _once(notes)
 
 
 def _once(notes: list[str]) -> tuple[str, ...]:
@@ -215,7 +236,7 @@ def _parts(site: Site, frame: F64, settings: ImplantSettings, clock: _Clock) -> 
     clock.lap("insertion")
     parts = []
     for one in plans:
-        body = build_body(own, far, one.wish, one.way.direction, settings, one.cut)
+        body = build_body(own, far, one.wish, one.way.direction, settings, cut=one.cut)
         clock.lap("body")
         parts.append(_part(own, one.wish, body, one.way.direction, settings))
         clock.lap("mesh")
@@ -242,7 +263,7 @@ def _part(site: Site, wish: Wish, body: Body, direction: F64, settings: ImplantS
     raw = extract_surface(body.field, 0.0, inside_above=False)
     mesh, _ = simplified(_largest(raw), settings.max_triangles, settings.mesh_error_mm)
     asked = _asked(mesh.vertices_mm, site, wish, body, settings)
-    lines = outlines(site, wish, body.field)
+    lines = outlines(site, body.field, settings)
     thickness = wish.thickness_mm.astype(np.float64)
     return Part("implant", mesh, mesh, direction, site.sheet, lines, thickness, asked, body.relief)
 

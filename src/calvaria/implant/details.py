@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calvaria.errors import InputError
 from calvaria.implant.mark import SAMPLE_MM, engrave, lettering
 from calvaria.implant.parts import Outline, Part
 from calvaria.implant.places import Places, run_mm, spread
@@ -32,9 +31,6 @@ BEYOND_MM = 4.0
 
 PITCH_ROUNDS = 6
 """Steps in which the pattern is relaxed until neighbours lie one pitch apart on the curved surface."""
-
-MIN_PITCH = 0.9
-"""Neighbours lie at least this part of the pitch apart: a flat pattern does not lie on a dome without strain."""
 
 SUTURE_INSET_MM = 5.0
 """From the outline to the row of suture holes; our choice."""
@@ -122,9 +118,6 @@ def finished(part: Part, settings: ImplantSettings) -> tuple[Part, tuple[str, ..
 
     Returns:
         The part with its mesh finished, its body as it was; notes on what did not fit.
-
-    Raises:
-        InputError: as `detailed`.
     """
     letters, notes = lettering(part, settings.mark)
     if letters is None:
@@ -144,16 +137,7 @@ def detailed(part: Part, settings: ImplantSettings, avoid_mm: F64 | None = None)
 
     Returns:
         The part with its mesh drilled, its body as it was; notes on what did not fit.
-
-    Raises:
-        InputError: the pitch leaves no wall between perforations of this diameter.
     """
-    if settings.perforations and MIN_PITCH * settings.pitch_mm - settings.perforation_mm < settings.min_wall_mm:
-        raise InputError(
-            f"perforations of {settings.perforation_mm:g} mm, {settings.pitch_mm:g} mm apart, leave no wall of "
-            f"{settings.min_wall_mm:g} mm between them; make pitch_mm "
-            f"{(settings.perforation_mm + settings.min_wall_mm) / MIN_PITCH:.1f} or more"
-        )
     work = Drilling(Places(part), settings)
     if avoid_mm is not None:
         work.places.take(avoid_mm, 3.0 - WALL_MM + SAMPLE_MM / 2)

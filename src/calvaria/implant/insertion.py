@@ -33,7 +33,7 @@ directions that are equally free the straight one is taken."""
 STEP_MM = 1.0
 """Of the trial way."""
 
-RIM_POINTS = 4000
+RIM_POINTS = 3000
 """So many points of the implant's rim are tried."""
 
 BAND_MM = 5.0
@@ -98,8 +98,9 @@ def find_way(site: Site, far: Volume, wish: Wish, travel_mm: float, away: F64 | 
         for up in _around(-best.direction, reach, apart):
             if up @ normal < MIN_COSINE or (away is not None and up @ away > ALONG):
                 continue
-            blocked = _blocked(far, points, up, steps, clear)
-            cost = blocked + TILT_COST * (1 - up @ normal)
+            tilt = TILT_COST * (1 - up @ normal)
+            blocked = _blocked(far, points, up, steps, clear, least - tilt)
+            cost = blocked + tilt
             if cost < least:
                 best, least = Way(-up, blocked), cost
     return best
@@ -142,23 +143,23 @@ def _around(centre: F64, reach_deg: float, apart_deg: float) -> F64:
     return np.array(out)
 
 
-def _blocked(far: Volume, points: F64, up: F64, steps: F64, clearance_mm: F64) -> float:
+def _blocked(far: Volume, points: F64, up: F64, steps: F64, clearance_mm: F64, limit: float) -> float:  # noqa: PLR0917
     """Share of points that come nearer to bone than their clearance on their way out.
 
-    The coarse field is up to half a voxel wrong: only what comes clearly nearer counts.
+    The coarse field is up to half a voxel wrong: only what comes clearly nearer counts. Above a limit the count ends.
     """
-    limit, shape = clearance_mm - FAR_STEP_MM / 2, np.array(far.shape)
+    least, shape = clearance_mm - FAR_STEP_MM / 2, np.array(far.shape)
     start, move = far.grid.to_index(points), up / FAR_STEP_MM  # the grid lies along the world's axes
     gone, free = 0, np.arange(len(points))
     for step in steps:
         index = np.rint(start[free] + step * move).astype(int)
         inside = ((index >= 0) & (index < shape)).all(axis=1)
         hit = np.zeros(len(free), bool)
-        hit[inside] = far.data[tuple(index[inside].T)] < limit[free[inside]]
+        hit[inside] = far.data[tuple(index[inside].T)] < least[free[inside]]
         gone += int(np.count_nonzero(hit))
         # What has left the box around the bone is out for good.
         free = free[inside & ~hit]
-        if not len(free):
+        if not len(free) or gone > limit * len(points):
             break
     return gone / len(points)
 

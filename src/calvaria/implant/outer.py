@@ -246,7 +246,7 @@ def _on_lattice(coefficients: F64, sizes: Sizes, shape: tuple[int, int], knot: f
 
 def sheet_of(place: Sheet, heights: F64) -> Sheet:
     """The surface of (I, J) radii on the lattice of another; nothing of it is the hole's yet."""
-    index = np.stack(np.indices(heights.shape), axis=-1) + place.low
+    index = np.moveaxis(np.indices(heights.shape), 0, -1) + place.low
     angle = np.hypot(index[..., 0], index[..., 1]) * place.cell_rad
     # sin(angle) / angle, for the two components across.
     across = index * place.cell_rad * np.sinc(angle / np.pi)[..., None]

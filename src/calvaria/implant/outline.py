@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from calvaria.implant.parts import Outline, Sheet
+from calvaria.implant.settings import ImplantSettings
 from calvaria.implant.site import Site
-from calvaria.implant.wish import Wish
-from calvaria.types import F64, BoolArray
+from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.volume import Volume
 
@@ -21,40 +23,52 @@ MIN_LENGTH_MM = 6.0
 """Shorter lines are no edges."""
 
 BESIDE_MM = 6.0
-"""Bone's thickness is measured so far from the edge, where a plate's screw would sit."""
+"""Bone's thickness is measured so far from the edge, where a plate's screw would sit; of a flange under its middle."""
 
 HIGHEST_MM, DEEPEST_MM, DEPTH_STEP_MM = 1.5, 14.0, 0.25
 """From how far above the outer surface to how far below it is looked for, and how finely."""
+
+OUTSIDE = 2.0
+"""Value of the field where there is no implant, mm."""
 
 MAX_GAP_MM = 4.0
 """A wider gap ends it: what comes then is other bone."""
 
 
-def outlines(site: Site, wish: Wish, field: Volume) -> tuple[Outline, ...]:
-    """The edges of a body on its outer surface, the longest first.
+def outlines(site: Site, field: Volume, settings: ImplantSettings) -> tuple[Outline, ...]:
+    """The edges of a body on its outer surface, or of its flange, the longest first.
 
     Args:
         site: the hole, with the implant's own outer surface.
-        wish: what it covers.
         field: of the body, negative inside.
+        settings: of its flange.
     """
-    from skimage.measure import find_contours
+    from skimage import measure
+
+    find_contours: Callable[..., list[F64]] = measure.find_contours
 
     sheet = site.sheet
-    flat = (sheet.points_mm - DEPTH_MM * sheet.normals).reshape(-1, 3)
-    index = field.grid.to_index(flat).T
-    # Outside of the field's grid there is no implant.
-    beyond = np.float32(2.0)
-    values = beyond + trilinear_at(field.data.reshape(-1) - beyond, field.shape, index)
-    values = np.pad(values.reshape(sheet.hole.shape), 1, constant_values=beyond)
+    values = _values(field, sheet, -DEPTH_MM)
+    beside_mm = BESIDE_MM
+    if settings.flange_width_mm:
+        values = np.minimum(values, _values(field, sheet, settings.flange_mm / 2))
+        beside_mm = -settings.flange_width_mm / 2
+    values = np.pad(values, 1, constant_values=OUTSIDE)
     found = []
     for contour in find_contours(values, 0.0):
         if len(contour) < 4 or not np.allclose(contour[0], contour[-1]):
             continue
         cells = _even(contour[:-1] - 1.0, sheet)
         if len(cells) * STEP_MM >= MIN_LENGTH_MM:
-            found.append(_outline(cells, site, values[1:-1, 1:-1]))
+            found.append(_outline(cells, site, values[1:-1, 1:-1], beside_mm))
     return tuple(sorted(found, key=lambda line: -len(line.points_mm)))
+
+
+def _values(field: Volume, sheet: Sheet, height_mm: float) -> F32:
+    """(I, J) a field at a height above a sheet; outside of the field's grid there is no implant."""
+    index = field.grid.to_index((sheet.points_mm + height_mm * sheet.normals).reshape(-1, 3)).T
+    values = OUTSIDE + trilinear_at(field.data.reshape(-1) - np.float32(OUTSIDE), field.shape, index)
+    return values.reshape(sheet.hole.shape)
 
 
 def _even(cells: F64, sheet: Sheet) -> F64:
@@ -67,7 +81,7 @@ def _even(cells: F64, sheet: Sheet) -> F64:
     return np.stack([np.interp(at, along, closed[:, axis]) for axis in range(2)], axis=1)
 
 
-def _outline(cells: F64, site: Site, values: F64) -> Outline:
+def _outline(cells: F64, site: Site, values: F32, beside_mm: float) -> Outline:
     from scipy.ndimage import map_coordinates
 
     sheet = site.sheet
@@ -80,7 +94,7 @@ def _outline(cells: F64, site: Site, values: F64) -> Outline:
     )
     if np.mean(outer - inner) < 0:
         away = -away
-    return Outline(points, normals, away, _bone_beside(site, points + BESIDE_MM * away))
+    return Outline(points, normals, away, _bone_beside(site, points + beside_mm * away))
 
 
 def _bone_beside(site: Site, points: F64) -> F64:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calvaria.implant.settings import ImplantSettings
 from calvaria.types import F64, BoolArray
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
 Verdict = Literal["pass", "warn", "fail"]
+
+FOOT_STEPS, ASIDE_MM = 2, 0.6
+"""Steps from a point to its foot on the outer surface, and how far beside the normal there it may lie: a cell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +67,30 @@ class Sheet:
         normals = found[:, 3:] / np.linalg.norm(found[:, 3:], axis=1, keepdims=True)
         return found[:, :3], normals
 
+    def above(self, points_mm: F64) -> tuple[F64, NDArray[np.intp]]:
+        """How far (N, 3) points lie above the surface.
+
+        The foot is looked for along the ray from the centre first, then along the normal there; where that leads
+        nowhere, such as inside of a sharp bend, it is the nearest point of all.
+
+        Returns:
+            (N,) signed distance, mm, positive outside of the head; (N,) flat numbers of the lattice points below.
+        """
+        points = np.asarray(points_mm, np.float64)
+        places, normals = self.points_mm.reshape(-1, 3), self.normals.reshape(-1, 3)
+        foot = self._nearest(points)
+        for _ in range(FOOT_STEPS):
+            way = normals[foot]
+            height = np.einsum("nk,nk->n", points - places[foot], way)
+            foot = self._nearest(points - height[:, None] * way)
+        height = np.einsum("nk,nk->n", points - places[foot], normals[foot])
+        aside = np.linalg.norm(points - places[foot] - height[:, None] * normals[foot], axis=1)
+        lost = np.flatnonzero(aside > ASIDE_MM)
+        if len(lost):
+            foot[lost] = self.tree.query(points[lost], workers=2)[1]
+            height[lost] = np.einsum("nk,nk->n", points[lost] - places[foot[lost]], normals[foot[lost]])
+        return height, foot
+
     @cached_property
     def tree(self) -> cKDTree:
         """Of the points, in C order."""
@@ -70,26 +98,24 @@ class Sheet:
 
         return cKDTree(self.points_mm.reshape(-1, 3), leafsize=24, balanced_tree=False, compact_nodes=False)
 
-    def above(self, points_mm: F64) -> tuple[F64, F64]:
-        """How far (N, 3) points lie above the surface.
-
-        Returns:
-            (N,) signed distance, mm, positive outside of the head; (N,) flat numbers of the nearest lattice points.
-        """
-        _, foot = self.tree.query(points_mm, workers=2)
-        off = np.asarray(points_mm) - self.points_mm.reshape(-1, 3)[foot]
-        return np.einsum("nk,nk->n", off, self.normals.reshape(-1, 3)[foot]), foot
+    def _nearest(self, points_mm: F64) -> NDArray[np.intp]:
+        """(N,) flat numbers of the lattice points nearest in direction, at its border for those outside."""
+        rows, columns = self.hole.shape
+        i, j = np.rint(self.cells(points_mm)).astype(np.intp).T
+        out: NDArray[np.intp] = np.clip(i, 0, rows - 1) * columns + np.clip(j, 0, columns - 1)
+        return out
 
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """The edge of an implant on the outer surface, one closed line, about 1 mm between its points.
+    """The edge of an implant, or of its flange, on the outer surface, one closed line, about 1 mm between its points.
 
     Args:
         points_mm: (R, 3) world LPS mm, in their order; the last is next to the first.
         normals: (R, 3) of the outer surface there.
         away: (R, 3) unit, along the surface, square to the edge, away from the implant.
-        bone_mm: (R,) thickness of the bone beside it (6 mm from the edge, along the normal); 0 where there is none.
+        bone_mm: (R,) thickness of the bone beside it (6 mm from the edge, along the normal), or under the middle of a
+            flange; 0 where there is none.
     """
 
     points_mm: F64

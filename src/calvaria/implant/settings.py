@@ -112,6 +112,12 @@ class ImplantSettings:
                 f"no wall is thicker than the body: min_wall_mm is {self.min_wall_mm:g}, thickness_mm "
                 f"{self.thickness_mm:g}"
             )
+        if self.perforations and MIN_PITCH * self.pitch_mm - self.perforation_mm < self.min_wall_mm:
+            raise InputError(
+                f"perforations of {self.perforation_mm:g} mm, {self.pitch_mm:g} mm apart, leave no wall of "
+                f"{self.min_wall_mm:g} mm between them; make pitch_mm "
+                f"{(self.perforation_mm + self.min_wall_mm) / MIN_PITCH:.1f} or more"
+            )
         if len(self.mark) > MAX_MARK or not self.mark.isprintable():
             raise InputError(f"a mark has up to {MAX_MARK} printable characters; got {self.mark!r}")
 
@@ -135,7 +141,10 @@ class ImplantSettings:
 MAX_NUMBER = 1e12
 """No parameter comes near."""
 
+MIN_PITCH = 0.9
+"""Perforations lie at least this part of the pitch apart: a flat pattern does not lie on a dome without strain."""
+
 MAX_MARK = 24
 """Characters of a mark: more do not fit on a small implant."""
 
-__all__ = ["MAX_MARK", "ImplantSettings", "Split", "Thickness"]
+__all__ = ["MAX_MARK", "MIN_PITCH", "ImplantSettings", "Split", "Thickness"]

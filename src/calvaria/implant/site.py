@@ -154,7 +154,7 @@ def signed(inside: BoolArray, spacing_mm: float) -> F32:
 def _near(points_mm: F64, sheet: Sheet, edge_mm: F32) -> BoolArray:
     """Which points lie near the hole's rim; a k-d tree of all of them costs more than all else."""
     cells = np.rint(sheet.cells(points_mm)).astype(int)
-    out = ((cells >= 0) & (cells < np.array(edge_mm.shape))).all(axis=1)
+    out: BoolArray = np.all((cells >= 0) & (cells < np.array(edge_mm.shape)), axis=1)
     index = np.flatnonzero(out)
     out[index] = np.abs(edge_mm[tuple(cells[index].T)]) < RIM_MM + LIMIT_MM
     if not out.any():

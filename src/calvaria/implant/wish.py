@@ -10,7 +10,7 @@ from calvaria.implant.outer import sheet_of
 from calvaria.implant.parts import Sheet
 from calvaria.implant.settings import ImplantSettings
 from calvaria.implant.site import Site, sampled
-from calvaria.types import F32, F64, BoolArray
+from calvaria.types import F32, F64, BoolArray, FloatArray
 
 SIDE_MM = 40.0
 """The temporal muscle lies farther than this from the mid-sagittal plane, canonical mm, ..."""
@@ -20,6 +20,9 @@ MUSCLE_Y_MM, MUSCLE_Z_MM = (-70.0, 25.0), 25.0
 
 DOWNWARDS = (0.3, 0.7)
 """How far down an edge must face (cosine) before it is relieved, and from where on it is in full."""
+
+SHARE_CELLS = 4.0
+"""Sigma, in cells of the lattice, of the smoothing of where it is relieved."""
 
 OWN_STEP_MM = 0.25
 """Depths at which the missing bone's own thickness is looked up."""
@@ -105,7 +108,7 @@ def temporal(site: Site, frame_to_world: F64) -> F32:
     to_canonical = np.linalg.inv(frame_to_world)
     points = site.sheet.points_mm @ to_canonical[:3, :3].T + to_canonical[:3, 3]
     along, across = np.gradient(points, axis=(0, 1))
-    slope = np.stack(np.gradient(site.edge_mm), axis=-1)
+    slope = np.stack([np.gradient(site.edge_mm, axis=axis) for axis in (0, 1)], axis=-1)
     away = slope[..., :1] * along / _square(along) + slope[..., 1:] * across / _square(across)
     away /= np.linalg.norm(away, axis=-1, keepdims=True) + 1e-9
     down = _smooth_step((-away[..., 2] - DOWNWARDS[0]) / (DOWNWARDS[1] - DOWNWARDS[0]))
@@ -113,14 +116,15 @@ def temporal(site: Site, frame_to_world: F64) -> F32:
     there = (side > SIDE_MM) & (points[..., 1] > front) & (points[..., 1] < back) & (points[..., 2] < MUSCLE_Z_MM)
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter((down * there).astype(np.float32), 4.0)
+    out: F32 = gaussian_filter((down * there).astype(np.float32), SHARE_CELLS)
+    return out
 
 
 def _square(vectors: F64) -> F64:
     return np.asarray((vectors**2).sum(axis=-1, keepdims=True))
 
 
-def _smooth_step(share: F64) -> F64:
+def _smooth_step(share: FloatArray) -> F64:
     share = np.clip(share, 0.0, 1.0)
     return np.asarray(share**2 * (3 - 2 * share))
 
