@@ -26,7 +26,7 @@ FAR_LIMIT_MM = 8.0
 ROUNDS_DEG = ((70.0, 10.0), (10.0, 5.0), (5.0, 2.5))
 """How far about the best direction so far others are tried, and how far apart: coarse to fine."""
 
-TILT_COST = 0.02
+TILT_COST = 0.1
 """What a direction costs that lies 90 degrees off the mean normal, as a share of the rim that is blocked: between
 directions that are equally free the straight one is taken."""
 

@@ -33,6 +33,9 @@ MAX_OWN_MM, MIN_OWN_MM = 10.0, 2.0
 OWN_CALM_MM = 4.0
 """Sigma of the smoothing of the bone's own thickness."""
 
+MIN_STEEP = 0.2
+"""Cosine of rays with the middle direction, about 80 degrees, beyond which nothing is flattened any more."""
+
 CREASE_MM = 15.0
 """Flattening begins at the rim and is there in full from so far inside: no crease along the rim."""
 
@@ -130,16 +133,20 @@ def _smooth_step(share: FloatArray) -> F64:
 
 
 def _flattened(sheet: Sheet, edge_mm: F32, share: float) -> Sheet:
-    """The surface drawn towards the membrane that spans the rim."""
-    radius = np.linalg.norm(sheet.points_mm - sheet.centre_mm, axis=-1)
-    membrane = _membrane(radius, edge_mm < 0)
+    """The surface drawn towards the membrane that spans the rim, along the rays from the head centre."""
+    arms = sheet.points_mm - sheet.centre_mm
+    radius = np.linalg.norm(arms, axis=-1)
+    # A membrane's height over the plane across the middle direction is harmonic; radii would be those of a sphere.
+    height = arms @ sheet.axes[0]
+    steep = np.maximum(height / radius, MIN_STEEP)
+    membrane = _membrane(height, edge_mm < 0) / steep
     amount = share * _smooth_step(-edge_mm / CREASE_MM)
     flat = sheet_of(sheet, radius - amount * np.maximum(radius - membrane, 0.0))
     return replace(flat, hole=sheet.hole)
 
 
-def _membrane(radius: F64, inside: BoolArray) -> F64:
-    """(I, J) radii that are harmonic inside a region and as given outside of it."""
+def _membrane(height: F64, inside: BoolArray) -> F64:
+    """(I, J) heights that are harmonic inside a region and as given outside of it."""
     from scipy.sparse import csc_array
     from scipy.sparse.linalg import spsolve
 
@@ -154,12 +161,12 @@ def _membrane(radius: F64, inside: BoolArray) -> F64:
         other = number[there]
         rows.append(np.flatnonzero(other >= 0))
         columns.append(other[other >= 0])
-        right += np.where(other < 0, radius[there], 0.0)
+        right += np.where(other < 0, height[there], 0.0)
     off = np.concatenate(rows)
     values = np.concatenate([np.full(len(off), -1.0), np.full(len(here), 4.0)])
     every = np.arange(len(here))
     at = (np.concatenate([off, every]), np.concatenate([*columns, every]))
-    out = radius.copy()
+    out = height.copy()
     out[inside] = spsolve(csc_array((values, at), shape=(len(here), len(here))), right)
     return out
 
