@@ -156,7 +156,7 @@ def test_what_cannot_be_designed_is_refused():
     bone, hole = ball_with_hole(1.0, 4.0)
     with pytest.raises(InputError, match="the patch is empty"):
         design_bodies(bone, hole.with_data(np.zeros(hole.shape, bool)), np.eye(4))
-    with pytest.raises(InputError, match=r"nothing is left of an implant over a hole of [01]\.\d cm2 with a clearance"):
+    with pytest.raises(InputError, match=r"(covers? only \d+%|nothing is left) of .*a hole of [01]\.\d cm2"):
         design_bodies(bone, hole, np.eye(4), ImplantSettings(clearance_mm=4.0))
     with pytest.raises(InputError, match="there is no bone"):
         design_bodies(bone.with_data(np.zeros(bone.shape, bool)), hole, np.eye(4))

@@ -200,7 +200,7 @@ def test_seats_go_where_bone_is_thick():
 
 
 def test_a_thin_implant_gets_no_seats():
-    part, notes = detailed(dome(30.0, 2.0), ImplantSettings(plate_seats=3, thickness_mm=2.0))
+    part, notes = detailed(dome(30.0, 2.0), ImplantSettings(plate_seats=3, thickness_mm=2.0, min_wall_mm=1.5))
     assert notes == ("implant: no plate seats: 1.2 mm below them is less than min_wall_mm, 1.5",)
     assert part.mesh is part.body
 

@@ -15,7 +15,7 @@ from calvaria.errors import InputError
 from calvaria.implant.insertion import FAR_STEP_MM, far_mm
 from calvaria.implant.parts import Relief
 from calvaria.implant.settings import ImplantSettings
-from calvaria.implant.site import RIM_MM, Site, spacing_of
+from calvaria.implant.site import RIM_MM, Site, area_cm2
 from calvaria.implant.wish import Wish
 from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.components import label
@@ -112,7 +112,7 @@ def build_body(
     main = _main_piece(field)
     if main is None:
         raise InputError(
-            f"nothing is left of an implant over a hole of {_area_cm2(site, wish):.1f} cm2 with a clearance of "
+            f"nothing is left of an implant over a hole of {area_cm2(site, wish.edge_mm):.1f} cm2 with a clearance of "
             f"{settings.clearance_mm:g} mm"
         )
     field[(field < 0) & ~main] = STEP_MM / 4
@@ -306,10 +306,6 @@ def _without_feathers(values: F32, nodes: _Nodes, settings: ImplantSettings) -> 
     out = values.copy()
     out[thin] = np.maximum(values[thin], np.minimum(beyond, around - np.minimum(off, 2 * around)))
     return out
-
-
-def _area_cm2(site: Site, wish: Wish) -> float:
-    return float(np.count_nonzero(wish.edge_mm < 0) * spacing_of(site.sheet) ** 2 / 100)
 
 
 __all__ = ["STEP_MM", "Body", "asked_mm", "build_body"]

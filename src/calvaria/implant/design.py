@@ -18,10 +18,10 @@ from calvaria.implant.checks import check
 from calvaria.implant.details import finished
 from calvaria.implant.insertion import Way, far_field, find_way
 from calvaria.implant.mould import make_mould
-from calvaria.implant.outline import outlines
+from calvaria.implant.outline import covered, outlines
 from calvaria.implant.parts import Design, Part
 from calvaria.implant.settings import ImplantSettings
-from calvaria.implant.site import Site, site_of
+from calvaria.implant.site import Site, area_cm2, site_of
 from calvaria.implant.solids import simplified
 from calvaria.implant.wish import Wish, shaped, wish_of
 from calvaria.jobs import Progress, unheard
@@ -36,6 +36,9 @@ MIN_PIECE_ML = 0.5
 
 SPLIT_BLOCKED = 0.1
 """Where more than this share of the rim is in the way of bone in the best direction, two pieces are made."""
+
+MIN_COVERED = 0.3
+"""An implant that covers less than this part of its hole is refused."""
 
 JOINT_MM = 0.3
 """Between two pieces of one implant."""
@@ -260,6 +263,12 @@ def _halves(site: Site, far: Volume, wish: Wish, settings: ImplantSettings) -> l
 
 def _part(site: Site, wish: Wish, body: Body, direction: F64, settings: ImplantSettings) -> Part:
     """The mesh of a body, and what was asked of it there."""
+    share = covered(site, body.field, wish.edge_mm < 0)
+    if share < MIN_COVERED:
+        raise InputError(
+            f"an implant would cover only {share:.0%} of a hole of {area_cm2(site, wish.edge_mm):.1f} cm2 after a "
+            f"clearance of {settings.clearance_mm:g} mm; ask for less clearance"
+        )
     raw = extract_surface(body.field, 0.0, inside_above=False)
     mesh, _ = simplified(_largest(raw), settings.max_triangles, settings.mesh_error_mm)
     asked = _asked(mesh.vertices_mm, site, wish, body, settings)

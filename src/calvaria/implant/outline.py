@@ -64,6 +64,11 @@ def outlines(site: Site, field: Volume, settings: ImplantSettings) -> tuple[Outl
     return tuple(sorted(found, key=lambda line: -len(line.points_mm)))
 
 
+def covered(site: Site, field: Volume, hole: BoolArray) -> float:
+    """Share of a part of the outer surface, (I, J) bool, under which there is a body."""
+    return float(np.count_nonzero((_values(field, site.sheet, -DEPTH_MM) < 0) & hole) / max(np.count_nonzero(hole), 1))
+
+
 def _values(field: Volume, sheet: Sheet, height_mm: float) -> F32:
     """(I, J) a field at a height above a sheet; outside of the field's grid there is no implant."""
     index = field.grid.to_index((sheet.points_mm + height_mm * sheet.normals).reshape(-1, 3)).T
@@ -120,4 +125,4 @@ def _first_run(held: BoolArray) -> int:
     return int(last - steps[0] + 1)
 
 
-__all__ = ["outlines"]
+__all__ = ["covered", "outlines"]

@@ -15,6 +15,7 @@ Split = Literal["auto", "never"]
 
 K231834 = "510(k) K231834, PEEK cranial implants: 3 to 6 mm"
 K250334 = "510(k) K250334, milled PEEK: 2 to 10 mm, typically 4 mm"
+K121818 = "510(k) K121818, PEKK: also tested at 1 mm; printers' advice is 1 to 1.5 mm"
 K121102 = "510(k) K121102, PEEK: holes of 2 mm, 10 mm apart, on order"
 K121153 = "510(k) K121153, PEEK kit: suture holes on the surgeon's order"
 NOUT = "Nout and Mommaerts 2018, doi 10.1007/s10006-017-0668-4"
@@ -52,7 +53,7 @@ class ImplantSettings:
         default="constant", metadata={"source": K231834, "help": "One thickness everywhere, or the missing bone's own."}
     )
     thickness_mm: float = _within(4.0, 2.0, 10.0, "mm", K250334, "Thickness of the body, where it is constant.")
-    min_wall_mm: float = _within(1.5, 0.8, 4.0, "mm", OURS, "Parts of the body thinner or narrower are taken away.")
+    min_wall_mm: float = _within(1.0, 0.8, 4.0, "mm", K121818, "Parts of the body thinner or narrower are taken away.")
     # The rim.
     clearance_mm: float = _within(0.7, 0.2, 4.0, "mm", OURS, "Gap to the bone at the outer surface.")
     widening_mm: float = _within(0.0, 0.0, 3.0, "mm", OURS, "How much wider the gap is at the inner surface.")

@@ -142,6 +142,12 @@ def spacing_of(sheet: Sheet) -> float:
     return float(np.linalg.norm(np.diff(sheet.points_mm, axis=0), axis=-1).mean())
 
 
+def area_cm2(site: Site, edge_mm: F32) -> float:
+    """Area of the outer surface inside of an edge."""
+    across = np.cross(np.gradient(site.sheet.points_mm, axis=0), np.gradient(site.sheet.points_mm, axis=1))
+    return float(np.linalg.norm(across, axis=-1)[edge_mm < 0].sum() / 100)
+
+
 def signed(inside: BoolArray, spacing_mm: float) -> F32:
     """(I, J) signed distance to the edge of a region of a lattice, negative inside, mm."""
     from scipy.ndimage import distance_transform_edt
@@ -162,4 +168,4 @@ def _near(points_mm: F64, sheet: Sheet, edge_mm: F32) -> BoolArray:
     return out
 
 
-__all__ = ["Site", "sampled", "signed", "site_of", "spacing_of"]
+__all__ = ["Site", "area_cm2", "sampled", "signed", "site_of", "spacing_of"]
