@@ -34,7 +34,7 @@ ABOVE_MM = 3.0
 SLACK_MM = 0.5
 """The implant may reach beyond the missing bone by so much, where no bone stops it."""
 
-SEAT_MM = 0.2
+SEAT_MM = 0.3
 """Between a flange and the bone that it lies on."""
 
 BLEND_MM = 8.0
@@ -144,13 +144,19 @@ def _grid(site: Site, wish: Wish, direction: F64, settings: ImplantSettings) -> 
     here = wish.edge_mm < SLACK_MM + settings.flange_width_mm + 1.0
     points, normals = site.sheet.points_mm[here], site.sheet.normals[here]
     deep = wish.thickness_mm[here][:, None] + 2.0
-    ends = np.concatenate([points - deep * normals, points + (ABOVE_MM + settings.flange_mm) * normals]) @ axes
+    ends = np.concatenate([points - deep * normals, points + _highest(wish, settings) * normals]) @ axes
     low, high = ends.min(axis=0) - 2 * STEP_MM, ends.max(axis=0) + 2 * STEP_MM
     count = np.ceil((high - low) / (STEP_MM * BLOCK)).astype(int) * BLOCK
     affine = np.eye(4)
     affine[:3, :3] = axes * STEP_MM
     affine[:3, 3] = axes @ low
     return Grid((int(count[0]), int(count[1]), int(count[2])), affine)
+
+
+def _highest(wish: Wish, settings: ImplantSettings) -> float:
+    """How far above the outer surface nodes are needed: there is bone to keep clear of, or a flange, mm."""
+    flange = settings.flange_mm + SEAT_MM + float(wish.bulge_mm.max()) if settings.flange_width_mm else 0.0
+    return ABOVE_MM + flange
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +171,7 @@ class _Nodes:
         edge: (N,) signed distance of that to the implant's edge.
         thickness: (N,) asked for there.
         clearance: (N,) asked for there.
+        bulge: (N,) of a flange there.
     """
 
     flat: NDArray[np.intp]
@@ -174,20 +181,21 @@ class _Nodes:
     edge: F32
     thickness: F32
     clearance: F32
+    bulge: F32
 
     @classmethod
     def of(cls, site: Site, wish: Wish, grid: Grid, settings: ImplantSettings) -> _Nodes:
         reach = SLACK_MM + settings.flange_width_mm + 1.5
-        deepest = float(wish.thickness_mm.max()) + 1.0
+        deepest, highest = float(wish.thickness_mm.max()) + 1.0, _highest(wish, settings)
         half = STEP_MM * BLOCK * np.sqrt(3) / 2
         coarse = np.stack(np.meshgrid(*(np.arange(0, n, BLOCK) for n in grid.shape), indexing="ij"), axis=-1).reshape(
             -1, 3
         )
         height, foot = site.sheet.above(grid.to_world(coarse + (BLOCK - 1) / 2))
         edge = wish.edge_mm.reshape(-1)[foot]
-        near = (height > -deepest - half) & (height < ABOVE_MM + half) & (edge < reach + half)
+        near = (height > -deepest - half) & (height < highest + half) & (edge < reach + half)
         # Far from the rim nothing above the outer surface is needed.
-        near &= (height < 1.0 + settings.flange_mm + half) | (edge > -RIM_MM - half)
+        near &= (height < 1.0 + half) | (edge > -RIM_MM - half)
         steps = np.indices((BLOCK,) * 3).reshape(3, -1).T
         index = (coarse[near][:, None] + steps[None]).reshape(-1, 3)
         points = grid.to_world(index)
@@ -202,6 +210,7 @@ class _Nodes:
             edge,
             wish.thickness_mm.reshape(-1)[foot],
             wish.clearance_mm.reshape(-1)[foot],
+            wish.bulge_mm.reshape(-1)[foot],
         )
 
 
@@ -220,7 +229,7 @@ def _layer(nodes: _Nodes, settings: ImplantSettings) -> F32:
     if not width:
         return np.asarray(body, np.float32)
     share = np.clip((nodes.edge + BLEND_MM) / (BLEND_MM - 2.0), 0.0, 1.0)
-    top = settings.flange_mm * share**2 * (3 - 2 * share)
+    top = (settings.flange_mm + SEAT_MM + nodes.bulge) * share**2 * (3 - 2 * share)
     flange = np.maximum.reduce(
         [nodes.height - top, -np.float32(STEP_MM) - nodes.height, nodes.edge - width, -BLEND_MM - nodes.edge]
     )

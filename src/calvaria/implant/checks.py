@@ -222,8 +222,10 @@ def _fitting(given: _Given) -> Iterable[Check]:
     yield tell("overlap with bone", way.overlap_ml, "ml", "0", "pass" if way.overlap_ml == 0 else "fail", MEANING)
     yield from _clearance(given, tell)
     least = min(settings.clearance_mm, _least_asked(part)) - _lack(given.surface)
-    verdict: Verdict = "fail" if way.clearance_mm < MIN_PASSAGE_MM else "warn" if way.clearance_mm < least else "pass"
-    limit = f"at least {MIN_PASSAGE_MM:g} over {settings.travel_mm:g} mm"
+    # A flange lies on bone.
+    lowest, least = (0.0, 0.0) if settings.flange_width_mm else (MIN_PASSAGE_MM, least)
+    verdict: Verdict = "fail" if way.clearance_mm < lowest else "warn" if way.clearance_mm < least else "pass"
+    limit = f"at least {lowest:g} over {settings.travel_mm:g} mm"
     yield tell("insertion path, smallest clearance", way.clearance_mm, "mm", limit, verdict)
     relief, volume = part.relief, max(part.body.volume_ml, 1e-9)
     much = relief.volume_ml > MAX_RELIEF_SHARE * volume
@@ -280,7 +282,9 @@ def _shaped(given: _Given, bone: Volume, frame_to_world: F64) -> Iterable[Check]
     rim = rim_of(given.part, given.surface, 3.0 + wanted)
     step = percentile(rim.step_mm)
     verdict: Verdict = "pass" if step is None or step <= STEP_MM + wanted else "warn"
-    verdict = "fail" if step is not None and step > MAX_STEP_MM + wanted else verdict
+    # Voxels are steps.
+    largest = max(MAX_STEP_MM, *given.surface.fraction.grid.spacing_mm) + wanted
+    verdict = "fail" if step is not None and step > largest else verdict
     limit = f"at most {STEP_MM + wanted:g} on 95 % of the rim"
     yield tell(OUTER_STEP, step, "mm", limit, verdict, UNCUT_STEP)
     bend = percentile(rim.curvature, 50)

@@ -162,7 +162,8 @@ def _near(points_mm: F64, sheet: Sheet, edge_mm: F32) -> BoolArray:
     cells = np.rint(sheet.cells(points_mm)).astype(int)
     out: BoolArray = np.all((cells >= 0) & (cells < np.array(edge_mm.shape)), axis=1)
     index = np.flatnonzero(out)
-    out[index] = np.abs(edge_mm[tuple(cells[index].T)]) < RIM_MM + LIMIT_MM
+    # A flange may lie on all bone that the sheet covers.
+    out[index] = edge_mm[tuple(cells[index].T)] > -RIM_MM - LIMIT_MM
     if not out.any():
         raise InputError("there is no bone around the hole to fit an implant to")
     return out

@@ -9,7 +9,7 @@ import numpy as np
 from calvaria.implant.outer import sheet_of
 from calvaria.implant.parts import Sheet
 from calvaria.implant.settings import ImplantSettings
-from calvaria.implant.site import Site, sampled
+from calvaria.implant.site import Site, sampled, spacing_of
 from calvaria.types import F32, F64, BoolArray, FloatArray
 
 SIDE_MM = 40.0
@@ -36,8 +36,11 @@ OWN_CALM_MM = 4.0
 MIN_STEEP = 0.2
 """Cosine of rays with the middle direction, about 80 degrees, beyond which nothing is flattened any more."""
 
-CREASE_MM = 15.0
-"""Flattening begins at the rim and is there in full from so far inside: no crease along the rim."""
+CREASE = 0.9
+"""Flattening begins at the rim and is there in full at this part of the way to the middle: no crease along the rim."""
+
+BULGE_MM, BULGE_ROOM_MM = 4.0, 3.0
+"""Bone rises above the outer surface by no more than this, or is none of it; a flange rises with it within this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +51,13 @@ class Wish:
         edge_mm: signed distance to its edge along the surface, negative inside.
         thickness_mm: of the body.
         clearance_mm: to bone at the outer surface.
+        bulge_mm: how far a flange's upper side rises with the bone below it.
     """
 
     edge_mm: F32
     thickness_mm: F32
     clearance_mm: F32
+    bulge_mm: F32
 
 
 def wish_of(site: Site, frame_to_world: F64, settings: ImplantSettings) -> tuple[Wish, tuple[str, ...]]:
@@ -73,7 +78,23 @@ def wish_of(site: Site, frame_to_world: F64, settings: ImplantSettings) -> tuple
             notes.append("no edge of the hole lies under the temporal muscle: there is nothing to relieve")
         edge = edge + settings.temporal_relief_mm * share
         clearance = clearance + settings.temporal_relief_mm * share
-    return Wish(edge, np.maximum(thickness, settings.min_wall_mm).astype(np.float32), clearance), tuple(notes)
+    bulge = _bulge(site, settings.flange_width_mm) if settings.flange_width_mm else np.zeros_like(thickness)
+    thickness = np.maximum(thickness, np.float32(settings.min_wall_mm))
+    return Wish(edge.astype(np.float32), thickness, clearance.astype(np.float32), bulge), tuple(notes)
+
+
+def _bulge(site: Site, width_mm: float) -> F32:
+    """(I, J) how far bone rises above the outer surface, where a flange may lie on it, smooth, from above."""
+    from scipy.ndimage import gaussian_filter, maximum_filter
+
+    height, foot = site.sheet.above(site.smooth.points_mm)
+    edge = site.edge_mm.ravel()[foot]
+    here = (height > 0) & (height < BULGE_MM) & (edge > -1.0) & (edge < width_mm + BULGE_ROOM_MM)
+    top = np.zeros(site.edge_mm.size, np.float32)
+    np.maximum.at(top, foot[here], height[here].astype(np.float32))
+    room = BULGE_ROOM_MM / spacing_of(site.sheet)
+    out: F32 = gaussian_filter(maximum_filter(top.reshape(site.edge_mm.shape), 2 * round(room) + 1), room / 2)
+    return out
 
 
 def shaped(site: Site, settings: ImplantSettings) -> Site:
@@ -89,8 +110,6 @@ def shaped(site: Site, settings: ImplantSettings) -> Site:
 def own_thickness(site: Site) -> F32:
     """(I, J) thickness of the missing bone below its outer surface, smooth, continued beyond the hole, mm."""
     from scipy.ndimage import gaussian_filter
-
-    from calvaria.implant.site import spacing_of
 
     sheet = site.sheet
     points, normals = sheet.points_mm.reshape(-1, 3), sheet.normals.reshape(-1, 3)
@@ -140,7 +159,7 @@ def _flattened(sheet: Sheet, edge_mm: F32, share: float) -> Sheet:
     height = arms @ sheet.axes[0]
     steep = np.maximum(height / radius, MIN_STEEP)
     membrane = _membrane(height, edge_mm < 0) / steep
-    amount = share * _smooth_step(-edge_mm / CREASE_MM)
+    amount = share * _smooth_step(-edge_mm / (CREASE * float(-edge_mm.min())))
     flat = sheet_of(sheet, radius - amount * np.maximum(radius - membrane, 0.0))
     return replace(flat, hole=sheet.hole)
 
