@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from calvaria.errors import FormatError, one_line
 from calvaria.files import require_file
 from calvaria.results.record import Input
-from calvaria.results.settings import Device, Kind, Settings
+from calvaria.results.settings import Device, Kind, Settings, Trust
 
 if TYPE_CHECKING:
     from calvaria.reconstruction.confidence import Confidence
@@ -27,10 +27,11 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "threshold_hu": (int, float, type(None)),
     "min_hole_ml": (int, float),
     "refine": (bool,),
+    "trust": (str,),
 }
 """Of the fields of `Settings`, as JSON has them."""
 
-_CHOICES = {"kind": get_args(Kind), "device": get_args(Device)}
+_CHOICES = {"kind": get_args(Kind), "device": get_args(Device), "trust": get_args(Trust)}
 
 
 def read_json(path: Path) -> dict[str, Any]:
