@@ -99,6 +99,7 @@ def build_body(
     nodes = _Nodes.of(site, wish, grid, settings)
     seat = _distances(site, far, grid, nodes)
     near = np.minimum.accumulate(seat[:, :, ::-1], axis=2)[:, :, ::-1]
+    np.minimum(near, _beyond(far, grid, settings.travel_mm)[:, :, None], out=near)
     flat_near, flat_seat = near.reshape(-1)[nodes.flat], seat.reshape(-1)[nodes.flat]
     asked = asked_mm(nodes.height, nodes.thickness, nodes.clearance, settings)
     layer = _layer(nodes, settings)
@@ -245,6 +246,17 @@ def _distances(site: Site, far: Volume, grid: Grid, nodes: _Nodes) -> F32:
     close = (np.abs(nodes.edge) < RIM_MM) | (nodes.edge > 0)
     out.reshape(-1)[nodes.flat[close]] = site.rim.distance_mm(nodes.points[close])
     return out
+
+
+def _beyond(far: Volume, grid: Grid, travel_mm: float) -> F32:
+    """(I, J) least distance to bone above each column, on the rest of the way, coarse and a little small."""
+    i, j, k = grid.shape
+    columns = np.moveaxis(np.indices((i // 2, j // 2)), 0, -1).reshape(-1, 2) * 2.0 + 0.5
+    top = grid.to_world(np.column_stack([columns, np.full(len(columns), k - 1.0)]))
+    out = np.full(len(top), np.inf, np.float32)
+    for step in np.arange(FAR_STEP_MM, travel_mm, FAR_STEP_MM):
+        np.minimum(out, far_mm(far, top + step * grid.affine[:3, 2] / STEP_MM), out=out)
+    return np.repeat(np.repeat(out.reshape(i // 2, j // 2) - np.float32(FAR_STEP_MM / 2), 2, axis=0), 2, axis=1)
 
 
 def _reachable(room_mm: F32, nodes: _Nodes, radius_mm: float) -> F32:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from calvaria.implant import measure
+from calvaria.implant.body import SEAT_MM
 from calvaria.implant.parts import Check, Design, Maps, Part, Verdict
 from calvaria.implant.rim import rim_of
 from calvaria.implant.settings import K250334, NOUT, OURS, ImplantSettings
@@ -38,6 +39,12 @@ was cut askew, its inner table reaches farther in than the rim's thickness."""
 
 FLANGE_BLEND_MM = 8.0
 """A flange runs out over the body within this, about."""
+
+FLANGE_SHARE = 0.5
+"""Part of its thickness that a flange has everywhere."""
+
+USUAL_GAP_MM = 1.0
+"""With a wider clearance than this, the bone beside an implant begins later."""
 
 WALL_TOLERANCE_MM = 0.1
 """A wall is measured to about this."""
@@ -212,7 +219,9 @@ def _wall(given: _Given, tell: _Tell) -> Check:
 
 def _least_wall(settings: ImplantSettings) -> float:
     """The thinnest wall that was asked for: a flange may be thinner than the body."""
-    return min(settings.min_wall_mm, settings.flange_mm) if settings.flange_width_mm > 0 else settings.min_wall_mm
+    # Bumps of the bone, and its slope along the way in, are taken out of a flange from below.
+    flange = FLANGE_SHARE * settings.flange_mm if settings.flange_width_mm > 0 else np.inf
+    return min(settings.min_wall_mm, flange)
 
 
 def _fitting(given: _Given) -> Iterable[Check]:
@@ -278,8 +287,9 @@ def _shaped(given: _Given, bone: Volume, frame_to_world: F64) -> Iterable[Check]
     """How the outer surface goes on from bone to implant, and how it compares with the other side."""
     settings, tell = given.settings, _Tell(given.part.name)
     wanted = settings.offset_mm + settings.temporal_relief_mm
-    wanted += settings.flange_mm if settings.flange_width_mm > 0 else 0.0
-    rim = rim_of(given.part, given.surface, 3.0 + wanted)
+    wanted += settings.flange_mm + SEAT_MM if settings.flange_width_mm > 0 else 0.0
+    gap = max(settings.clearance_mm - USUAL_GAP_MM, 0.0)
+    rim = rim_of(given.part, given.surface, 3.0 + wanted, gap)
     step = percentile(rim.step_mm)
     verdict: Verdict = "pass" if step is None or step <= STEP_MM + wanted else "warn"
     # Voxels are steps.

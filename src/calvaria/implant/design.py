@@ -112,7 +112,8 @@ def design(
         parts, told = _detailed(bodies, chosen)
         progress("details", 0.7)
         clock.lap("details")
-        mould = tuple(make_mould(part) for part in parts) if chosen.mould else ()
+        mould, more = _moulds(parts) if chosen.mould else ((), [])
+        told += more
         clock.lap("mould")
         progress("host", 0.8)
         host = joined([one.result() for one in hosts])
@@ -139,6 +140,14 @@ def _detailed(bodies: Sequence[Part], settings: ImplantSettings) -> tuple[tuple[
     return tuple(parts), notes
 
 
+def _moulds(parts: Sequence[Part]) -> tuple[tuple[tuple[Mesh, Mesh], ...], list[str]]:
+    """A mould for each part; none at all where one cannot be made, and why."""
+    try:
+        return tuple(make_mould(part) for part in parts), []
+    except InputError as error:
+        return (), [f"no mould is made: {error}"]
+
+
 def design_bodies(
     defective: Volume, patch: Volume, frame_to_world: ArrayLike, settings: ImplantSettings | None = None
 ) -> tuple[Part, ...]:
@@ -162,7 +171,8 @@ def _bodies(  # noqa: PLR0917
     patch.grid.require_same(defective.grid, "patch and defective skull")
     pieces = _pieces(patch)
     if not pieces:
-        raise InputError("the patch is empty: there is nothing to design an implant for")
+        said = f"its pieces are all below {MIN_PIECE_ML:g} ml" if patch.mask.any() else "it is empty"
+        raise InputError(f"the patch has nothing to design an implant for: {said}")
     parts: list[Part] = []
     notes: list[str] = []
     for number, piece in enumerate(pieces):

@@ -27,6 +27,9 @@ BONE_MM = 0.4
 SAMPLES_MM = 0.5
 """Distance between points on triangles, about."""
 
+OUTER = 0.7
+"""Cosine, 45 degrees, within which a triangle is part of the outer side: its rounded edge is not."""
+
 FACING = 0.5
 """Cosine of the angle to the outer surface's normal, 60 degrees, within which a triangle faces out of the head, or in;
 the others belong to the rim."""
@@ -346,7 +349,7 @@ def outer_area_mm2(part: Part) -> float:
     area = np.linalg.norm(cross, axis=1)
     _, foot = part.sheet.above(corners.mean(axis=1))
     facing = np.einsum("nk,nk->n", cross, part.sheet.normals.reshape(-1, 3)[foot])
-    return float(area[facing > FACING * area].sum()) / 2
+    return float(area[facing > OUTER * area].sum()) / 2
 
 
 def symmetry_mm(part: Part, bone: Volume, frame_to_world: F64) -> float | None:

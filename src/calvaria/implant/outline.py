@@ -66,7 +66,7 @@ def outlines(site: Site, field: Volume, settings: ImplantSettings) -> tuple[Outl
 
 def covered(site: Site, field: Volume, hole: BoolArray) -> float:
     """Share of a part of the outer surface, (I, J) bool, under which there is a body."""
-    return float(np.count_nonzero((_values(field, site.sheet, -DEPTH_MM) < 0) & hole) / max(np.count_nonzero(hole), 1))
+    return float(np.count_nonzero((_values(field, site.sheet, -DEPTH_MM) < 0) & hole) / max(int(hole.sum()), 1))
 
 
 def _values(field: Volume, sheet: Sheet, height_mm: float) -> F32:

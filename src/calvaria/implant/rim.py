@@ -22,6 +22,9 @@ WITHIN_MM = (1.0, 3.0)
 FITTED_MM = (1.0, 9.0)
 """From the edge, on both sides, where parabolas are fitted."""
 
+ROOM_MM = 4.0
+"""Points so much farther from the edge are kept, for the widest clearance."""
+
 ALONG_STEP, ALONG_CURVATURE = 3, 6
 """Points of an outline (1 mm apart) to either side whose neighbourhood is taken together."""
 
@@ -56,17 +59,19 @@ class _Beside(NamedTuple):
     height_mm: F64
 
 
-def rim_of(part: Part, surface: BoneSurface, step_within_mm: float = 3.0) -> Rim:
+def rim_of(part: Part, surface: BoneSurface, step_within_mm: float = 3.0, gap_mm: float = 0.0) -> Rim:
     """How bone goes on beside an implant.
 
     Heights are taken above the part's sheet, which runs on over the bone, so that the head's own curvature drops out.
-    The step is the median height of bone 2 to 4 mm beside the edge, less that of the implant 1 to 3 mm within it. The
-    curvature across the rim is that of two parabolas, fitted to the heights 1 to 9 mm off the edge on either side.
+    The step is the median height of bone 2 to 4 mm beside the edge (and as much farther as the gap is wide), less that
+    of the implant 1 to 3 mm within it. The curvature across the rim is that of two parabolas, fitted to the heights 1
+    to 9 mm off the edge on either side.
 
     Args:
         part: the implant.
         surface: of the bone around it.
         step_within_mm: outer surface of bone that lies further off the sheet than this is none that goes on from it.
+        gap_mm: clearance between edge and bone, beyond a usual one.
     """
     count = sum(len(outline.points_mm) for outline in part.outline)
     spots = samples(part.body, 0.7)
@@ -78,15 +83,16 @@ def rim_of(part: Part, surface: BoneSurface, step_within_mm: float = 3.0) -> Rim
     for outline in part.outline:
         size = len(outline.points_mm)
         sides = [_around(side, begin, size) for side in (bone, implant)]
+        beside, fitted = ((low + gap_mm, high + gap_mm) for low, high in (BESIDE_MM, FITTED_MM))
         for place in range(size):
             heights = [
                 _height(_window(side, place, ALONG_STEP), *between)
-                for side, between in zip(sides, (BESIDE_MM, (-WITHIN_MM[1], -WITHIN_MM[0])), strict=True)
+                for side, between in zip(sides, (beside, (-WITHIN_MM[1], -WITHIN_MM[0])), strict=True)
             ]
             step[begin + place] = heights[0] - heights[1]
             bent = [
                 _bend(_window(side, place, ALONG_CURVATURE), *between)
-                for side, between in zip(sides, (FITTED_MM, (-FITTED_MM[1], -FITTED_MM[0])), strict=True)
+                for side, between in zip(sides, (fitted, (-FITTED_MM[1], -FITTED_MM[0])), strict=True)
             ]
             # Up is out of the head: a rounder surface falls off faster.
             curvature[begin + place] = bent[1] - bent[0]
@@ -114,7 +120,7 @@ def _beside(part: Part, points_mm: F64, outward: F64, within_mm: float) -> _Besi
     away = np.concatenate([outline.away for outline in part.outline])
     apart, nearest = outline_tree(part).query(points - above[:, None] * normals, workers=2)
     way = np.einsum("nk,nk->n", points - edge[nearest], away[nearest])
-    close = apart < FITTED_MM[1] + 1.0
+    close = apart < FITTED_MM[1] + ROOM_MM
     return _Beside(nearest[close], way[close], above[close])
 
 

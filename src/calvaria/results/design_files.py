@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from calvaria.types import BoolArray
     from calvaria.volume import Grid, Volume
 
-OUTWARDS = 0.7
-"""Cosine of the angle to the outer surface up to which a triangle belongs to the outer side: rims are steeper."""
-
 AXES = "Coordinates are LPS in mm: x to the patient's left, y to the back, z up"
 """3MF has no word for it."""
 
@@ -173,6 +170,7 @@ def _record(design: Design, origin: Origin, files: dict[str, list[str]], own: li
 
 def _part_record(part: Part, thickness_mm: float, files: list[str], travel_mm: float) -> PartRecord:
     """An implant in figures that mean something: um, 0.1 mm3, and nine digits of a direction."""
+    from calvaria.implant.measure import outer_area_mm2
     from calvaria.implant.parts import Relief
 
     relief = part.relief
@@ -183,23 +181,11 @@ def _part_record(part: Part, thickness_mm: float, files: list[str], travel_mm: f
         relief=Relief(
             round(float(relief.depth_mm), 3), round(float(relief.volume_ml), 4), round(float(relief.narrow_ml), 4)
         ),
-        area_cm2=round(_outer_cm2(part), 2),
+        area_cm2=round(outer_area_mm2(part) / 100, 2),
         thickness_mm=round(thickness_mm, 3),
         volume_ml=round(float(part.mesh.volume_ml), 4),
         triangles=len(part.mesh.faces),
     )
-
-
-def _outer_cm2(part: Part) -> float:
-    """The area of an implant's outer side, without its holes, seats and mark."""
-    import numpy as np
-
-    corners = part.body.vertices_mm[part.body.faces]
-    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])  # twice the area long
-    _, out = part.sheet.at(part.sheet.cells(corners.mean(axis=1)))
-    size = np.linalg.norm(across, axis=1)
-    outer = np.einsum("nk,nk->n", across, out) > OUTWARDS * size
-    return float(size[outer].sum() / 2 / 100)
 
 
 def _thickness_mm(design: Design, number: int) -> float:

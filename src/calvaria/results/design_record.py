@@ -133,7 +133,7 @@ class DesignRecord:
 
         Raises:
             FormatError: it has another schema, or lacks something, or something in it is of another kind.
-        InputError: a parameter is out of its range.
+            InputError: a parameter is out of its range.
         """
         require_schema(found, SCHEMA)
         with as_written():

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from calvaria.implant.parts import Check
     from calvaria.results.design_record import DesignRecord, PartRecord
 
-PEEK_G_PER_ML = 1.3
-"""Density of PEEK, which most implants of constant thickness are made of."""
-
 
 def design_lines(record: DesignRecord, *, every_check: bool = False) -> list[str]:
     """A design in lines for a reader.
@@ -41,7 +38,9 @@ def short_lines(record: DesignRecord) -> list[str]:
 
 def part_line(part: PartRecord) -> str:
     """An implant in a line."""
-    mass = part.volume_ml * PEEK_G_PER_ML
+    from calvaria.implant.checks import DENSITIES
+
+    mass = part.volume_ml * DENSITIES["PEEK"]
     return (
         f"{part.name}: {part.area_cm2:.1f} cm2, {part.thickness_mm:.1f} mm thick, {part.volume_ml:.1f} ml, "
         f"{mass:.1f} g in PEEK"
@@ -81,7 +80,9 @@ def limit_words(check: Check) -> str:
     """The limit with its unit, where it is a number's."""
     if not check.limit:
         return ""
-    return f"(limit: {check.limit} {check.unit}".rstrip() + ")"
+    # "at least 95 within 0.2 mm" has its own unit.
+    unit = f" {check.unit}" if check.unit and check.limit[-1:].isdigit() else ""
+    return f"(limit: {check.limit}{unit})"
 
 
 def failed_line(record: DesignRecord) -> str:
