@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 from tests.clinical.head import GRID, POSE, SPEC, inside, skull
 from tests.clinical.head import implant as head_implant
 from tests.implant.shapes import OUTER_MM, ball_with_hole
@@ -186,3 +188,48 @@ def test_settings_come_back_from_json():
     assert ImplantSettings.from_json(settings.to_json()) == settings
     with pytest.raises(InputError, match="an implant has no parameter colour"):
         ImplantSettings.from_json({"colour": 1})
+
+
+def bridged() -> tuple[Volume, Volume]:
+    """The ball with its window, and an arch of bone over it, 8 mm above the surface, along y."""
+    bone, hole = ball_with_hole(1.0, WINDOW_DEG)
+    bone, hole = (one.pad((0, 0, 0), (14, 0, 0)) for one in (bone, hole))
+    arm = bone.grid.centres_mm() - HEAD_CENTRE_MM
+    radius = np.linalg.norm(arm, axis=-1)
+    arch = (radius > 88.0) & (radius < 92.0) & (arm[..., 0] > 60.0) & (np.abs(arm[..., 2]) < 3.0)
+    return bone.with_data(bone.mask | arch), hole
+
+
+def test_where_one_piece_cannot_be_put_in_two_are_made():
+    bone, hole = bridged()
+    for split, count in (("auto", 2), ("never", 1)):
+        design = design_bodies_and_notes(bone, hole, ImplantSettings(split=split))
+        parts, notes = design
+        assert len(parts) == count
+        assert re.search(r"in the best single direction bone is in the way of \d+% of the implant", notes[0])
+    (one, other), _ = design_bodies_and_notes(bone, hole, ImplantSettings())
+    # Each comes out on its own side of the arch, and they keep the joint between them.
+    assert one.direction[2] * other.direction[2] < 0
+    gaps, _ = cKDTree(one.mesh.vertices_mm).query(other.mesh.vertices_mm)
+    assert gaps.min() == pytest.approx(0.3, abs=0.1)
+    for part in (one, other):
+        assert way_free_mm(part, bone) > 0.2
+
+
+def design_bodies_and_notes(bone: Volume, hole: Volume, settings: ImplantSettings):
+    from calvaria.implant.design import _bodies, _Clock
+    from calvaria.jobs import unheard
+
+    return _bodies(bone, hole, np.eye(4), settings, None, _Clock(), unheard)
+
+
+def way_free_mm(part: Part, bone: Volume) -> float:
+    """Least distance of an implant's vertices to voxels of bone over 30 mm of travel, less half a voxel."""
+    far = distance_to(bone.pad((40, 40, 40), (40, 40, 40)), limit_mm=5.0)
+    grid = bone.grid.pad((40, 40, 40), (40, 40, 40))
+    found = np.inf
+    for step in np.arange(0.0, 30.5, 0.5):
+        index = np.rint(grid.to_index(part.mesh.vertices_mm - step * part.direction)).astype(int)
+        inside = ((index >= 0) & (index < np.array(grid.shape))).all(axis=1)
+        found = min(found, float(far[tuple(index[inside].T)].min()) - 0.5)
+    return found

@@ -34,8 +34,11 @@ from calvaria.volume.volume import Volume, bounding_box
 MIN_PIECE_ML = 0.5
 """Smaller pieces of a patch get no implant."""
 
-SPLIT_BLOCKED = 0.1
-"""Where more than this share of the rim is in the way of bone in the best direction, two pieces are made."""
+SPLIT_BLOCKED = 0.03
+"""Where bone is in the way of more than this share of the implant in the best direction, two pieces are made."""
+
+CUTS = 4
+"""So many planes are tried for the joint, evenly turned; the first cuts the longest extent across."""
 
 MIN_COVERED = 0.3
 """An implant that covers less than this part of its hole is refused."""
@@ -239,9 +242,9 @@ def _parts(site: Site, frame: F64, settings: ImplantSettings, clock: _Clock) -> 
     plan = _Plan(wish, find_way(own, far, wish, settings.travel_mm))
     plans = [plan]
     if plan.way.blocked > SPLIT_BLOCKED:
-        said = f"in the best single direction {plan.way.blocked:.0%} of the rim is in the way of bone"
-        halves = _halves(own, far, wish, settings) if settings.split == "auto" else None
-        if halves is not None and max(half.way.blocked for half in halves) < plan.way.blocked:
+        said = f"in the best single direction bone is in the way of {plan.way.blocked:.0%} of the implant"
+        halves = _halves(own, far, wish, settings) if settings.split == "auto" else []
+        if halves and max(half.way.blocked for half in halves) < plan.way.blocked / 2:
             plans = halves
             notes.append(f"{said}: it is made in two pieces")
         else:
@@ -257,16 +260,25 @@ def _parts(site: Site, frame: F64, settings: ImplantSettings, clock: _Clock) -> 
 
 
 def _halves(site: Site, far: Volume, wish: Wish, settings: ImplantSettings) -> list[_Plan]:
-    """The implant cut across its longest extent, each half with its own way in."""
+    """The implant cut in two by the best of some planes through its middle, each half with its own way in."""
     points = site.sheet.points_mm[wish.edge_mm < 0]
     middle = points.mean(axis=0)
     _, vectors = np.linalg.eigh(np.cov((points - middle).T))
-    long = vectors[:, -1]
+    turns = np.arange(CUTS) * np.pi / CUTS
+    tried = [
+        _halves_of(site, far, wish, travel_mm=settings.travel_mm, middle=middle, across=across)
+        for across in np.cos(turns)[:, None] * vectors[:, 2] + np.sin(turns)[:, None] * vectors[:, 1]
+    ]
+    return min(tried, key=lambda halves: max(half.way.blocked for half in halves))
+
+
+def _halves_of(site: Site, far: Volume, wish: Wish, *, travel_mm: float, middle: F64, across: F64) -> list[_Plan]:
+    """The halves on the two sides of a plane."""
     plans = []
-    for side in (long, -long):
+    for side in (across, -across):
         off = (site.sheet.points_mm - middle) @ side
         half = replace(wish, edge_mm=np.maximum(wish.edge_mm, off.astype(np.float32)))
-        way = find_way(site, far, half, settings.travel_mm, away=side)
+        way = find_way(site, far, half, travel_mm, away=side)
         plans.append(_Plan(half, way, (side, float(middle @ side) - JOINT_MM / 2)))
     return plans
 

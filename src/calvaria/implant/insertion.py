@@ -26,18 +26,15 @@ FAR_LIMIT_MM = 8.0
 ROUNDS_DEG = ((70.0, 10.0), (10.0, 5.0), (5.0, 2.5))
 """How far about the best direction so far others are tried, and how far apart: coarse to fine."""
 
-TILT_COST = 0.1
-"""What a direction costs that lies 90 degrees off the mean normal, as a share of the rim that is blocked: between
+TILT_COST = 0.03
+"""What a direction costs that lies 90 degrees off the mean normal, as a share of the implant that is blocked: between
 directions that are equally free the straight one is taken."""
 
 STEP_MM = 1.0
 """Of the trial way."""
 
-RIM_POINTS = 3000
-"""So many points of the implant's rim are tried."""
-
-BAND_MM = 5.0
-"""Width of that rim along the surface."""
+POINTS = 3000
+"""So many points of the implant are tried."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Way:
 
     Args:
         direction: (3,) unit, world, the way the implant moves when it is put in.
-        blocked: share of the implant's rim, by volume, that cannot go that way with its clearance.
+        blocked: share of the implant, by volume, that cannot go that way with its clearance.
     """
 
     direction: F64
@@ -76,7 +73,7 @@ def mean_normal(site: Site, chosen: np.ndarray) -> F64:
 
 
 def find_way(site: Site, far: Volume, wish: Wish, travel_mm: float, away: F64 | None = None) -> Way:
-    """The direction along which the least of an implant's rim is in the way of bone.
+    """The direction along which the least of an implant is in the way of bone.
 
     Args:
         site: the hole.
@@ -89,7 +86,7 @@ def find_way(site: Site, far: Volume, wish: Wish, travel_mm: float, away: F64 | 
     if away is not None and normal @ away > 0:
         normal -= (normal @ away) * away
         normal /= np.linalg.norm(normal)
-    points, clear = _rim_points(site, wish)
+    points, clear = _points(site, wish)
     if not len(points):
         return Way(-normal, 0.0)
     steps = np.arange(STEP_MM, travel_mm + STEP_MM / 2, STEP_MM)
@@ -99,7 +96,7 @@ def find_way(site: Site, far: Volume, wish: Wish, travel_mm: float, away: F64 | 
             if up @ normal < MIN_COSINE or (away is not None and up @ away > ALONG):
                 continue
             tilt = TILT_COST * (1 - up @ normal)
-            blocked = _blocked(far, points, up, steps, clear, least - tilt)
+            blocked = _blocked(far, points, up, steps, clearance_mm=clear, limit=least - tilt)
             cost = blocked + tilt
             if cost < least:
                 best, least = Way(-up, blocked), cost
@@ -114,10 +111,10 @@ MIN_COSINE = 0.2
 """Of a direction with the mean normal: nothing is put in sideways."""
 
 
-def _rim_points(site: Site, wish: Wish) -> tuple[F64, F64]:
-    """Points of the rim that would keep clear of bone where they end up, at three depths, and their clearance."""
-    cells = np.flatnonzero((wish.edge_mm.ravel() < 0) & (wish.edge_mm.ravel() > -BAND_MM))
-    cells = cells[:: max(1, len(DEPTHS) * len(cells) // RIM_POINTS)]
+def _points(site: Site, wish: Wish) -> tuple[F64, F64]:
+    """Points of the implant that keep clear of bone where they end up, at three depths, and their clearance."""
+    cells = np.flatnonzero(wish.edge_mm.ravel() < 0)
+    cells = cells[:: max(1, len(DEPTHS) * len(cells) // POINTS)]
     points, normals = site.sheet.points_mm.reshape(-1, 3)[cells], site.sheet.normals.reshape(-1, 3)[cells]
     depths = np.array(DEPTHS)[:, None] * wish.thickness_mm.ravel()[cells]
     every = (points - depths[..., None] * normals).reshape(-1, 3)
@@ -143,7 +140,7 @@ def _around(centre: F64, reach_deg: float, apart_deg: float) -> F64:
     return np.array(out)
 
 
-def _blocked(far: Volume, points: F64, up: F64, steps: F64, clearance_mm: F64, limit: float) -> float:  # noqa: PLR0917
+def _blocked(far: Volume, points: F64, up: F64, steps: F64, *, clearance_mm: F64, limit: float) -> float:
     """Share of points that come nearer to bone than their clearance on their way out.
 
     The coarse field is up to half a voxel wrong: only what comes clearly nearer counts. Above a limit the count ends.

@@ -44,6 +44,9 @@ the roof of the orbit does not."""
 FIRST_MM, NEAR_MM = 6.0, 1.5
 """How far a point may lie off the sheet and count, in the first fit and in the last: nearer ones are the surface."""
 
+ARCH_MM, ARCH_INSIDE_MM = 3.0, 6.0
+"""Bone so far above the missing bone, and so far from its edge as seen from the head centre, is an arch over it."""
+
 FITS = 4
 """The first, and three with the points that lie near to the one before; then a last one."""
 
@@ -106,9 +109,12 @@ def fit_sheet(surfaces: Surfaces, smooth_mm: float) -> Sheet:
     low = np.floor(patch_cells.min(axis=0) - margin)
     shape = np.ceil(patch_cells.max(axis=0) + margin - low).astype(int) + 1
     near = _near(bone_cells, patch_cells, FIT_MM / CELL_MM, low, shape)
+    patch_radius, bone_radius = (
+        np.linalg.norm(of - surfaces.centre_mm, axis=1) for of in (surfaces.patch, surfaces.bone)
+    )
+    near[near] = ~_arches(bone_cells[near] - low, bone_radius[near], patch_cells - low, patch_radius, shape)
     cells = np.concatenate([patch_cells, bone_cells[near]]) - low
-    points = np.concatenate([surfaces.patch, surfaces.bone[near]])
-    radius = np.linalg.norm(points - surfaces.centre_mm, axis=1)
+    radius = np.concatenate([patch_radius, bone_radius[near]])
     heights = _fitted(cells, radius, (int(shape[0]), int(shape[1])), smooth_mm)
     return sheet_of(replace(place, low=low), heights)
 
@@ -133,6 +139,18 @@ def _near(cells: F64, others: F64, reach: float, low: F64, shape: NDArray[np.int
     inside = ((index >= 0) & (index < shape)).all(axis=1)
     out = np.zeros(len(cells), bool)
     out[inside] = far[tuple(index[inside].T)] <= reach
+    return out
+
+
+def _arches(cells: F64, radius: F64, patch_cells: F64, patch_radius: F64, shape: NDArray[np.intp]) -> BoolArray:
+    """Which points of bone lie over the missing bone, far above it: of an arch, not of the outer surface."""
+    from scipy.ndimage import binary_erosion
+
+    top = np.zeros(shape // 3 + 2)
+    np.maximum.at(top, tuple((patch_cells / 3).astype(int).T), patch_radius)
+    # Along the rim bone may rise beside the missing bone, as the brow's edge does.
+    top[~binary_erosion(top > 0, iterations=round(ARCH_INSIDE_MM / CELL_MM / 3))] = np.inf
+    out: BoolArray = radius > top[tuple((cells / 3).astype(int).T)] + ARCH_MM
     return out
 
 

@@ -22,9 +22,6 @@ WITHIN_MM = (1.0, 3.0)
 FITTED_MM = (1.0, 9.0)
 """From the edge, on both sides, where parabolas are fitted."""
 
-ROOM_MM = 4.0
-"""Points so much farther from the edge are kept, for the widest clearance."""
-
 ALONG_STEP, ALONG_CURVATURE = 3, 6
 """Points of an outline (1 mm apart) to either side whose neighbourhood is taken together."""
 
@@ -75,9 +72,10 @@ def rim_of(part: Part, surface: BoneSurface, step_within_mm: float = 3.0, gap_mm
     """
     count = sum(len(outline.points_mm) for outline in part.outline)
     spots = samples(part.body, 0.7)
-    implant = _beside(part, spots.points_mm, spots.normals, step_within_mm)
+    reach_mm = FITTED_MM[1] + 1.0 + gap_mm
+    implant = _beside(part, spots.points_mm, spots.normals, step_within_mm, reach_mm)
     near = _near_sheet(part.sheet, surface, step_within_mm)
-    bone = _beside(part, surface.points_mm[near], -surface.normals[near], step_within_mm)
+    bone = _beside(part, surface.points_mm[near], -surface.normals[near], step_within_mm, reach_mm)
     step, curvature = np.full(count, np.nan), np.full(count, np.nan)
     begin = 0
     for outline in part.outline:
@@ -107,7 +105,7 @@ def _near_sheet(sheet: Sheet, surface: BoneSurface, within_mm: float) -> BoolArr
     return np.asarray(((surface.points_mm > low) & (surface.points_mm < high)).all(axis=1))
 
 
-def _beside(part: Part, points_mm: F64, outward: F64, within_mm: float) -> _Beside:
+def _beside(part: Part, points_mm: F64, outward: F64, within_mm: float, reach_mm: float) -> _Beside:
     """The points that face out of the head and lie on the sheet's lattice, not at its end."""
     above, foot = part.sheet.above(points_mm)
     normals = part.sheet.normals.reshape(-1, 3)[foot]
@@ -120,7 +118,7 @@ def _beside(part: Part, points_mm: F64, outward: F64, within_mm: float) -> _Besi
     away = np.concatenate([outline.away for outline in part.outline])
     apart, nearest = outline_tree(part).query(points - above[:, None] * normals, workers=2)
     way = np.einsum("nk,nk->n", points - edge[nearest], away[nearest])
-    close = apart < FITTED_MM[1] + ROOM_MM
+    close = apart < reach_mm
     return _Beside(nearest[close], way[close], above[close])
 
 
