@@ -40,7 +40,7 @@ class ImplantSettings:
     # The outer surface.
     offset_mm: float = _within(0.0, 0.0, 5.0, "mm", OURS, "How far the outer surface lies below the head's own.")
     smooth_mm: float = _within(
-        8.0, 2.0, 30.0, "mm", OURS, "Waves of the outer surface shorter than about this are smoothed away."
+        5.0, 2.0, 30.0, "mm", OURS, "Waves of the outer surface shorter than about this are smoothed away."
     )
     temporal_relief_mm: float = _within(
         0.0, 0.0, 8.0, "mm", f"3 mm where wanted: {NOUT}", "Extra space at the lower edge under the temporal muscle."
