@@ -40,7 +40,7 @@ def polar(mesh: Mesh) -> tuple[F64, F64]:
 
 @pytest.mark.parametrize("thickness", [2.5, 4.0, 6.0])
 def test_the_outer_surface_is_the_balls_and_the_thickness_is_kept(thickness):
-    part = made(thickness_mm=thickness)
+    part = made(thickness_mm=thickness, smooth_mm=8.0)
     assert part.mesh.is_closed
     assert len(part.mesh.shells) == 1
     assert part.mesh.genus == 0

@@ -59,11 +59,11 @@ class SmoothBone:
         room = (3, 3, 3)
         padded = bone.with_data(bone.data.astype(np.float32)).pad(room, room)
         blurred = gaussian_filter(padded.data, sigma, mode="constant", truncate=3.0)
-        # Where the blur alone would lose a spike of bone or fill a notch, its voxels' centres stay on their side.
-        inside = padded.data > HALF
-        fraction = padded.with_data(
-            np.where(inside, np.maximum(blurred, HALF + HELD), np.minimum(blurred, HALF - HELD)).astype(np.float32)
-        )
+        if bone.is_mask:
+            # Where the blur alone would lose a spike of bone or fill a notch, its voxels' centres stay on their side.
+            inside = padded.data > HALF
+            blurred = np.where(inside, np.maximum(blurred, HALF + HELD), np.minimum(blurred, HALF - HELD))
+        fraction = padded.with_data(blurred.astype(np.float32))
         index = crossings(fraction.data, HALF)
         normals = -gradients(fraction.data, index) @ fraction.grid.inverse[:3, :3]
         normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
