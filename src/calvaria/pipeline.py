@@ -31,6 +31,7 @@ from calvaria.refinement.refine import refine as refine_patch
 from calvaria.skull.bone import bone_of
 from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.skull.checks import require_adult, require_head_sized, size_doubts
+from calvaria.skull.partial import Scan
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Box, Volume, bounding_box
 
@@ -86,6 +87,7 @@ class Reconstruction:
         refinement: what was done to the engine's patch, where that was asked for and there is one.
         unrefined: the engine's patch, where ``patch`` is the refined one.
         soft: the engine's answer, in the common box of ``frame``, of which ``patch`` is cut; None of a refined patch.
+        scan: the CT that bone was segmented out of, where that was the input.
     """
 
     patch: Volume
@@ -99,6 +101,7 @@ class Reconstruction:
     refinement: Refinement | None = None
     unrefined: Volume | None = None
     soft: SoftField | None = None
+    scan: Scan | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +256,7 @@ class _Seen:
     frame: CanonicalFrame
     surface: BoneSurface
     notes: tuple[str, ...]
+    scan: Scan | None = None
 
 
 def _see(volume: Volume, completer: Engine, clock: Clock, asked: _Asked) -> _Seen:
@@ -269,7 +273,7 @@ def _see(volume: Volume, completer: Engine, clock: Clock, asked: _Asked) -> _See
             require_adult(frame, defective.grid)
             surface = BoneSurface.of(skull)  # while the engine is not ready yet
             ready.result()
-    return _Seen(defective, skull, frame, surface, segmented.notes)
+    return _Seen(defective, skull, frame, surface, segmented.notes, segmented.scan)
 
 
 def _reconstruct(
@@ -309,7 +313,7 @@ def _reconstruct(
     completed = defective.with_data(defective.mask | patch.mask)
     found = (patch, completed, defective, frame.plane, frame, holes, confidence, report)
     moved = refinement is not None and not refinement.report.declined
-    return Reconstruction(*found, refinement, unrefined, None if moved else done.soft)
+    return Reconstruction(*found, refinement, unrefined, None if moved else done.soft, seen.scan)
 
 
 def _refine(
@@ -340,7 +344,7 @@ def _refine(
     )
     completed = defective.with_data(defective.mask | patch.mask)
     found = (patch, completed, defective, frame.plane, frame, holes, Confidence(None, GIVEN), report)
-    return Refined(*found, refinement, given)
+    return Refined(*found, refinement, given, scan=seen.scan)
 
 
 def _displaced(
@@ -409,7 +413,13 @@ def design(result: Reconstruction, settings: ImplantSettings | None = None, *, p
     with _alone():
         outer = None if result.soft is None else surface_of(result.soft, result.frame)
         return design_implants(
-            result.defective, result.patch, result.frame.to_world, settings, outer=outer, progress=progress
+            result.defective,
+            result.patch,
+            result.frame.to_world,
+            settings,
+            outer=outer,
+            scan=result.scan,
+            progress=progress,
         )
 
 

@@ -214,7 +214,7 @@ def test_a_folder_that_is_no_import_is_refused(known, run, tmp_path):
 
 def test_a_real_skull_goes_round(real_data, tmp_path, monkeypatch):
     """Simulated from a thinned real skull and imported again: the convention is found, the masks come back."""
-    monkeypatch.setattr("calvaria.implant.design.STEP_MM", 1.0)
+    monkeypatch.setattr("calvaria.implant.body.STEP_MM", 1.0)
     case = next(case for case in autoimplant2020(real_data / "autoimplant2020") if case.id == "train-005")
     whole = read_mask(case.complete)
     data = whole.mask[::3, ::3, ::2]

@@ -10,15 +10,16 @@ import pytest
 from scipy.spatial import cKDTree
 from tests.clinical.head import GRID, POSE, SPEC, inside, skull
 from tests.clinical.head import implant as head_implant
-from tests.implant.shapes import OUTER_MM, ball_with_hole
+from tests.implant.shapes import INNER_MM, OUTER_MM, ball_with_hole
 
 from calvaria.errors import GeometryError, InputError
-from calvaria.implant.design import design_bodies
+from calvaria.implant.design import design, design_bodies
 from calvaria.implant.parts import Part
 from calvaria.implant.settings import ImplantSettings
 from calvaria.skull.head import HEAD_CENTRE_MM
+from calvaria.skull.partial import Scan
 from calvaria.types import F64
-from calvaria.volume import Mesh, Volume, distance_to
+from calvaria.volume import Grid, Mesh, Volume, distance_to
 
 WINDOW_DEG = 18.0
 VOXEL_MM = 0.8
@@ -203,8 +204,7 @@ def bridged() -> tuple[Volume, Volume]:
 def test_where_one_piece_cannot_be_put_in_two_are_made():
     bone, hole = bridged()
     for split, count in (("auto", 2), ("never", 1)):
-        design = design_bodies_and_notes(bone, hole, ImplantSettings(split=split))
-        parts, notes = design
+        parts, notes = design_bodies_and_notes(bone, hole, ImplantSettings(split=split))
         assert len(parts) == count
         assert re.search(r"in the best single direction bone is in the way of \d+% of the implant", notes[0])
     (one, other), _ = design_bodies_and_notes(bone, hole, ImplantSettings())
@@ -217,10 +217,10 @@ def test_where_one_piece_cannot_be_put_in_two_are_made():
 
 
 def design_bodies_and_notes(bone: Volume, hole: Volume, settings: ImplantSettings):
-    from calvaria.implant.design import _bodies, _Clock
+    from calvaria.implant.design import _bodies, _Clock, _Given
     from calvaria.jobs import unheard
 
-    return _bodies(bone, hole, np.eye(4), settings, None, _Clock(), unheard)
+    return _bodies(_Given(bone, hole, np.eye(4)), settings, _Clock(), unheard)
 
 
 def way_free_mm(part: Part, bone: Volume) -> float:
@@ -233,3 +233,36 @@ def way_free_mm(part: Part, bone: Volume) -> float:
         inside = ((index >= 0) & (index < np.array(grid.shape))).all(axis=1)
         found = min(found, float(far[tuple(index[inside].T)].min()) - 0.5)
     return found
+
+
+def scanned(slice_mm: float) -> tuple[Volume, Volume, Volume]:
+    """A CT of the ball with its window, thick slices along z, bone 1000 HU and the rest 0; its mask, and the patch."""
+    grid = Grid(
+        (48, 86, int(90 / slice_mm)),
+        np.array([[0.8, 0, 0, 60.0], [0, 0.8, 0, -34.0], [0, 0, slice_mm, -35.0], [0, 0, 0, 1]]),
+    )
+    fine = np.zeros(grid.shape)
+    patch = np.zeros(grid.shape)
+    for offset in (np.arange(6) + 0.5) / 6 - 0.5:
+        arm = grid.centres_mm() + np.array([0.0, 0.0, offset * slice_mm]) - HEAD_CENTRE_MM
+        radius = np.linalg.norm(arm, axis=-1)
+        shell = (radius <= OUTER_MM) & (radius >= INNER_MM)
+        window = arm[..., 0] > np.cos(np.radians(WINDOW_DEG)) * np.maximum(radius, 1.0)
+        fine += (shell & ~window) / 6
+        patch += (shell & window) / 6
+    ct = Volume((1000 * fine).astype(np.int16), grid)
+    bone = fine > 0.5
+    return ct, ct.with_data(bone), ct.with_data((patch > 0.5) & ~bone)
+
+
+def test_between_thick_slices_a_scan_says_where_bone_ends():
+    ct, bone, hole = scanned(2.5)
+    off = []
+    for scan in (Scan(ct, 500.0), None):
+        made = design(bone, hole, np.eye(4), ImplantSettings(), scan=scan)
+        part = made.parts[0]
+        rim = np.isfinite(part.asked_mm)
+        radius, angle = polar(part.body)
+        gap = np.sin(np.radians(WINDOW_DEG - angle[rim])) * radius[rim]
+        off.append(np.abs(gap - 0.7).mean())
+    assert off[0] < 0.2 < off[1]

@@ -13,7 +13,9 @@ import numpy as np
 from calvaria.reconstruction.surface import crossings, gradients
 from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.gather import trilinear_at
+from calvaria.volume.grid import Grid
 from calvaria.volume.mesh import Mesh, extract_surface
+from calvaria.volume.resample import resample
 from calvaria.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ SMOOTH_MM = 0.3
 
 LIMIT_MM = 6.0
 """Distances are no more than this."""
+
+FINE_MM = 0.6
+"""Wider voxels are divided: the surface's points lie a voxel apart."""
 
 HALF = 0.5
 
@@ -63,7 +68,7 @@ class SmoothBone:
             # Where the blur alone would lose a spike of bone or fill a notch, its voxels' centres stay on their side.
             inside = padded.data > HALF
             blurred = np.where(inside, np.maximum(blurred, HALF + HELD), np.minimum(blurred, HALF - HELD))
-        fraction = padded.with_data(blurred.astype(np.float32))
+        fraction = _finer(padded.with_data(blurred.astype(np.float32)))
         index = crossings(fraction.data, HALF)
         normals = -gradients(fraction.data, index) @ fraction.grid.inverse[:3, :3]
         normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
@@ -85,6 +90,17 @@ class SmoothBone:
 
         points = self.points_mm[chosen]
         return Nearest(self, cKDTree(points, leafsize=24, balanced_tree=False, compact_nodes=False))
+
+
+def _finer(fraction: Volume) -> Volume:
+    """The same field on a grid of at most `FINE_MM`, its voxels' centres among the nodes: linear between them."""
+    times = np.ceil(np.asarray(fraction.grid.spacing_mm) / FINE_MM).astype(int)
+    if (times == 1).all():
+        return fraction
+    affine = fraction.affine.copy()
+    affine[:3, :3] /= times
+    i, j, k = ((n - 1) * int(by) + 1 for n, by in zip(fraction.shape, times, strict=True))
+    return resample(fraction, Grid((i, j, k), affine))
 
 
 @dataclass(frozen=True, eq=False)

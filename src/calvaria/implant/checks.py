@@ -130,7 +130,7 @@ def check(design: Design) -> Design:
     """
     found, maps = [], []
     for part in design.parts:
-        surface = measure.surface_around(part, design.bone, design.settings.travel_mm)
+        surface = measure.surface_around(part, _measured(design), design.settings.travel_mm)
         given = _Given(part, design.settings, measure.maps(part, surface, _band_mm(design.settings)), surface)
         maps.append(given.maps)
         found += [*_made(given), *_fitting(given), *_apart(part, design.parts)]
@@ -152,6 +152,11 @@ def _made(given: _Given) -> Iterable[Check]:
     yield tell("components", pieces, "", "1", "pass" if pieces == 1 else "fail", MEANING)
     yield from _thickness(given, tell)
     yield _wall(given, tell)
+
+
+def _measured(design: Design) -> Volume:
+    """Bone in the scan's own voxels, or as finely as its values tell."""
+    return design.bone if design.fraction is None else design.fraction
 
 
 def watertight(mesh: Mesh) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
 from calvaria.implant.body import Body, asked_mm, build_body
-from calvaria.implant.bone import SmoothBone
+from calvaria.implant.bone import HALF, SmoothBone
 from calvaria.implant.checks import check
 from calvaria.implant.details import finished
 from calvaria.implant.insertion import Way, far_field, find_way
@@ -25,8 +25,10 @@ from calvaria.implant.site import Site, area_cm2, site_of
 from calvaria.implant.solids import simplified
 from calvaria.implant.wish import Wish, shaped, wish_of
 from calvaria.jobs import Progress, unheard
+from calvaria.skull.partial import Scan
 from calvaria.types import F64
 from calvaria.volume.components import label
+from calvaria.volume.distance import reach_voxels
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.mesh import Mesh, extract_surface
 from calvaria.volume.volume import Volume, bounding_box
@@ -55,6 +57,9 @@ BESIDE_MM = 1.5
 RELIEVED_MM = 0.1
 """Vertices that bone farther out keeps off by more than this are relieved: their clearance is not the one asked for."""
 
+MEASURED_MM = 15.0
+"""Checks look at bone up to so far around the implants and their way."""
+
 HOST_WIDTH_MM = 20.0
 """Bone is part of the host up to so far from the hole's edge, and so deep."""
 
@@ -75,6 +80,7 @@ def design(
     settings: ImplantSettings | None = None,
     *,
     outer: tuple[F64, F64] | None = None,
+    scan: Scan | None = None,
     progress: Progress = unheard,
 ) -> Design:
     """Design the implants for a skull whose missing bone is known.
@@ -86,6 +92,7 @@ def design(
         settings: what is asked for.
         outer: (N, 3) points and (N, 3) outward unit normals on the completed skull, world mm, where there is something
             better than the masks' voxels, such as an engine's field.
+        scan: the CT that the bone was segmented out of: where bone ends between voxels.
         progress: called now and then.
 
     Returns:
@@ -102,16 +109,8 @@ def design(
     with ThreadPoolExecutor(1) as beside:
         # What surrounds the holes needs nothing of the implants.
         hosts: list[Future[Mesh]] = []
-        bodies, lines = _bodies(
-            defective,
-            patch,
-            frame,
-            chosen,
-            outer,
-            clock,
-            progress,
-            lambda site: hosts.append(beside.submit(_host, site)),
-        )
+        given = _Given(defective, patch, frame, outer, scan)
+        bodies, lines = _bodies(given, chosen, clock, progress, lambda site: hosts.append(beside.submit(_host, site)))
         parts, told = _detailed(bodies, chosen)
         progress("details", 0.7)
         clock.lap("details")
@@ -124,7 +123,10 @@ def design(
     progress("checks", 0.9)
     surface_from: Literal["field", "mask"] = "mask" if outer is None else "field"
     notes = _once([*lines, *told])
-    made = Design(parts, host, defective, frame, chosen, mould=mould, surface_from=surface_from, notes=notes)
+    measured = None if scan is None else _around(scan, defective, patch, chosen.travel_mm)
+    made = Design(
+        parts, host, defective, frame, chosen, mould=mould, surface_from=surface_from, notes=notes, fraction=measured
+    )
     checked = check(made)
     clock.lap("checks")
     return replace(checked, seconds=clock.seconds)
@@ -156,21 +158,36 @@ def design_bodies(
 ) -> tuple[Part, ...]:
     """The implants alone, without details, mould, host and checks; arguments and errors as for `design`."""
     frame = np.asarray(frame_to_world, np.float64)
-    found, _ = _bodies(defective, patch, frame, settings or ImplantSettings(), None, _Clock(), unheard)
+    found, _ = _bodies(_Given(defective, patch, frame), settings or ImplantSettings(), _Clock(), unheard)
     return found
 
 
-def _bodies(  # noqa: PLR0917
-    defective: Volume,
-    patch: Volume,
-    frame: F64,
+def _around(scan: Scan, bone: Volume, patch: Volume, travel_mm: float) -> Volume | None:
+    """Bone fractions wherever the implants are and pass."""
+    box = bounding_box(patch.mask, reach_voxels(patch.grid, travel_mm + MEASURED_MM))
+    return None if box is None else scan.fraction(bone, box)
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What implants are designed for; as the arguments of `design`."""
+
+    defective: Volume
+    patch: Volume
+    frame: F64
+    outer: tuple[F64, F64] | None = None
+    scan: Scan | None = None
+
+
+def _bodies(
+    given: _Given,
     settings: ImplantSettings,
-    outer: tuple[F64, F64] | None,
     clock: _Clock,
     progress: Progress,
     seen: Callable[[Site], object] = lambda site: None,
 ) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """The implants before their details, and what the user should know; ``seen`` is called with each hole."""
+    patch, defective, frame = given.patch, given.defective, given.frame
     patch.grid.require_same(defective.grid, "patch and defective skull")
     pieces = _pieces(patch)
     if not pieces:
@@ -180,7 +197,7 @@ def _bodies(  # noqa: PLR0917
     notes: list[str] = []
     for number, piece in enumerate(pieces):
         progress("implant", 0.7 * number / len(pieces))
-        site = site_of(defective, piece, frame, settings.smooth_mm, outer)
+        site = site_of(defective, piece, frame, settings.smooth_mm, outer=given.outer, scan=given.scan)
         seen(site)
         clock.lap("surface")
         found, lines = _parts(site, frame, settings, clock)
@@ -334,7 +351,11 @@ def _host(site: Site) -> Mesh:
     box = bounding_box(mask)
     if box is None:
         return Mesh.empty()
-    mesh = SmoothBone.of(site.bone.crop(box).with_data(mask[box])).mesh()
+    part = site.bone.crop(box).with_data(mask[box])
+    if site.fraction is not None:
+        share = site.fraction.crop(box).data
+        part = part.with_data(np.where(mask[box] | (share < HALF), share, np.float32(0.0)))
+    mesh = SmoothBone.of(part).mesh()
     shells = [shell for shell in mesh.shells if abs(shell.volume_ml) >= MIN_HOST_ML]
     return simplified(joined(shells), HOST_TRIANGLES, HOST_MM)[0]
 

@@ -218,6 +218,7 @@ class Design:
         surface_from: where the outer surface comes from: the engine's "field", or a "mask".
         seconds: by step.
         notes: what the user should read, a line a matter.
+        fraction: how much of each voxel around the implants is bone, where a scan says it: what is measured against.
     """
 
     parts: tuple[Part, ...]
@@ -231,6 +232,7 @@ class Design:
     surface_from: Literal["field", "mask"] = "mask"
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    fraction: Volume | None = None
 
     @property
     def failed(self) -> bool:

@@ -11,6 +11,7 @@ from calvaria.implant.bone import LIMIT_MM, Nearest, SmoothBone
 from calvaria.implant.outer import OUTWARD, Surfaces, fit_sheet
 from calvaria.implant.parts import Sheet
 from calvaria.skull.head import HEAD_CENTRE_MM
+from calvaria.skull.partial import Scan
 from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.distance import reach_voxels
 from calvaria.volume.resample import coarsen
@@ -49,6 +50,7 @@ class Site:
         edge_mm: (I, J) signed distance along it to the hole's edge, negative over the hole.
         smooth: the bone around it as a smooth body.
         rim: distances to the bone's surface near the hole's edge.
+        fraction: how much of each voxel is bone, where a scan says it.
     """
 
     bone: Volume
@@ -57,10 +59,17 @@ class Site:
     edge_mm: F32
     smooth: SmoothBone
     rim: Nearest
+    fraction: Volume | None = None
 
 
 def site_of(
-    bone: Volume, patch: Volume, frame_to_world: F64, smooth_mm: float, outer: tuple[F64, F64] | None = None
+    bone: Volume,
+    patch: Volume,
+    frame_to_world: F64,
+    smooth_mm: float,
+    *,
+    outer: tuple[F64, F64] | None = None,
+    scan: Scan | None = None,
 ) -> Site:
     """Look at one hole.
 
@@ -71,6 +80,7 @@ def site_of(
         smooth_mm: of the outer surface.
         outer: (N, 3) points and (N, 3) outward unit normals of the completed skull, from an engine's field, world mm;
             None takes the patch's own surface.
+        scan: the CT that the bone is of, for where it ends between voxels.
 
     Raises:
         InputError: there is no bone around the hole, or no outer surface.
@@ -78,11 +88,13 @@ def site_of(
     box = bounding_box(patch.mask, reach_voxels(patch.grid, ROOM_MM))
     if box is None:
         raise InputError("the patch is empty: there is nothing to design an implant for")
+    fraction = None if scan is None else scan.fraction(bone, box)
     bone, patch = bone.crop(box), patch.crop(box)
     if not bone.mask.any():
         raise InputError(f"there is no bone within {ROOM_MM:g} mm of the missing bone to fit an implant to")
     centre = frame_to_world[:3, :3] @ HEAD_CENTRE_MM + frame_to_world[:3, 3]
-    whole = SmoothBone.of(coarsen(bone.with_data(bone.mask | patch.mask), COARSE_MM))
+    completed = bone.mask | patch.mask if fraction is None else np.maximum(fraction.data, patch.data)
+    whole = SmoothBone.of(coarsen(bone.with_data(completed), COARSE_MM))
     filled = sampled(patch, whole.points_mm - INWARDS_MM * whole.normals)
     missing = (whole.points_mm[filled], whole.normals[filled])
     if outer is not None:
@@ -90,8 +102,8 @@ def site_of(
     own = (whole.points_mm[~filled], whole.normals[~filled])
     sheet = fit_sheet(Surfaces(own, missing, centre), smooth_mm)
     sheet, edge = _with_hole(sheet, patch)
-    smooth = SmoothBone.of(bone)
-    return Site(bone, patch, sheet, edge, smooth, smooth.near(_near(smooth.points_mm, sheet, edge)))
+    smooth = SmoothBone.of(bone if fraction is None else fraction)
+    return Site(bone, patch, sheet, edge, smooth, smooth.near(_near(smooth.points_mm, sheet, edge)), fraction)
 
 
 def sampled(mask: Volume, points_mm: F64) -> BoolArray:

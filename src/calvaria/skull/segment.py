@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from calvaria.errors import InputError
 from calvaria.skull.kinds import UNSIGNED_OFFSET_HU, ct_offset_hu, kind_of, require_numbers, what_else
 from calvaria.skull.metal import notes_on_metal
+from calvaria.skull.partial import Scan
 from calvaria.types import BoolArray
 from calvaria.volume.blocks import coarsen, grid_of_blocks
 from calvaria.volume.grid import Box, Grid
@@ -71,11 +72,13 @@ class Segmentation:
         threshold_hu: bone lies above it; None for a mask that was given.
         notes: lines on what is doubtful: metal taken for bone, a neck, values that are no head CT's. They do not name
             the file.
+        scan: the CT, for where bone ends between its voxels; None for a mask that was given.
     """
 
     bone: Volume
     threshold_hu: float | None
     notes: tuple[str, ...] = ()
+    scan: Scan | None = None
 
 
 def segment_bone(
@@ -125,7 +128,7 @@ def segment_bone(
     notes += _notes_on_length(found, name) + notes_on_metal(part, found, offset)
     whole = np.zeros(ct.shape, bool, _order(ct.data))
     whole[box] = bone
-    return Segmentation(ct.with_data(whole), threshold, tuple(notes))
+    return Segmentation(ct.with_data(whole), threshold, tuple(notes), Scan(ct, threshold + offset))
 
 
 def _offset_hu(ct: Volume, name: str, *, stated: bool) -> tuple[int, list[str]]:

@@ -1,0 +1,54 @@
+"""How much of each voxel of a CT is bone: where bone ends between voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calvaria.volume.grid import Box
+from calvaria.volume.volume import Volume
+
+SPAN_HU = 300.0
+"""Values so far above the threshold, and more, are bone throughout; as far below, none. The surface, at a half, is
+where the scan itself crosses the threshold, whatever the span."""
+
+SIDE = 0.02
+"""Voxels of the mask are at least so much more than half bone, the others so much less: what was segmented stays so."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A CT and the value that divides its bone from the rest.
+
+    Args:
+        volume: as it was read.
+        threshold: in its own values.
+    """
+
+    volume: Volume
+    threshold: float
+
+    def fraction(self, bone: Volume, box: Box) -> Volume:
+        """Bone fractions in a box of the scan's grid.
+
+        Args:
+            bone: the mask that was segmented out of it, on the whole grid.
+            box: which part.
+
+        Returns:
+            float32, 0 to 1, above a half just where the mask is.
+        """
+        from scipy.ndimage import binary_dilation
+
+        mask = bone.mask[box]
+        values = self.volume.data[box].astype(np.float32)
+        share = 0.5 + (values - np.float32(self.threshold)) / np.float32(2 * SPAN_HU)
+        np.clip(share, 0.0, 1.0, out=share)
+        share = np.where(mask, np.maximum(share, 0.5 + SIDE), np.minimum(share, 0.5 - SIDE))
+        # Values away from the bone are those of tissue, of a head rest, of a plate: they move no surface.
+        share[~binary_dilation(mask, np.ones((3, 3, 3)))] = 0.0
+        return Volume(share.astype(np.float32), self.volume.grid.crop(box))
+
+
+__all__ = ["Scan"]
