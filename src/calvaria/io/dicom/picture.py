@@ -10,7 +10,6 @@ from calvaria.io.dicom.source import DicomSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from pydicom.dataset import Dataset
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """SOP class: one frame, any colours."""
@@ -23,7 +22,8 @@ def write_picture(
 
     Args:
         path: the file; replaced if it is there.
-        picture: of any mode; 8-bit RGB is written, compressed without loss (RLE). A transparent one is laid on white.
+        picture: of any mode; 8-bit RGB is written, uncompressed: not every archive takes RLE. A transparent one is laid
+            on white.
         source: the scan that it was made from.
         description: of the series, at most 64 characters.
 
@@ -34,7 +34,7 @@ def write_picture(
     pydicom_is_here()
     import numpy as np
     from pydicom.dataset import Dataset
-    from pydicom.uid import RLELossless
+    from pydicom.uid import ExplicitVRLittleEndian
 
     pixels = np.asarray(_opaque(picture), dtype=np.uint8)
     dataset = Dataset()
@@ -57,9 +57,10 @@ def write_picture(
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit = 7
     dataset.PixelRepresentation = 0
-    dataset.PixelData = pixels.tobytes()
+    data = pixels.tobytes()
+    dataset.PixelData = data + b"\0" * (len(data) % 2)
     dataset["PixelData"].VR = "OB"
-    save(path, _compressed(dataset), RLELossless)
+    save(path, dataset, ExplicitVRLittleEndian)
 
 
 def _opaque(picture: Image) -> Image:
@@ -70,18 +71,6 @@ def _opaque(picture: Image) -> Image:
         return picture.convert("RGB")
     above = picture.convert("RGBA")
     return Images.alpha_composite(Images.new("RGBA", above.size, "white"), above).convert("RGB")
-
-
-def _compressed(dataset: Dataset) -> Dataset:
-    """The same, its pixels as RLE."""
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, RLELossless
-
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    # GDCM ends the whole process at a picture of an odd number of pixels.
-    dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
-    return dataset
 
 
 __all__ = ["SECONDARY_CAPTURE", "write_picture"]
