@@ -22,7 +22,7 @@ from calvaria.io.dicom.source import DicomSource
 from calvaria.jobs import unheard
 from calvaria.results.case import Clock
 from calvaria.results.design_files import DicomBone, fill_design
-from calvaria.results.dicom_out import Archive, write_dicom
+from calvaria.results.dicom_out import Archive, DicomAsked, archive_for, write_dicom
 from calvaria.results.names import names_of_design, names_of_dicom
 from calvaria.results.settings import Settings
 from calvaria.results.staging import staged
@@ -105,6 +105,20 @@ def test_deidentified_results_hold_nothing_of_the_patient(tmp_path, source):
 def test_what_is_asked_for_tells_nothing_of_the_patient(source):
     assert repr(Archive(source)) == "Archive(deidentify=False)"
     assert repr(source) == "DicomSource(resampled=False)"
+
+
+def test_an_archive_is_where_it_is_asked_for(source):
+    assert archive_for("head", source, None) is None
+    assert archive_for("head", None, None) is None
+    found = archive_for("head", source, DicomAsked(deidentify=True))
+    assert found is not None
+    assert (found.source, found.deidentify) == (source, True)
+
+
+@pytest.mark.parametrize(("deidentify", "option"), [(False, "--dicom"), (True, "--deidentify")])
+def test_an_input_without_a_study_is_refused(deidentify, option):
+    with pytest.raises(InputError, match=rf"skull\.nrrd: {option} needs a DICOM series as input, .*; leave it out"):
+        archive_for("skull.nrrd", None, DicomAsked(deidentify))
 
 
 @pytest.mark.parametrize("deidentify", [False, True])

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from calvaria.errors import InputError
-
-if TYPE_CHECKING:
-    from calvaria.io.dicom.source import DicomSource
-    from calvaria.results.dicom_out import Archive
+from calvaria.results.dicom_out import DicomAsked
 
 Dicom = Annotated[
     bool,
@@ -25,26 +21,9 @@ Deidentify = Annotated[
 ]
 
 
-def archive_of(name: str, source: DicomSource | None, *, dicom: bool, deidentify: bool) -> Archive | None:
-    """What is asked for of DICOM; None where nothing is.
-
-    Args:
-        name: of the input, for messages.
-        source: where it comes from; None for an input that is not DICOM.
-        dicom: whether results are to be written as DICOM.
-        deidentify: whether they are, and nobody's.
-
-    Raises:
-        InputError: results as DICOM are asked for, but the input is none.
-    """
-    if not (dicom or deidentify):
-        return None
-    if source is None:
-        asked = "--deidentify" if deidentify else "--dicom"
-        raise InputError(f"{name}: {asked} needs a DICOM series as input, whose study the results go to; leave it out")
-    from calvaria.results.dicom_out import Archive
-
-    return Archive(source, deidentify)
+def dicom_asked(dicom: bool, deidentify: bool) -> DicomAsked | None:
+    """What the two options ask for together; None for nothing. The second asks for DICOM by itself."""
+    return DicomAsked(deidentify) if dicom or deidentify else None
 
 
-__all__ = ["Deidentify", "Dicom", "archive_of"]
+__all__ = ["Deidentify", "Dicom", "dicom_asked"]

@@ -17,17 +17,47 @@ if TYPE_CHECKING:
     from calvaria.volume import Mesh, Volume
 
 
+@dataclass(frozen=True)
+class DicomAsked:
+    """That the results are asked for as DICOM objects, too.
+
+    Args:
+        deidentify: leave out whose they are: no value of the patient and the study, and all UIDs new.
+    """
+
+    deidentify: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """That DICOM objects are asked for, and for which scan.
+    """Where DICOM objects go to.
 
     Args:
         source: the scan.
-        deidentify: leave out whose it is: no value of the patient and the study, and all UIDs new.
+        deidentify: leave out whose it is.
     """
 
     source: DicomSource = field(repr=False)
     deidentify: bool = False
+
+
+def archive_for(name: str, source: DicomSource | None, asked: DicomAsked | None) -> Archive | None:
+    """Where results go to as DICOM; None where that is not asked for.
+
+    Args:
+        name: of the input, for messages.
+        source: the scan; None for an input that is not DICOM.
+        asked: what is asked for.
+
+    Raises:
+        InputError: results as DICOM are asked for, but the input is none.
+    """
+    if asked is None:
+        return None
+    if source is None:
+        option = "--deidentify" if asked.deidentify else "--dicom"
+        raise InputError(f"{name}: {option} needs a DICOM series as input, whose study the results go to; leave it out")
+    return Archive(source, asked.deidentify)
 
 
 def write_dicom(
@@ -70,7 +100,7 @@ def write_dicom(
     from calvaria.io.dicom.picture import write_picture
     from calvaria.io.dicom.segmentation import write_segmentation
 
-    require_unmarked(archive, marked)
+    require_unmarked(archive.deidentify, marked)
     source = deidentified(archive.source) if archive.deidentify else archive.source
     try:
         (folder / "dicom").mkdir(exist_ok=True)
@@ -118,16 +148,16 @@ def _file_of(implant: str) -> str:
     return DICOM_IMPLANT.replace("implant", implant)
 
 
-def require_unmarked(archive: Archive, marked: bool) -> None:
+def require_unmarked(deidentify: bool, marked: bool) -> None:
     """Raise where implants bear letters and nothing may say whose they are.
 
     Raises:
         InputError: that is so.
     """
-    if marked and archive.deidentify:
+    if marked and deidentify:
         raise InputError(
             "--deidentify: the implant is to bear a mark, which may be a name; leave out --mark, or --deidentify"
         )
 
 
-__all__ = ["Archive", "dicom_files", "picture_in", "require_unmarked", "write_dicom"]
+__all__ = ["Archive", "DicomAsked", "archive_for", "dicom_files", "picture_in", "require_unmarked", "write_dicom"]
