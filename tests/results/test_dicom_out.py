@@ -93,6 +93,13 @@ def test_all_objects_lie_in_one_study_and_each_kind_in_a_series(tmp_path, source
     assert slices == [one.ReferencedSOPInstanceUID for one in named]
 
 
+def test_objects_of_a_scan_without_a_frame_of_reference_share_a_new_one(tmp_path, source):
+    names = write(tmp_path, Archive(replace(source, frame_uid="")))
+    frames = {pydicom.dcmread(tmp_path / name).get("FrameOfReferenceUID") for name in names[:3]}
+    assert len(frames) == 1
+    assert frames.pop().startswith("2.25.")
+
+
 def test_deidentified_results_hold_nothing_of_the_patient(tmp_path, source):
     own = [source.study_uid, source.series_uid, source.frame_uid, *(ref.sop_instance_uid for ref in source.slices)]
     for name in write(tmp_path, Archive(source, deidentify=True)):

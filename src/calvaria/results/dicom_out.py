@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +102,8 @@ def write_dicom(
 
     require_unmarked(archive.deidentify, marked)
     source = deidentified(archive.source) if archive.deidentify else archive.source
+    if not source.frame_uid:  # one that all objects share, at least
+        source = replace(source, frame_uid=new_uid())
     try:
         (folder / "dicom").mkdir(exist_ok=True)
     except OSError as error:

@@ -147,6 +147,13 @@ def test_a_resampled_scan_is_named_as_a_series_and_the_grid_is_kept(tmp_path, so
     assert complaints(tmp_path / "a.dcm") == ""
 
 
+def test_slices_of_a_resampled_scan_are_not_named_even_where_they_are_known(tmp_path, source):
+    grid = Grid.isotropic((6, 7, 8), 1.5, (3.0, -2.0, 100.0))
+    write_segmentation(tmp_path / "a.dcm", {"patch": random_mask(grid)}, replace(source, resampled=True))
+    data = (tmp_path / "a.dcm").read_bytes()
+    assert not any(ref.sop_instance_uid.encode() in data for ref in source.slices)
+
+
 def test_frames_have_the_scans_rows_and_columns_where_the_volume_has_them_the_other_way_round(tmp_path):
     grid = base_grid()
     series = ct_series(grid)
@@ -234,6 +241,7 @@ def raw_header(source: DicomSource, **odd: object) -> Dataset:
 
 
 def test_odd_values_of_the_patient_are_written_and_said_nowhere(tmp_path, source, caplog):
+    source = replace(source, study_uid="no.uid.01")
     odd = {"PatientName": "Dora = at = all = four", "PatientSex": "unknown to anyone", "PatientBirthDate": "in 1949"}
     source = replace(source, header=raw_header(source, **odd))
     caplog.clear()

@@ -16,6 +16,7 @@ from calvaria.io.dicom.modules import (
     once,
     pydicom_is_here,
     save,
+    unsaid,
 )
 from calvaria.io.dicom.source import DicomSource
 from calvaria.io.meshes import stl_bytes
@@ -82,8 +83,9 @@ def write_encapsulated(
     dataset.ModelModification = "NO"
     dataset.ModelMirroring = "NO"
     if source.slices:
-        dataset.SourceInstanceSequence = [instance(ref) for ref in once(source.slices)]
         add_references(dataset, source, source.slices)
+        with unsaid():
+            dataset.SourceInstanceSequence = [instance(ref) for ref in once(source.slices)]
     else:
         add_related_series(dataset, source)
     dataset.MIMETypeOfEncapsulatedDocument = "model/stl"

@@ -31,17 +31,17 @@ BODY_PART = "SKULL"
 IMPLEMENTATION_UID = "2.25.262498126711362155203361420963364018573"
 """Who wrote the file, for readers that know our mistakes."""
 
-REQUIRED = {
-    "PatientName": "",
-    "PatientID": "",
-    "PatientBirthDate": "",
-    "PatientSex": "",
-    "StudyDate": "",
-    "StudyTime": "",
-    "ReferringPhysicianName": "",
-    "StudyID": "",
-    "AccessionNumber": "",
-}
+REQUIRED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
 """What stands in every object, empty if the source has none (type 2 of the patient and study modules)."""
 
 COPIED = (
@@ -67,6 +67,32 @@ COPIED = (
 
 SERIES_NUMBERS = {"segmentation": 9001, "implant": 9002, "picture": 9003}
 """Above those of scanners, so that results come last in a viewer's list."""
+
+
+@contextmanager
+def unsaid() -> Iterator[None]:
+    """Let what DICOM libraries say of a header's values, which may be the patient's, stay unheard.
+
+    Raises:
+        InputError: in the place of an error of theirs.
+    """
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (CalvariaError, OSError):
+        raise
+    except Exception:  # pydicom raises many kinds, with the value in the message
+        raise InputError(
+            "a value in the header of the scan cannot be written as DICOM; repair it, or use --deidentify"
+        ) from None
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def new_uid() -> str:
@@ -121,6 +147,7 @@ def deidentified(source: DicomSource) -> DicomSource:
     )
 
 
+@unsaid()
 def add_common(
     dataset: Dataset, source: DicomSource, *, what: str, series_uid: str, description: str, number: int = 1
 ) -> None:
@@ -134,15 +161,14 @@ def add_common(
         description: of its series.
         number: of the object within its series, from 1.
     """
-    with unsaid():
-        for keyword in COPIED:
-            if keyword in dataset:
-                del dataset[keyword]
-            if keyword in source.header:
-                dataset[keyword] = deepcopy(source.header[keyword])
-        for keyword, empty in REQUIRED.items():
-            if keyword not in dataset:
-                setattr(dataset, keyword, empty)
+    for keyword in COPIED:
+        if keyword in dataset:
+            del dataset[keyword]
+        if keyword in source.header:
+            dataset[keyword] = deepcopy(source.header[keyword])
+    for keyword in REQUIRED:
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
     now = datetime.now()
     day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     dataset.StudyInstanceUID = source.study_uid
@@ -161,6 +187,7 @@ def add_common(
     dataset.DeviceSerialNumber = SERIAL
 
 
+@unsaid()
 def add_related_series(dataset: Dataset, source: DicomSource) -> None:
     """Say which series an object was made from, where it cannot say which slices."""
     from pydicom.dataset import Dataset
@@ -172,6 +199,7 @@ def add_related_series(dataset: Dataset, source: DicomSource) -> None:
     dataset.RelatedSeriesSequence = [related]
 
 
+@unsaid()
 def add_references(dataset: Dataset, source: DicomSource, used: Sequence[SliceRef]) -> None:
     """Say which instances an object refers to: those of ``used``, each once."""
     from pydicom.dataset import Dataset
@@ -226,32 +254,6 @@ def save(path: PathLike, dataset: Dataset, transfer_syntax_uid: str) -> None:
     dataset.file_meta = meta
     with atomic_path(path) as part, unsaid():
         dataset.save_as(part, enforce_file_format=True)
-
-
-@contextmanager
-def unsaid() -> Iterator[None]:
-    """Let what DICOM libraries say of a header's values, which may be the patient's, stay unheard.
-
-    Raises:
-        InputError: in the place of an error of theirs.
-    """
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (CalvariaError, OSError):
-        raise
-    except Exception:  # pydicom raises many kinds, with the value in the message
-        raise InputError(
-            "a value in the header of the scan cannot be written as DICOM; repair it, or use --deidentify"
-        ) from None
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 __all__ = [

@@ -104,7 +104,7 @@ def write_segmentation(
         kinds = [_kind(name) for name in masks]
         grid = _common_grid(masks, source)
         frames = _frames(list(masks.values()), grid, transposed=_is_transposed(grid, source))
-        slices: Sequence[SliceRef | None] = source.slices or [None] * grid.shape[2]
+        slices: Sequence[SliceRef | None] = [None] * grid.shape[2] if source.resampled else source.slices
         with unsaid():
             dataset = _made(frames, list(zip(masks, kinds, strict=True)), source)
         add_common(dataset, source, what="segmentation", series_uid=new_uid(), description=description)
@@ -279,6 +279,7 @@ def _decimal(value: float) -> Any:
     return DS(format_number_as_ds(float(value)))
 
 
+@unsaid()
 def _add_sources(dataset: Dataset, uids: Sequence[str], slices: Sequence[SliceRef | None], source: DicomSource) -> None:
     """Let frames and object name the scan's slices in the place of those that stood for them."""
     for keyword in ("SourceImageSequence", "ReferencedSeriesSequence"):
@@ -295,7 +296,7 @@ def _add_sources(dataset: Dataset, uids: Sequence[str], slices: Sequence[SliceRe
         if source.resampled and "DerivationImageSequence" in frame:
             del frame.DerivationImageSequence
     used = [ref for ref in slices if ref is not None]
-    if used and not source.resampled:
+    if used:
         add_references(dataset, source, used)
     else:
         add_related_series(dataset, source)
