@@ -99,7 +99,7 @@ def write_mesh(
         raise InputError(f"{path.name}: a mesh is written as .stl, .ply; choose one of these extensions")
     extra = _vertex_properties(path, mesh, values, colours)
     with atomic_path(path) as part:
-        part.write_bytes(_stl_bytes(mesh) if extension == ".stl" else _ply_bytes(mesh, extra))
+        part.write_bytes(stl_bytes(mesh) if extension == ".stl" else _ply_bytes(mesh, extra))
 
 
 def _vertex_properties(
@@ -123,7 +123,8 @@ def _vertex_properties(
     return extra
 
 
-def _stl_bytes(mesh: Mesh) -> bytes:
+def stl_bytes(mesh: Mesh) -> bytes:
+    """A mesh in LPS mm as the bytes of a binary STL file, which says its frame in its header."""
     triangles = np.zeros(len(mesh.faces), _STL_TRIANGLE)
     corners = mesh.vertices_mm[mesh.faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING
 from calvaria import __version__
 from calvaria.errors import InputError
 from calvaria.jobs import Progress, unheard
-from calvaria.results.names import DESIGN, RESULT, WRITTEN, image_suffix, is_mesh, names_of_design
+from calvaria.results.names import DESIGN, RESULT, WRITTEN, image_suffix, is_mesh, names_of_design, names_of_dicom
 from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane, rounded_refinement
 from calvaria.results.settings import Settings
-from calvaria.results.staging import require_room, staged
+from calvaria.results.staging import files_in, require_room, staged
 
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
     from calvaria.pipeline import Reconstruction
     from calvaria.reconstruction.holes import Hole
     from calvaria.refinement.refine import Refinement
+    from calvaria.results.dicom_out import Archive
     from calvaria.volume import Volume
 
 ENGINE_SHARE = (0.1, 0.8)
@@ -161,7 +162,7 @@ def require_place(output: Path, *sources: Path, names: Sequence[str] = ()) -> No
 
 def names_in(output: Path) -> list[str]:
     """Every file that a run may leave in its folder or take away there: the implant of an earlier patch has to go."""
-    return [*FILE_NAMES, *(names_of_design(output) if (output / DESIGN).is_file() else [])]
+    return [*FILE_NAMES, *names_of_dicom(output), *(names_of_design(output) if (output / DESIGN).is_file() else [])]
 
 
 def engine_share(progress: Progress) -> Progress:
@@ -180,6 +181,7 @@ def publish(
     notes: list[str],
     progress: Progress = unheard,
     reference: Volume | None = None,
+    archive: Archive | None = None,
 ) -> Record:
     """Write patch, completed skull, surface, pictures and result.json: all of them, or none.
 
@@ -192,13 +194,22 @@ def publish(
         notes: what is doubtful of the inputs as they were read.
         progress: called with the stage and the fraction done.
         reference: the true patch on the same grid, if it is known: drawn beside the result and scored.
+        archive: the scan whose archive the results go to as DICOM, if that is asked for.
 
     Returns:
         What result.json holds.
     """
     with staged(output, names_in(output), last=RESULT) as folder:
         record = fill(
-            folder, result, inputs, settings, clock=clock, notes=notes, progress=progress, reference=reference
+            folder,
+            result,
+            inputs,
+            settings,
+            clock=clock,
+            notes=notes,
+            progress=progress,
+            reference=reference,
+            archive=archive,
         )
     progress("done", 1.0)
     return record
@@ -214,6 +225,7 @@ def fill(
     notes: list[str],
     progress: Progress = unheard,
     reference: Volume | None = None,
+    archive: Archive | None = None,
 ) -> Record:
     """Write the files of `publish` into a folder that is there and empty."""
     progress("write", ENGINE_SHARE[1])
@@ -226,8 +238,11 @@ def fill(
             clock.lap("picture")
         written.result()
         clock.lap("write")
+    if archive is not None:
+        _write_dicom(folder, result, archive)
+        clock.lap("dicom")
     scores = None if reference is None else _score(result, reference)
-    files = sorted([*(file.name for file in folder.iterdir()), RESULT])
+    files = sorted([*files_in(folder), RESULT])
     record = _record(inputs, settings, result, notes=notes, scores=scores, clock=clock, files=files)
     _write(folder / RESULT, record)
     return record
@@ -274,6 +289,14 @@ def _write_images(folder: Path, result: Reconstruction, ending: str) -> None:
     write_volume(folder / f"completed{ending}", result.completed)
     if result.patch.mask.any():
         write_mesh(folder / "patch.stl", extract_surface(result.patch, smooth_mm=SURFACE_SMOOTH_MM))
+
+
+def _write_dicom(folder: Path, result: Reconstruction, archive: Archive) -> None:
+    """Patch, completed skull and the picture that was drawn, for an archive."""
+    from calvaria.results.dicom_out import picture_in, write_dicom
+
+    picture = picture_in(folder / "preview.png")
+    write_dicom(folder, archive, patch=result.patch, completed=result.completed, picture=picture)
 
 
 def _draw(folder: Path, result: Reconstruction, reference: Volume | None) -> None:

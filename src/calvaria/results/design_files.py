@@ -12,6 +12,7 @@ from calvaria.implant.settings import ImplantSettings
 from calvaria.jobs import Progress
 from calvaria.results.case import Clock, peak_memory_mb, versions
 from calvaria.results.design_record import DesignRecord, Insertion, PartRecord
+from calvaria.results.dicom_out import Archive, dicom_files, picture_in, write_dicom
 from calvaria.results.names import DESIGN
 from calvaria.results.record import Input
 from calvaria.results.settings import Settings
@@ -47,7 +48,15 @@ class Origin:
     ending: str
 
 
-def fill_design(folder: Path, design: Design, origin: Origin, clock: Clock, progress: Progress) -> DesignRecord:
+def fill_design(
+    folder: Path,
+    design: Design,
+    origin: Origin,
+    clock: Clock,
+    progress: Progress,
+    *,
+    bone: DicomBone | None = None,
+) -> DesignRecord:
     """Write the files of a design, design.json last, into a folder that is there; what lies in it stays.
 
     Args:
@@ -56,6 +65,7 @@ def fill_design(folder: Path, design: Design, origin: Origin, clock: Clock, prog
         origin: what it was made for.
         clock: of the steps so far.
         progress: called with the stage and the fraction done.
+        bone: patch, completed skull and the scan whose archive all of it goes to as DICOM, if that is asked for.
 
     Returns:
         What design.json holds.
@@ -65,6 +75,7 @@ def fill_design(folder: Path, design: Design, origin: Origin, clock: Clock, prog
     _write_common(folder, design, origin.ending)
     own = [name for names in files.values() for name in names] + [f"implant{origin.ending}", "host.stl", DESIGN]
     own += ["design.png", "report.html"] if origin.settings.preview else []
+    own += dicom_files([part.name for part in design.parts], origin.settings.preview) if bone is not None else []
     clock.lap("export")
 
     def record() -> DesignRecord:
@@ -74,9 +85,40 @@ def fill_design(folder: Path, design: Design, origin: Origin, clock: Clock, prog
         progress("pictures", 0.2)
         _draw(folder, design, record())
         clock.lap("report")
+    if bone is not None:
+        _write_dicom(folder, design, bone)
+        clock.lap("dicom")
     made = record()
     _write_json(folder / DESIGN, made)
     return made
+
+
+@dataclass(frozen=True, eq=False)
+class DicomBone:
+    """What goes to an archive beside the implants.
+
+    Args:
+        archive: which.
+        patch: the missing bone, on the scan's grid.
+        completed: the skull with it.
+    """
+
+    archive: Archive
+    patch: Volume
+    completed: Volume
+
+
+def _write_dicom(folder: Path, design: Design, bone: DicomBone) -> None:
+    write_dicom(
+        folder,
+        bone.archive,
+        patch=bone.patch,
+        completed=bone.completed,
+        implants=[(part.name, part.mesh) for part in design.parts],
+        implant_mask=_mask(design.parts, design.bone.grid),
+        picture=picture_in(folder / "design.png"),
+        marked=bool(design.settings.mark),
+    )
 
 
 def _write_part(folder: Path, design: Design, number: int) -> list[str]:
@@ -210,4 +252,4 @@ def _plain(check: Check) -> Check:
     return replace(check, value=value)
 
 
-__all__ = ["Origin", "fill_design"]
+__all__ = ["DicomBone", "Origin", "fill_design"]

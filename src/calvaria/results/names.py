@@ -38,6 +38,11 @@ DESIGN_NAMES = (
 )
 """Every file that a design may leave in its output folder; more, with numbers, where it has several implants."""
 
+DICOM_SEGMENTATION, DICOM_IMPLANT, DICOM_PICTURE = (
+    f"dicom/{name}.dcm" for name in ("segmentation", "implant", "picture")
+)
+"""What is written for an archive."""
+
 NUMBERED = re.compile(r"implant-\d+\.(stl|3mf)|mould-(lower|upper)-\d+\.stl")
 """Names of the files of one of several implants."""
 
@@ -88,7 +93,16 @@ def case_name(path: Path) -> str:
 def names_of_design(folder: Path) -> list[str]:
     """Every file that a design may leave in a folder, and those of several implants that an earlier one left there."""
     there = folder.iterdir() if folder.is_dir() else ()
-    return [*DESIGN_NAMES, *sorted(path.name for path in there if NUMBERED.fullmatch(path.name))]
+    numbered = sorted(path.name for path in there if NUMBERED.fullmatch(path.name))
+    # Where an implant lies among the DICOM files, the segmentation has it too.
+    dicom = names_of_dicom(folder) if any((folder / "dicom").glob("implant*.dcm")) else []
+    return [*DESIGN_NAMES, *numbered, *dicom]
+
+
+def names_of_dicom(folder: Path) -> list[str]:
+    """Every DICOM file that a run may leave in a folder, and those of several implants that an earlier one left."""
+    numbered = sorted(f"dicom/{path.name}" for path in (folder / "dicom").glob("implant-*.dcm"))
+    return [DICOM_SEGMENTATION, DICOM_IMPLANT, DICOM_PICTURE, *numbered]
 
 
 def find_cases(folder: Path) -> list[Case]:

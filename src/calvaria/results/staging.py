@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from calvaria.errors import InputError
@@ -73,11 +73,20 @@ def _publish(folder: Path, output: Path, names: Sequence[str], last: Sequence[st
     for name in reversed(last):
         (output / name).unlink(missing_ok=True)
     ranks = {name: rank for rank, name in enumerate(last)}
-    made = sorted((path.name for path in folder.iterdir()), key=lambda name: (ranks.get(name, -1), name))
+    made = sorted(files_in(folder), key=lambda name: (ranks.get(name, -1), name))
     for name in set(names) - set(made):
         (output / name).unlink(missing_ok=True)
+    for below in {(output / name).parent for name in names} - {output}:
+        with suppress(OSError):  # it is not empty, or not there
+            below.rmdir()
     for name in made:
+        (output / name).parent.mkdir(exist_ok=True)
         os.replace(folder / name, output / name)
+
+
+def files_in(folder: Path) -> list[str]:
+    """Names of the files in a folder and the folders in it, with a slash between, in order."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _cannot_write(output: Path, error: OSError) -> InputError:
