@@ -32,17 +32,47 @@ MAX_SIDE = 4096
 MAX_FRAMES = 20_000
 """Frames of one file; more are damage."""
 
-NUMBER_OF_KERNEL_LETTERS = 24
-"""Letters of a kernel's name that are kept."""
+MAX_LETTERS = 24
+"""Of a code, such as a kernel's name, that are kept."""
 
-_TAGS = (
-    "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality ImageType SeriesNumber "
-    "PatientID PatientName PatientBirthDate ConvolutionKernel Rows Columns PixelSpacing ImageOrientationPatient "
-    "ImagePositionPatient SliceThickness RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence SamplesPerPixel "
-    "PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue "
-    "PixelPaddingRangeLimit AcquisitionNumber TemporalPositionIdentifier PatientPosition NumberOfFrames "
-    "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
-).split()
+_TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "ImageType",
+    "SeriesNumber",
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "ConvolutionKernel",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "SliceThickness",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "RescaleType",
+    "ModalityLUTSequence",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "PatientPosition",
+    "NumberOfFrames",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +153,7 @@ def quiet() -> Iterator[None]:
     try:
         from pydicom import config
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "DICOM needs pydicom, which is not installed: pip install 'calvaria[dicom]'"
-        ) from error
+        raise MissingExtraError("DICOM needs pydicom, which is not installed: pip install 'calvaria[dicom]'") from error
     logger = logging.getLogger("pydicom")
     mode, before = config.settings.reading_validation_mode, logger.disabled
     _hush_gdcm()
@@ -213,13 +241,13 @@ def _frames(place: Place, found: Dataset, pixels_at: int) -> list[Frame]:
     per_frame = found.get("PerFrameFunctionalGroupsSequence")
     if per_frame is None:
         if count > 1 and _text(found, "Modality") == "CT":  # frames without a place each: no volume can be made
-            return [_frame(place, 1, 0, [found], found, pixels_at)]
-        return [_frame(place, None, 0, [found], found, pixels_at)]
+            return [_frame(place, 1, 0, [found], found=found, pixels_at=pixels_at)]
+        return [_frame(place, None, 0, [found], found=found, pixels_at=pixels_at)]
     if len(per_frame) != count:
         raise FormatError(f"a DICOM file of {count} frames that describes {len(per_frame)}")
     shared = (found.get("SharedFunctionalGroupsSequence") or [None])[0]
     return [
-        _frame(place, index + 1, index, [*_groups(own), *_groups(shared), found], found, pixels_at)
+        _frame(place, index + 1, index, [*_groups(own), *_groups(shared), found], found=found, pixels_at=pixels_at)
         for index, own in enumerate(per_frame)
     ]
 
@@ -230,7 +258,7 @@ def _groups(item: Any) -> list[Dataset]:
 
 
 def _frame(
-    place: Place, number: int | None, index: int, places: list[Dataset], found: Dataset, pixels_at: int
+    place: Place, number: int | None, index: int, places: list[Dataset], *, found: Dataset, pixels_at: int
 ) -> Frame:
     """One frame: each value where it is found first."""
 
@@ -303,7 +331,7 @@ def _text(found: Dataset, keyword: str) -> str:
 
 def _word(text: str) -> str:
     """A code without what no code holds: it may be shown."""
-    return "".join(c for c in text if c.isascii() and (c.isalnum() or c in "+-_./ "))[:NUMBER_OF_KERNEL_LETTERS].strip()
+    return "".join(c for c in text if c.isascii() and (c.isalnum() or c in "+-_./ "))[:MAX_LETTERS].strip()
 
 
 def _several(value: Any) -> list[Any]:

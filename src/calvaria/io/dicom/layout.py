@@ -87,7 +87,7 @@ def axes_of(orientation: ArrayLike) -> F64:
         GeometryError: these are not two unit vectors at a right angle.
     """
     along, down = np.asarray(orientation, np.float64).reshape(2, 3)
-    lengths = np.linalg.norm(along), np.linalg.norm(down)
+    lengths = float(np.linalg.norm(along)), float(np.linalg.norm(down))
     off = max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(along @ down)))
     if not off <= UNIT_ATOL:
         raise GeometryError("ImageOrientationPatient is not two unit vectors at a right angle")
@@ -172,14 +172,12 @@ def _require_small_gaps(gaps: F64, thick: F64) -> int:
     widest = int(np.argmax(np.where(open_, gaps, 0.0)))
     if open_[widest] and gaps[widest] > MAX_GAP * usual:
         raise GeometryError(
-            f"slices {widest + 1} and {widest + 2} are {gaps[widest]:.2f} mm apart, the others {usual:.2f} mm: some are "
-            "missing; export the whole series"
+            f"slices {widest + 1} and {widest + 2} are {gaps[widest]:.2f} mm apart, the others {usual:.2f} mm: "
+            "some are missing; export the whole series"
         )
     missing = int(np.maximum(np.rint(gaps / usual) - 1, 0)[open_].sum())
     if missing >= MAX_MISSING * (len(gaps) + 1 + missing) and missing:
-        raise GeometryError(
-            f"about {missing} of {len(gaps) + 1 + missing} slices are missing; export the whole series"
-        )
+        raise GeometryError(f"about {missing} of {len(gaps) + 1 + missing} slices are missing; export the whole series")
     return missing
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from calvaria.errors import FormatError, MissingExtraError
 from calvaria.io.dicom.headers import Frame
 from calvaria.io.dicom.places import BROKEN_ZIP
-from calvaria.types import F64
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -111,18 +110,6 @@ def is_whole(frames: Sequence[Frame]) -> bool:
     return True
 
 
-def bounds(frames: Sequence[Frame], ends: F64) -> tuple[float, float]:
-    """The least and the greatest HU of slices, from their least and greatest stored values.
-
-    Args:
-        frames: N slices.
-        ends: (N, 2).
-    """
-    scale = np.array([frame.rescale or (1.0, 0.0) for frame in frames])
-    hu = ends * scale[:, :1] + scale[:, 1:]
-    return float(hu.min()), float(hu.max())
-
-
 def _as_stored(value: int, frame: Frame) -> int:
     """A padding value with the sign of the pixels: files have it signed or not, whatever the pixels are."""
     stored = frame.bits[0]
@@ -179,8 +166,10 @@ def _clean(pixels: NDArray[Any], frame: Frame) -> NDArray[Any]:
     if stored == allocated:
         return pixels
     if frame.signed:
-        return (pixels << (allocated - stored)) >> (allocated - stored)
-    return pixels & pixels.dtype.type((1 << stored) - 1)
+        pixels = np.right_shift(np.left_shift(pixels, allocated - stored), allocated - stored)
+    else:
+        pixels = np.bitwise_and(pixels, pixels.dtype.type((1 << stored) - 1))
+    return pixels
 
 
 def _whole(frame: Frame) -> Dataset:
@@ -196,7 +185,8 @@ def _whole(frame: Frame) -> Dataset:
 
 def _decoded(dataset: Dataset, frame: Frame) -> NDArray[Any]:
     """One frame of a compressed file."""
-    from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import pixel_array
 
     name = getattr(dataset.file_meta.TransferSyntaxUID, "name", "unknown")
     try:
@@ -214,4 +204,4 @@ def _decoded(dataset: Dataset, frame: Frame) -> NDArray[Any]:
     return np.asarray(pixels)
 
 
-__all__ = ["AIR_HU", "TISSUE_HU", "bounds", "digest", "is_whole", "stored_slices", "to_hu"]
+__all__ = ["AIR_HU", "NATIVE", "TISSUE_HU", "digest", "is_whole", "stored_slices", "to_hu"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -39,8 +40,8 @@ DICM = b"DICM"
 DIRECTORY_NAME = "DICOMDIR"
 """The table of contents of a medium; the files themselves lie below its folder."""
 
-_BARE = (b"\x08\x00", b"\x02\x00", b"\x00\x08")
-"""First bytes of files without that mark: group 8 or 2, little endian; group 8, big endian."""
+_FIRST_ELEMENTS = (0x0000, 0x0001, 0x0005, 0x0008)
+"""Of group 8: one of these is the first of a file without that mark."""
 
 BROKEN_ZIP: tuple[type[Exception], ...] = (
     zipfile.BadZipFile,
@@ -78,7 +79,7 @@ class Place:
             OSError: and others of `BROKEN_ZIP`: it cannot be read.
         """
         if self.archive is not None and self.member is not None:
-            return io.BufferedReader(self.archive.open(self.member), BUFFER_BYTES)  # type: ignore[return-value,type-var]
+            return io.BufferedReader(self.archive.open(self.member), BUFFER_BYTES)  # type: ignore[type-var]
         if self.path is None:
             raise FileNotFoundError("a place without a file")
         return self.path.open("rb")
@@ -125,26 +126,32 @@ def looks_like_dicom(head: bytes) -> bool:
     >>> looks_like_dicom(bytes(128) + b"DICM"), looks_like_dicom(b"\x89PNG")
     (True, False)
     """
-    return head[128:132] == DICM or head[:2] in _BARE
+    return head[128:132] == DICM or _is_bare(head, "<HHI") or _is_bare(head, ">HHI")
+
+
+def _is_bare(head: bytes, form: str) -> bool:
+    """Whether a file begins with an element of group 8, with a kind of value or a length that it may have."""
+    if len(head) < struct.calcsize(form):
+        return False
+    group, element, length = struct.unpack_from(form, head)
+    return group == 0x0008 and element in _FIRST_ELEMENTS and (head[4:6] in (b"CS", b"UL") or length < 256)
 
 
 def holds_dicom(path: Path) -> bool:
     """Whether a path is a DICOM file, a DICOMDIR, a zip with one, or a folder with one somewhere below it.
-
-    Only files with the mark of DICOM count, so that nothing is mistaken for one.
 
     Raises:
         InputError: the path may not be read.
         FormatError: it is a zip that `opened` refuses.
     """
     with opened(path) as places:
-        return any(_marked(place) for place in places)
+        return any(_looks(place) for place in places)
 
 
-def _marked(place: Place) -> bool:
+def _looks(place: Place) -> bool:
     try:
         with place.open() as file:
-            return file.read(132)[128:] == DICM
+            return looks_like_dicom(file.read(132))
     except BROKEN_ZIP:  # a file without permission, a damaged member: another may do
         return False
 

@@ -14,7 +14,7 @@ from calvaria.files import PathLike
 from calvaria.io.dicom.choice import sharpness
 from calvaria.io.dicom.headers import Frame, quiet, read_header
 from calvaria.io.dicom.layout import Layout, axes_of
-from calvaria.io.dicom.pixels import AIR_HU, NATIVE, TISSUE_HU, bounds, is_whole, stored_slices, to_hu
+from calvaria.io.dicom.pixels import AIR_HU, NATIVE, TISSUE_HU, is_whole, stored_slices, to_hu
 from calvaria.io.dicom.places import opened
 from calvaria.io.dicom.scan import Scan, scan
 from calvaria.io.dicom.series import Stack, stacks_of
@@ -180,7 +180,9 @@ def _said(stack: Stack) -> str:
     kernel = stack.frames[0].kernel
     kind = {"soft": "soft or standard", "sharp": "sharp", "unknown": "unknown"}[sharpness(kernel)]
     plane = "axial" if stack.axial else "not axial"
-    return f"{plane}, {len(stack.frames)} slices {stack.layout.gaps_mm[1]:.2f} mm apart, kernel {kernel or '-'} ({kind})"
+    return (
+        f"{plane}, {len(stack.frames)} slices {stack.layout.gaps_mm[1]:.2f} mm apart, kernel {kernel or '-'} ({kind})"
+    )
 
 
 def _info(stack: Stack, *, chosen: bool) -> SeriesInfo:
@@ -269,7 +271,7 @@ def _resampled(slices: NDArray[Any], layout: Layout, first: Frame) -> NDArray[An
     whole = slices.dtype.kind == "i"
 
     def placed(k: int) -> NDArray[np.float32]:
-        image = slices[k].astype(np.float32)
+        image: NDArray[np.float32] = slices[k].astype(np.float32)
         aside = layout.aside_mm[k]
         if not aside.any():
             return image
@@ -284,7 +286,7 @@ def _resampled(slices: NDArray[Any], layout: Layout, first: Frame) -> NDArray[An
     before = np.clip(np.searchsorted(layout.at_mm, wanted, side="right") - 1, 0, len(layout.at_mm) - 2)
     for n, (at, k) in enumerate(zip(wanted, before, strict=True)):
         share = np.float32((at - layout.at_mm[k]) / (layout.at_mm[k + 1] - layout.at_mm[k]))
-        value = placed(k) * (1 - share) + placed(k + 1) * share
+        value = placed(int(k)) * (1 - share) + placed(int(k) + 1) * share
         out[n] = np.rint(value) if whole else value
     return out
 

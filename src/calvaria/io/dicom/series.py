@@ -61,7 +61,7 @@ class Stack:
     @property
     def axial(self) -> bool:
         """Whether the slices lie across the body's axis."""
-        return self.layout is not None and abs(axes_of(self.frames[0].orientation or ())[2, 2]) >= AXIAL_COSINE
+        return self.layout is not None and bool(abs(axes_of(self.frames[0].orientation or ())[2, 2]) >= AXIAL_COSINE)
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -126,22 +126,31 @@ def _stacks_of_series(frames: list[Frame]) -> Iterator[Stack]:
 
 
 def _problem_of_all(images: Sequence[Frame]) -> str | None:
-    """Why no image of a series can be used."""
-    first = images[0]
-    if any(frame.modality != "CT" for frame in images):
-        return f"{next(frame.modality for frame in images if frame.modality != 'CT') or 'no modality'}, not CT"
+    """Why a series cannot be used, whatever its slices' places are."""
+    return _not_ct(images) or _mixed(images) or _not_placed(images) or _not_hu(images)
+
+
+def _not_ct(images: Sequence[Frame]) -> str | None:
+    for frame in images:
+        if frame.modality != "CT":
+            return f"{frame.modality or 'no modality'}, not CT"
     if any(frame.uids[0] not in CT_CLASSES for frame in images):
         return "pictures made from a CT (secondary capture or other), not its slices"
-    if len({frame.person for frame in images}) > 1:
-        return "slices of several patients under one series UID"
-    if len({frame.uids[2] for frame in images}) > 1:
-        return "slices of several studies under one series UID"
-    if len({frame.uids[4] for frame in images}) > 1:
-        return "slices of several frames of reference: they do not lie beside each other"
-    if any(frame.samples != 1 or not frame.photometric.startswith("MONOCHROME") for frame in images):
-        return f"colour pictures ({first.photometric}), not HU"
-    if any(frame.has_lut for frame in images):
-        return "a modality LUT in place of slope and intercept, which is not read"
+    return None
+
+
+def _mixed(images: Sequence[Frame]) -> str | None:
+    for what, values in (
+        ("patients", {frame.person for frame in images}),
+        ("studies", {frame.uids[2] for frame in images}),
+        ("frames of reference", {frame.uids[4] for frame in images}),
+    ):
+        if len(values) > 1:
+            return f"slices of {len(values)} {what} under one series UID; export the series again"
+    return None
+
+
+def _not_placed(images: Sequence[Frame]) -> str | None:
     for what, missing in (
         ("ImagePositionPatient", [frame.position is None for frame in images]),
         ("ImageOrientationPatient", [frame.orientation is None for frame in images]),
@@ -151,13 +160,20 @@ def _problem_of_all(images: Sequence[Frame]) -> str | None:
             return f"{sum(missing)} of {len(images)} slices have no {what}: where they lie is not known"
     if any(min(frame.spacing_mm or (0.0,)) <= 0 for frame in images):
         return "PixelSpacing is zero or negative"
-    allocated, stored, high = first.bits
-    if allocated not in (8, 16, 32) or not 0 < stored <= allocated or high != stored - 1:
-        return f"pixels of {stored} bits in {allocated} (high bit {high}), which are not read"
-    if any(frame.rescale is not None and frame.rescale[0] == 0 for frame in images):
-        return "RescaleSlope is zero"
-    if len({(frame.bits, frame.signed) for frame in images}) > 1:
-        return None
+    return None
+
+
+def _not_hu(images: Sequence[Frame]) -> str | None:
+    for frame in images:
+        allocated, stored, high = frame.bits
+        if frame.samples != 1 or not frame.photometric.startswith("MONOCHROME"):
+            return f"pictures in colour ({frame.photometric}), not HU"
+        if allocated not in (8, 16, 32) or not 0 < stored <= allocated or high != stored - 1:
+            return f"pixels of {stored} bits in {allocated} (high bit {high}), which are not read"
+        if frame.has_lut:
+            return "a modality LUT in place of slope and intercept, which is not read"
+        if frame.rescale is not None and frame.rescale[0] == 0:
+            return "RescaleSlope is zero"
     return None
 
 
