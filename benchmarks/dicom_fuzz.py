@@ -47,13 +47,16 @@ class Found:
 
 def originals() -> list[list[bytes]]:
     """Small series of several kinds, each as its files."""
-    small = Series(slices=20, shape=(8, 8))
+    small = Series(slices=24, shape=(8, 8))
     kinds = [
         slices_of(small),
-        slices_of(Series(slices=20, shape=(8, 8), syntax="1.2.840.10008.1.2")),
-        slices_of(Series(slices=20, shape=(8, 8), syntax="1.2.840.10008.1.2.2", tilt_degrees=12.0)),
+        slices_of(Series(slices=24, shape=(8, 8), syntax="1.2.840.10008.1.2")),
+        slices_of(Series(slices=24, shape=(8, 8), syntax="1.2.840.10008.1.2.2", tilt_degrees=12.0)),
         [enhanced(small)],
-        *([compressed(file, kind) for file in slices_of(small)] for kind in ("rle", "jpeg2000", "jpegls")),
+        *(
+            [compressed(file, kind) for file in slices_of(Series(slices=24, shape=(32, 32)))]
+            for kind in ("rle", "jpeg2000", "jpegls")
+        ),
     ]
     found = []
     for files in kinds:
