@@ -54,7 +54,10 @@ def seen(grid: Grid, points: np.ndarray) -> np.ndarray:
 
 
 def apart_mm(a: Volume, b: Volume) -> float:
-    """Mean distance of b's surface from a's where both were scanned, after a rigid registration by point to plane."""
+    """Mean distance of b's surface from a's where both were scanned, after a rigid registration.
+
+    Both are of points to the plane of the surface at the nearest point, which does not depend on how dense these are.
+    """
     (points, normals), (others, _) = surface(a), surface(b)
     tree = cKDTree(points)
     others = others[:: max(1, len(others) // 100_000)]
@@ -72,7 +75,9 @@ def apart_mm(a: Volume, b: Volume) -> float:
         step[:3, :3], step[:3, 3] = Rotation.from_rotvec(turn[:3]).as_matrix(), turn[3:]
         pose = step @ pose
     moved = others @ pose[:3, :3].T + pose[:3, 3]
-    return float(tree.query(moved[seen(a.grid, moved)])[0].mean())
+    moved = moved[seen(a.grid, moved)]
+    nearest = tree.query(moved)[1]
+    return float(np.abs(((moved - points[nearest]) * normals[nearest]).sum(axis=1)).mean())
 
 
 def by_simpleitk(tilted: Path, folder: Path, number: str) -> Volume:
