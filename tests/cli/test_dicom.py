@@ -9,6 +9,8 @@ import pytest
 from tests.dicom_files import Series, replace, slices_of, write, zipped
 
 from calvaria.cli import main
+from calvaria.io import write_volume
+from calvaria.io.dicom import read_dicom
 
 
 def shell(points):
@@ -73,3 +75,31 @@ def test_the_series_that_cannot_be_used_is_refused(study, tmp_path, run):
     assert done.code == 2
     assert "no CT series that can be used (series 9: 12 slices; at least 20 are needed)" in done.err
     assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_refine_takes_a_study_and_a_patch(study, tmp_path, engine, run):
+    patch = tmp_path / "patch.nrrd"
+    skull = read_dicom(study).volume
+    write_volume(patch, skull.with_data(np.linalg.norm(skull.grid.centres_mm() - [0, 0, 60], axis=-1) < 10))
+    done = run("refine", study, patch, "-o", tmp_path / "out", "--no-preview")
+    assert done.code == 0, done.err
+    assert engine.calls[-1]["kind"] == "ct"
+    assert engine.calls[-1]["grid"].same_as(skull.grid)
+    assert not engine.calls[-1]["grid"].is_orthogonal
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["input"]["geometry"]["series"] == "2"
+    assert "geometry" not in record["given_patch"]
+
+
+def test_design_takes_a_study(study, tmp_path, run):
+    done = run("design", study, "-o", tmp_path / "out", "--no-preview", "--series", "9")
+    assert done.code == 2
+    assert "series 9: 12 slices; at least 20 are needed" in done.err
+
+
+def test_a_uid_that_was_asked_for_stands_in_no_record(study, tmp_path, run):
+    uid = read_dicom(study).source.series_uid
+    done = run("reconstruct", study, "-o", tmp_path / "out", "--no-preview", "--series", uid)
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["parameters"]["series"] is None
+    assert uid not in (tmp_path / "out" / "result.json").read_text()

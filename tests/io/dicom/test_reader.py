@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tests.dicom_files import (
     zipped,
 )
 
-from calvaria.errors import FormatError, InputError
+from calvaria.errors import FormatError, InputError, MissingExtraError
 from calvaria.io.dicom import list_series, read_dicom
 
 AIR = -1024
@@ -404,3 +405,40 @@ def test_a_truncated_slice_is_refused_and_a_broken_header_is_left_out(tmp_path):
     assert found.volume.shape[2] in (39, 40)
     assert found.geometry["missing_slices"] in (0, 1)
     assert len(notes) <= 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "to be shown inverted (MONOCHROME1); HU are taken as they are"),
+        ({"RescaleType": "OD"}, "the values are in OD by RescaleType, and are taken as HU"),
+    ],
+)
+def test_what_is_doubtful_of_the_values_is_said(tmp_path, changes, note):
+    found, notes = read(write(tmp_path / "a", slices_of(Series(slices=22, changes=changes))))
+    assert_faithful(found.volume)
+    assert len(notes) == 1
+    assert note in notes[0]
+
+
+def test_without_a_rescale_stored_values_are_hu_and_that_is_said(tmp_path):
+    files = slices_of(Series(slices=22, signed=True, intercept=0.0))
+    for file in files:
+        del file.RescaleSlope, file.RescaleIntercept
+    found, notes = read(write(tmp_path / "a", files))
+    assert_faithful(found.volume)
+    assert "their stored values are taken as HU" in notes[0]
+
+
+def test_values_that_int16_does_not_hold_become_float(tmp_path):
+    series = Series(slices=22, slope=1.0, intercept=-1024.0, hu=lambda points: np.full(points.shape[:-1], 40_000.0))
+    found, _ = read(write(tmp_path / "a", slices_of(series)))
+    assert found.volume.data.dtype == np.float32
+    assert (found.volume.data == 40_000).all()
+
+
+def test_without_pydicom_one_line_says_how_to_install_it(tmp_path, monkeypatch):
+    folder = write(tmp_path / "a", slices_of(Series(slices=2)))
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'calvaria\[dicom\]'"):
+        list_series(folder)

@@ -249,7 +249,7 @@ def _doubts(frames: Sequence[Frame]) -> list[str]:
     lines = []
     if any(frame.rescale is None for frame in frames):
         lines.append("slices without RescaleSlope and RescaleIntercept: their stored values are taken as HU")
-    if first.unit not in ("", "HU"):
+    if first.unit not in ("", "HU", "US"):  # US: unspecified, which some scanners write for HU
         lines.append(f"the values are in {first.unit} by RescaleType, and are taken as HU")
     if first.photometric == "MONOCHROME1":
         lines.append("the series is to be shown inverted (MONOCHROME1); HU are taken as they are stored")
