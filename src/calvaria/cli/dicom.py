@@ -21,7 +21,7 @@ Examples:
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
-app = typer.Typer(help="Studies from the scanner.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Studies from the scanner.", epilog=EXAMPLES, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

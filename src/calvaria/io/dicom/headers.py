@@ -202,8 +202,8 @@ def read_frames(place: Place) -> list[Frame]:
             return _frames(place, found, file.tell())
     except FormatError:
         raise
-    except Exception as error:  # whatever a parser makes of bytes that are not what they should be
-        raise FormatError("a DICOM file is damaged or truncated") from error
+    except Exception:  # whatever a parser makes of bytes that are not what they should be; it may quote a name
+        raise FormatError("a DICOM file is damaged or truncated") from None
 
 
 def read_header(place: Place) -> Dataset:
@@ -221,8 +221,8 @@ def read_header(place: Place) -> Dataset:
         for element in list(found):
             if element.tag.group >= 0x5000 or element.keyword == "PerFrameFunctionalGroupsSequence":
                 del found[element.tag]
-    except Exception as error:  # as above
-        raise FormatError("a DICOM file is damaged or truncated") from error
+    except Exception:  # as above
+        raise FormatError("a DICOM file is damaged or truncated") from None
     return found
 
 

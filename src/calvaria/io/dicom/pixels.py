@@ -30,6 +30,7 @@ PIXEL_DATA = (0x7FE0, 0x0010)
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 BIG = "1.2.840.10008.1.2.2"
+RLE = "1.2.840.10008.1.2.5"
 NATIVE = (IMPLICIT, EXPLICIT, BIG)
 """Transfer syntaxes of plain numbers."""
 
@@ -179,8 +180,8 @@ def _whole(frame: Frame) -> Dataset:
     try:
         with frame.place.open() as file:
             return pydicom.dcmread(file, force=True)
-    except Exception as error:  # whatever a parser makes of bytes that are not what they should be
-        raise FormatError("a DICOM file is damaged or truncated; export the series again") from error
+    except Exception:  # whatever a parser makes of bytes that are not what they should be; it may quote a name
+        raise FormatError("a DICOM file is damaged or truncated; export the series again") from None
 
 
 def _decoded(dataset: Dataset, frame: Frame) -> NDArray[Any]:
@@ -196,9 +197,11 @@ def _decoded(dataset: Dataset, frame: Frame) -> NDArray[Any]:
     if not decoder.is_available:
         raise MissingExtraError(f"{name} slices need a decoder: pip install 'calvaria[dicom]'")
     try:
-        pixels = pixel_array(dataset, index=frame.index, raw=True)
-    except Exception as error:  # decoders raise their own
-        raise FormatError(f"a slice ({name}) cannot be decompressed: it is damaged; export the series again") from error
+        # pylibjpeg's RLE decoder panics on damaged data, which no handler of errors catches; pydicom's own does not.
+        plugin = "pydicom" if frame.syntax == RLE else ""
+        pixels = pixel_array(dataset, index=frame.index, raw=True, decoding_plugin=plugin)
+    except Exception:  # decoders raise their own
+        raise FormatError(f"a slice ({name}) cannot be decompressed: it is damaged; export the series again") from None
     if pixels.shape != frame.shape or pixels.dtype.kind not in "iu":
         raise FormatError(f"a slice ({name}) is not of the size that its header says; export the series again")
     return np.asarray(pixels)
