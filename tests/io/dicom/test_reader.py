@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -442,3 +443,11 @@ def test_without_pydicom_one_line_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'calvaria\[dicom\]'"):
         list_series(folder)
+
+
+def test_a_large_study_that_cannot_be_used_is_refused_in_two_seconds(tmp_path):
+    folder = write(tmp_path / "a", slices_of(Series(slices=400, shape=(64, 64), changes={"Modality": "MR"})))
+    start = time.perf_counter()
+    with pytest.raises(InputError, match="MR, not CT"):
+        read(folder)
+    assert time.perf_counter() - start < 2

@@ -265,8 +265,9 @@ def _frame(
     def first(*keywords: str) -> Any:
         for keyword in keywords:
             for dataset in places:
-                if keyword in dataset and dataset.get(keyword) not in (None, ""):
-                    return dataset.get(keyword)
+                value = dataset.get(keyword)
+                if value is not None and value != "":
+                    return value
         return None
 
     slope, intercept = first("RescaleSlope"), first("RescaleIntercept")
