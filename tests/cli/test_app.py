@@ -27,6 +27,7 @@ COMMANDS = (
     "plane",
     "demo",
     "models",
+    "dicom",
     "data",
     "train",
     "benchmark",
@@ -55,7 +56,12 @@ def test_every_help_has_an_example_of_its_command(run, command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_options_that_every_command_has(run, command):
-    inner = {"train": ("train", "symmetry"), "data": ("data", "check"), "benchmark": ("benchmark", "table1")}
+    inner = {
+        "dicom": ("dicom", "list"),
+        "train": ("train", "symmetry"),
+        "data": ("data", "check"),
+        "benchmark": ("benchmark", "table1"),
+    }
     words = inner.get(command, (command,))
     text = run(*words, "--help").out
     for option in ("--json", "-q, --quiet", "-v, --verbose", "-h, --help"):

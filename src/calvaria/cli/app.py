@@ -17,6 +17,7 @@ from calvaria.cli import (
     data,
     demo,
     design,
+    dicom,
     evaluate,
     models,
     plane,
@@ -41,6 +42,8 @@ EXTRAS = {
     "einops": "zoo",
     "matplotlib": "figures",
     "fast_simplification": "figures",
+    "pydicom": "dicom",
+    "highdicom": "dicom",
 }
 """Optional packages, as they are imported, and the extra that installs each."""
 
@@ -63,6 +66,7 @@ app.command(epilog=rank.EXAMPLES)(rank.rank)
 app.command(epilog=plane.EXAMPLES)(plane.plane)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=models.EXAMPLES)(models.models)
+app.add_typer(dicom.app, name="dicom")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 app.add_typer(benchmark.app, name="benchmark")

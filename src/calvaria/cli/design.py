@@ -19,6 +19,7 @@ from calvaria.cli.options import (
     Orientation,
     Output,
     Quiet,
+    Series,
     ThresholdHu,
     Verbose,
 )
@@ -31,6 +32,7 @@ from calvaria.results.design_summary import design_lines, failed_line, short_lin
 from calvaria.results.designing import designable, run_design
 from calvaria.results.finished import is_finished
 from calvaria.results.folder import run_each
+from calvaria.results.names import is_dicom
 from calvaria.results.settings import Settings
 from calvaria.results.summary import timing_lines
 
@@ -44,7 +46,7 @@ Examples:
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
-OF_RECONSTRUCTION = ("kind", "threshold_hu", "min_hole_ml", "orientation", "model", "refine")
+OF_RECONSTRUCTION = ("kind", "threshold_hu", "min_hole_ml", "orientation", "series", "model", "refine")
 """Options that say how the missing bone is found."""
 
 
@@ -58,8 +60,8 @@ def design(
         Path | None,
         typer.Argument(
             metavar="INPUT",
-            help="A CT or bone mask (NRRD, NIfTI, MHA, STL), a folder that reconstruct or refine wrote, or a folder of "
-            "either.",
+            help="A CT or bone mask (DICOM folder or zip, NRRD, NIfTI, MHA, STL), a folder that reconstruct or "
+            "refine wrote, or a folder of either.",
         ),
     ] = None,
     source_option: Annotated[
@@ -75,6 +77,7 @@ def design(
     threshold_hu: ThresholdHu = None,
     min_hole_ml: MinHoleMl = 5.0,
     orientation: Orientation = None,
+    series: Series = None,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="What completes the skull: a model, or its weights file.")
     ] = "shape-prior",
@@ -104,10 +107,10 @@ def design(
     found = {"engine" if name == "model" else name: context.params[name] for name in _given(context)}
     base = Settings() if asked is None else asked.reconstruction
     wanted = replace(base, **found, preview=preview, device=device)
-    if path.is_dir() and not is_finished(path):
+    if path.is_dir() and not is_finished(path) and not is_dicom(path):
         _run_folder(context, path, output, partial(run_design, settings=wanted, implant=implant), jobs=jobs)
         return
-    if path.is_dir():
+    if is_finished(path):
         _require_none(context, path)
     with screen.progress() as progress:
         record = run_design(path, output, wanted, implant, progress)

@@ -37,6 +37,14 @@ Orientation = Annotated[
         help="Where the voxel axes run, for files that do not say it: LPS means to the left, to the back, up.",
     ),
 ]
+Series = Annotated[
+    str | None,
+    typer.Option(
+        "--series",
+        metavar="NUMBER",
+        help="Which DICOM series, by number or UID; see calvaria dicom list.  [default: best]",
+    ),
+]
 
 AutoImplant = Annotated[Path, typer.Option("--data", metavar="FOLDER", help="The AutoImplant 2020 (SkullFix) set.")]
 TrainingCache = Annotated[

@@ -17,6 +17,7 @@ from calvaria.cli.options import (
     Output,
     Preview,
     Quiet,
+    Series,
     ThresholdHu,
     Verbose,
 )
@@ -24,7 +25,7 @@ from calvaria.cli.screen import Screen
 from calvaria.files import require_writable
 from calvaria.results.case import run_case
 from calvaria.results.folder import run_cases
-from calvaria.results.names import find_cases
+from calvaria.results.names import find_cases, is_dicom
 from calvaria.results.settings import Settings
 from calvaria.results.summary import summary_lines, timing_lines
 
@@ -32,6 +33,7 @@ EXAMPLES = """\b
 Examples:
   calvaria reconstruct skull.nrrd -o out
   calvaria reconstruct head-ct.nii.gz -o out --kind ct
+  calvaria reconstruct study.zip -o out --series 201
   calvaria reconstruct skull.nrrd -o out --model my-network.safetensors --refine
   calvaria reconstruct cases/ -o results/ --jobs 2 --no-preview
 """
@@ -44,7 +46,10 @@ def reconstruct(
     output: Output,
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="INPUT", help="A CT or bone mask (NRRD, NIfTI, MHA, STL), or a folder."),
+        typer.Argument(
+            metavar="INPUT",
+            help="A CT or bone mask (DICOM folder or zip, NRRD, NIfTI, MHA, STL), or a folder of those.",
+        ),
     ] = None,
     source_option: Annotated[
         Path | None, typer.Option("-i", "--input", metavar="INPUT", help="The same, spelled as an option.")
@@ -53,6 +58,7 @@ def reconstruct(
     threshold_hu: ThresholdHu = None,
     min_hole_ml: MinHoleMl = 5.0,
     orientation: Orientation = None,
+    series: Series = None,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="What completes the skull: a model, or its weights file.")
     ] = "shape-prior",
@@ -74,8 +80,8 @@ def reconstruct(
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     path = the_input(source, source_option, "reconstruct")
-    settings = Settings(model, kind, orientation, preview, device, threshold_hu, min_hole_ml, refine)
-    if path.is_dir():
+    settings = Settings(model, kind, orientation, preview, device, threshold_hu, min_hole_ml, refine, series=series)
+    if path.is_dir() and not is_dicom(path):
         _run_folder(path, output, settings, jobs, screen)
     else:
         _run_file(path, output, settings, screen)

@@ -14,12 +14,14 @@ from calvaria.cli.options import (
     Orientation,
     Output,
     Quiet,
+    Series,
     ThresholdHu,
     Verbose,
     require_cpu,
 )
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
+from calvaria.results.names import is_dicom
 from calvaria.results.refining import run_refine
 from calvaria.results.settings import Settings, Trust
 from calvaria.results.summary import summary_lines, timing_lines
@@ -37,7 +39,10 @@ Examples:
 def refine(
     context: typer.Context,
     skull: Annotated[
-        Path, typer.Argument(metavar="SKULL", help="The defective skull: a CT or bone mask (NRRD, NIfTI, MHA, STL).")
+        Path,
+        typer.Argument(
+            metavar="SKULL", help="The defective skull: a CT or bone mask (DICOM folder or zip, NRRD, NIfTI, MHA, STL)."
+        ),
     ],
     patch: Annotated[
         Path, typer.Argument(metavar="PATCH", help="The missing bone: a mask or a closed mesh (STL, PLY, OBJ).")
@@ -47,6 +52,7 @@ def refine(
     kind: KindOption = "auto",
     threshold_hu: ThresholdHu = None,
     orientation: Orientation = None,
+    series: Series = None,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="The shape prior that completes the skull for comparison.")
     ] = "shape-prior",
@@ -73,8 +79,11 @@ def refine(
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     require_cpu(device)
     for path in (skull, patch):
-        _require_file(path)
-    settings = Settings(model, kind, orientation, preview, device, threshold_hu, refine=True, trust=trust)
+        if path == patch or not is_dicom(path):
+            _require_file(path)
+    settings = Settings(
+        model, kind, orientation, preview, device, threshold_hu, refine=True, trust=trust, series=series
+    )
     with screen.progress() as progress:
         record = run_refine(skull, patch, output, settings, progress)
     for text in record.warnings:

@@ -13,6 +13,7 @@ import numpy as np
 
 from calvaria.errors import InputError
 from calvaria.files import PathLike, require_file, write_text
+from calvaria.volume.volume import Volume
 
 
 def write_result_json(path: PathLike, result: Mapping[str, Any]) -> None:
@@ -54,6 +55,14 @@ def sha256_of(path: PathLike) -> str:
     """
     with require_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_volume(volume: Volume) -> str:
+    """SHA-256 of a volume's voxels, their type and their affine, whatever file they came from."""
+    mark = hashlib.sha256(f"{volume.data.dtype.str} {volume.shape}".encode())
+    mark.update(np.ascontiguousarray(volume.affine).tobytes())
+    mark.update(np.ascontiguousarray(volume.data.T).data)
+    return mark.hexdigest()
 
 
 def _plain(value: Any, where: str) -> Any:

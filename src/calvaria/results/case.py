@@ -7,20 +7,30 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calvaria import __version__
 from calvaria.errors import InputError
 from calvaria.jobs import Progress, unheard
-from calvaria.results.names import DESIGN, RESULT, WRITTEN, image_suffix, is_mesh, names_of_design, names_of_dicom
+from calvaria.results.names import (
+    DESIGN,
+    RESULT,
+    WRITTEN,
+    image_suffix,
+    is_dicom,
+    is_mesh,
+    names_of_design,
+    names_of_dicom,
+)
 from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane, rounded_refinement
 from calvaria.results.settings import Settings
 from calvaria.results.staging import files_in, require_room, staged
 
 if TYPE_CHECKING:
+    from calvaria.io.dicom import DicomSource
     from calvaria.metrics import Scores
     from calvaria.pipeline import Reconstruction
     from calvaria.reconstruction.holes import Hole
@@ -107,15 +117,15 @@ def reconstructed(
         notes: what is doubtful of the file as it was read is added to them.
         progress: called with the stage and the fraction done.
     """
-    volume = read_input(source, settings.orientation, notes)
+    read = read_case(source, settings, notes)
     clock.lap("read")
     from calvaria.pipeline import reconstruct  # after reading: a bad file is reported at once
 
     clock.lap("load")
     result = reconstruct(
-        volume,
+        read.volume,
         engine=settings.engine,
-        kind=settings.kind,
+        kind="ct" if read.dicom is not None and settings.kind == "auto" else settings.kind,  # CT by its modality
         device=settings.device,
         threshold_hu=settings.threshold_hu,
         min_hole_ml=settings.min_hole_ml,
@@ -124,7 +134,7 @@ def reconstructed(
         name=source.name,
     )
     clock.lap("reconstruct")
-    return result, Inputs(source, input_of(source, volume))
+    return result, Inputs(source, input_of(source, read.volume, read.geometry), dicom=read.dicom)
 
 
 @dataclass(frozen=True)
@@ -135,11 +145,28 @@ class Inputs:
         source: the skull's file.
         skull: what is recorded of it.
         patch: what is recorded of a patch that was given.
+        dicom: where a DICOM series comes from; it says who the patient is, so it is kept out of all records.
     """
 
     source: Path
     skull: Input
     patch: Input | None = None
+    dicom: DicomSource | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class CaseRead:
+    """A skull's file as it was read.
+
+    Args:
+        volume: the voxels.
+        geometry: what is recorded of a DICOM series' geometry; None of other files.
+        dicom: where a DICOM series comes from; None of other files.
+    """
+
+    volume: Volume
+    geometry: dict[str, Any] | None = None
+    dicom: DicomSource | None = field(default=None, repr=False)
 
 
 def require_place(output: Path, *sources: Path, names: Sequence[str] = ()) -> None:
@@ -255,6 +282,22 @@ def written_ending(source: Path) -> str:
     ('.nii.gz', '.nrrd')
     """
     return IMAGE_ENDINGS.get(image_suffix(source), ".nrrd")
+
+
+def read_case(source: Path, settings: Settings, notes: list[str]) -> CaseRead:
+    """A series of DICOM slices, an image as it is, or a closed mesh; what is doubtful of it in ``notes``.
+
+    Raises:
+        CalvariaError: it cannot be read.
+    """
+    if is_dicom(source):
+        from calvaria.io.dicom import read_dicom
+
+        found = read_dicom(source, settings.series, notes)
+        return CaseRead(found.volume, found.geometry, found.source)
+    if settings.series is not None:
+        raise InputError(f"{source.name}: --series is for DICOM, and this is none; leave it out")
+    return CaseRead(read_input(source, settings.orientation, notes))
 
 
 def read_input(source: Path, orientation: str | None, notes: list[str]) -> Volume:
@@ -373,15 +416,17 @@ def versions(*more: str) -> dict[str, str]:
     }
 
 
-def input_of(source: Path, volume: Volume) -> Input:
-    """What is recorded of a file and the volume that was read from it."""
+def input_of(source: Path, volume: Volume, geometry: dict[str, Any] | None = None) -> Input:
+    """What is recorded of a file, or a DICOM series with its geometry, and the volume that was read from it."""
     from calvaria.io import sha256_of
+    from calvaria.io.result import sha256_of_volume
 
     return Input(
-        format=image_suffix(source) or source.suffix.lower(),
+        format=(image_suffix(source) or source.suffix.lower()) if geometry is None else "DICOM",
         shape=volume.shape,
         spacing_mm=tuple(round(float(step), 6) for step in volume.grid.spacing_mm),
-        sha256=sha256_of(source),
+        sha256=sha256_of(source) if geometry is None else sha256_of_volume(volume),
+        geometry=geometry,
     )
 
 
@@ -398,6 +443,7 @@ def _rounded(hole: Hole) -> Hole:
 
 __all__ = [
     "FILE_NAMES",
+    "CaseRead",
     "Clock",
     "Inputs",
     "engine_share",
@@ -405,6 +451,7 @@ __all__ = [
     "input_of",
     "peak_memory_mb",
     "publish",
+    "read_case",
     "read_input",
     "reconstructed",
     "require_place",

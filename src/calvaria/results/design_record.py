@@ -121,7 +121,11 @@ class DesignRecord:
         """
         from calvaria.io.result import json_ready
 
-        record = asdict(self) | {"seconds": self.seconds.to_json(), "verdict": self.verdict}
+        record = asdict(self) | {
+            "seconds": self.seconds.to_json(),
+            "verdict": self.verdict,
+            "input": self.input.to_json(),
+        }
         if len(self.parts) == 1:
             record["insertion"] = record["parts"][0]["insertion"]
         ready: dict[str, Any] = json_ready(record)

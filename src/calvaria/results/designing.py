@@ -12,7 +12,16 @@ from calvaria.results.case import FILE_NAMES, Clock, fill, reconstructed, requir
 from calvaria.results.design_files import Origin, fill_design
 from calvaria.results.design_record import DesignRecord
 from calvaria.results.finished import is_finished, read_finished
-from calvaria.results.names import DESIGN, RESULT, Case, find_cases, find_results, image_suffix, names_of_design
+from calvaria.results.names import (
+    DESIGN,
+    RESULT,
+    Case,
+    find_cases,
+    find_results,
+    image_suffix,
+    is_dicom,
+    names_of_design,
+)
 from calvaria.results.settings import Settings
 from calvaria.results.staging import staged
 
@@ -44,7 +53,7 @@ def run_design(
             folder cannot be written to: this before any reading.
     """
     progress("read", 0.0)
-    if source.is_dir():
+    if is_finished(source) or (source.is_dir() and not is_dicom(source)):
         return _of_results(source, output, settings, implant, progress)
     return _of_file(source, output, settings, implant, progress)
 

@@ -80,6 +80,23 @@ def is_mesh(path: Path) -> bool:
     return path.suffix.lower() in MESH_SUFFIXES
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a path is one case of DICOM: a file or a folder that holds such, by their content, or a zip.
+
+    A folder with images of other formats, in it or in its subfolders, is a folder of cases.
+
+    Raises:
+        InputError: it may not be read.
+    """
+    from calvaria.io.dicom.places import holds_dicom, is_zip
+
+    if path.is_dir():
+        return not _images_in(path) and holds_dicom(path)
+    if image_suffix(path) or is_mesh(path) or not path.is_file():
+        return False
+    return is_zip(path) or holds_dicom(path)
+
+
 def case_name(path: Path) -> str:
     """A file's name without its image suffix (or its last suffix, if it is another one).
 
@@ -114,11 +131,9 @@ def find_cases(folder: Path) -> list[Case]:
     Raises:
         InputError: there is no image in it, or two images have the same name but for the suffix.
     """
-    files = sorted(path for path in folder.iterdir() if _is_image(path))
-    cases = [Case(case_name(path), path) for path in files] or [
-        Case(f"{path.parent.name}/{case_name(path)}", path)
-        for path in sorted(folder.glob("*/*"))
-        if _is_image(path) and not path.parent.name.startswith(".") and not (path.parent / RESULT).exists()
+    cases = [
+        Case(case_name(path) if path.parent == folder else f"{path.parent.name}/{case_name(path)}", path)
+        for path in _images_in(folder)
     ]
     if not cases:
         wanted = " ".join(IMAGE_SUFFIXES)
@@ -196,6 +211,15 @@ def paired(first: str, a: Collection[str], second: str, b: Collection[str]) -> t
 
 def _stem(case: Case) -> str:
     return case.name.split(".", 1)[0]
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The images of a folder, or those of its subfolders that are no results, in order of name."""
+    return sorted(path for path in folder.iterdir() if _is_image(path)) or [
+        path
+        for path in sorted(folder.glob("*/*"))
+        if _is_image(path) and not path.parent.name.startswith(".") and not (path.parent / RESULT).exists()
+    ]
 
 
 def _is_image(path: Path) -> bool:

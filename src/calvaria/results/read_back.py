@@ -28,6 +28,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "min_hole_ml": (int, float),
     "refine": (bool,),
     "trust": (str,),
+    "series": (str, type(None)),
 }
 """Of the fields of `Settings`, as JSON has them."""
 
@@ -105,8 +106,13 @@ def settings_from(found: Any) -> Settings:
 def input_from(found: Mapping[str, Any]) -> Input:
     """What is recorded of a file; to be used within `as_written`."""
     shape, spacing = found["shape"], found["spacing_mm"]
+    geometry = found.get("geometry")
     return Input(
-        str(found["format"]), tuple(int(n) for n in shape), tuple(float(x) for x in spacing), str(found["sha256"])
+        str(found["format"]),
+        tuple(int(n) for n in shape),
+        tuple(float(x) for x in spacing),
+        str(found["sha256"]),
+        None if geometry is None else dict(geometry),
     )
 
 

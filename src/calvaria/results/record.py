@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 SCHEMA = 2
 """Version of the layout of result.json. 2: ``pose.canonical_to_world`` is rigid, its scales stand in ``pose.scale``
 alone; ``parameters`` has ``threshold_hu`` and ``min_hole_ml``; ``left_open`` and each hole's ``place`` are new. What
-was only added since leaves it at 2: ``refinement`` and ``given_patch``, where there are such; ``parameters.refine`` and
-``parameters.trust``."""
+was only added since leaves it at 2: ``refinement`` and ``given_patch``, where there are such; ``parameters.refine``,
+``parameters.trust`` and ``parameters.series``; ``input.geometry`` of a DICOM series."""
 
 NOT_ALWAYS = ("scores", "refinement", "given_patch")
 """These stand in result.json only where there is something to say."""
@@ -32,13 +32,19 @@ class Input:
         format: the file's suffix.
         shape: of the grid, voxels.
         spacing_mm: edge lengths of a voxel.
-        sha256: of the file.
+        sha256: of the file; of a DICOM series of its voxels and their affine.
+        geometry: what is known of a DICOM series' geometry (`calvaria.io.dicom.DicomVolume`); None of other files.
     """
 
     format: str
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     sha256: str
+    geometry: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields; ``geometry`` only where there is one."""
+        return {name: value for name, value in asdict(self).items() if name != "geometry" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,9 @@ class Record:
         """What result.json holds: plain values; some only where there are such, infinite ones as null."""
         from calvaria.io.result import json_ready
 
-        record = asdict(self) | {"seconds": self.seconds.to_json()}
+        record = asdict(self) | {"seconds": self.seconds.to_json(), "input": self.input.to_json()}
+        if self.given_patch is not None:
+            record["given_patch"] = self.given_patch.to_json()
         for name in NOT_ALWAYS:
             if record[name] is None:
                 del record[name]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calvaria.jobs import Progress, unheard
-from calvaria.results.case import Clock, Inputs, engine_share, input_of, publish, read_input, require_place
+from calvaria.results.case import Clock, Inputs, engine_share, input_of, publish, read_case, read_input, require_place
 from calvaria.results.names import is_mesh
 from calvaria.results.record import Record
 from calvaria.results.settings import Settings
@@ -35,7 +35,8 @@ def run_refine(source: Path, patch: Path, output: Path, settings: Settings, prog
     progress("read", 0.0)
     require_place(output, source, patch)
     notes: list[str] = []
-    volume = read_input(source, settings.orientation, notes)
+    read = read_case(source, settings, notes)
+    volume = read.volume
     given = _read_patch(patch, volume.grid, settings.orientation, notes)
     clock.lap("read")
     from calvaria.pipeline import refine  # after reading: a bad file is reported at once
@@ -45,7 +46,7 @@ def run_refine(source: Path, patch: Path, output: Path, settings: Settings, prog
         volume,
         given,
         engine=settings.engine,
-        kind=settings.kind,
+        kind="ct" if read.dicom is not None and settings.kind == "auto" else settings.kind,  # CT by its modality
         threshold_hu=settings.threshold_hu,
         device=settings.device,
         trust=settings.trust,
@@ -54,7 +55,7 @@ def run_refine(source: Path, patch: Path, output: Path, settings: Settings, prog
         patch_name=patch.name,
     )
     clock.lap("refine")
-    inputs = Inputs(source, input_of(source, volume), input_of(patch, given))
+    inputs = Inputs(source, input_of(source, volume, read.geometry), input_of(patch, given), read.dicom)
     return publish(result, inputs, output, settings.refining(), clock=clock, notes=notes, progress=progress)
 
 

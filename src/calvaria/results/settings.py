@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,10 @@ Device = Literal["auto", "cpu", "cuda"]
 
 Trust = Literal["auto", "patch", "prior"]
 """What a given patch is refined by: "auto" tells by how well it agrees with the shape prior."""
+
+
+NUMBER_OF_SERIES = re.compile(r"\d{1,9}(\.\d{1,4})?")
+"""A series by its number, which says nothing of the patient, and not by its UID."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Settings:
         min_hole_ml: holes of less missing bone than this are left open, and listed.
         refine: whether the patch is refined.
         trust: what is believed more where a given patch and the shape prior differ.
+        series: number or UID of the DICOM series that is read; None: the best.
     """
 
     engine: str = "shape-prior"
@@ -42,10 +48,12 @@ class Settings:
     min_hole_ml: float = 5.0
     refine: bool = False
     trust: Trust = "auto"
+    series: str | None = None
 
     def without_folders(self) -> Settings:
-        """The same, of a weights file only the name: its folders may be named after patients."""
-        return replace(self, engine=Path(self.engine).name)
+        """The same, without what may say who it is: of a weights file only its name, of a series no UID."""
+        numbered = self.series is not None and NUMBER_OF_SERIES.fullmatch(self.series)
+        return replace(self, engine=Path(self.engine).name, series=self.series if numbered else None)
 
     def refining(self) -> Settings:
         """The same, with the patch refined."""

@@ -1,1 +1,7 @@
 """DICOM in and out: series of CT slices as volumes, and results for the archive. Needs the extra ``dicom``."""
+
+from calvaria.io.dicom.places import holds_dicom
+from calvaria.io.dicom.reader import DicomVolume, SeriesInfo, list_series, read_dicom
+from calvaria.io.dicom.source import DicomSource, SliceRef
+
+__all__ = ["DicomSource", "DicomVolume", "SeriesInfo", "SliceRef", "holds_dicom", "list_series", "read_dicom"]

@@ -1,0 +1,105 @@
+"""``calvaria dicom list``, and DICOM as the input of the commands that take a case."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tests.dicom_files import Series, replace, slices_of, write, zipped
+
+from calvaria.cli import main
+from calvaria.io import write_volume
+from calvaria.io.dicom import read_dicom
+
+
+def shell(points):
+    """Bone around brain, with a hole."""
+    radius = np.linalg.norm(points, axis=-1)
+    bone = (radius > 60) & (radius < 68) & (np.linalg.norm(points - [0, 0, 60], axis=-1) > 25)
+    return np.where(bone, 1000.0, np.where(radius < 72, 40.0, -1000.0))
+
+
+@pytest.fixture
+def study(tmp_path):
+    head = Series(slices=40, step_mm=4.0, shape=(40, 40), pixel_mm=(4.0, 4.0), tilt_degrees=10.0, hu=shell)
+    write(tmp_path / "study", slices_of(head))
+    write(tmp_path / "study", slices_of(replace(head, number=9, slices=12, uids=Series().uids)), first=100)
+    return tmp_path / "study"
+
+
+def test_the_list_marks_what_is_taken_and_says_why_others_are_not(study, capsys):
+    assert main(["dicom", "list", str(study)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    two, nine = (next(line for line in lines if f" {number} " in line) for number in ("2  ", "9  "))
+    assert two.split()[:4] == ["*", "2", "CT", "40"]
+    for part in ("4.000 x 3.94", "10.0", "H30s", "yes"):
+        assert part in two
+    assert "no: 12 slices; at least 20 are needed" in nine
+
+
+def test_the_list_as_json(study, capsys):
+    assert main(["dicom", "list", str(study), "--json"]) == 0
+    two, nine = json.loads(capsys.readouterr().out)
+    assert (two["number"], two["chosen"], two["usable"], two["size"]) == ("2", True, True, [40, 40])
+    assert two["tilt_degrees"] == pytest.approx(10.0)
+    assert (nine["usable"], nine["slices"], nine["spacing_mm"]) == (False, 12, None)
+
+
+def test_a_bad_path_is_one_line(tmp_path, capsys):
+    assert main(["dicom", "list", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_reconstruct_takes_a_study(study, tmp_path, capsys, run, packed):
+    path = zipped(study, tmp_path / "study.zip") if packed else study
+    done = run("reconstruct", path, "-o", tmp_path / "out", "--no-preview", "--series", "2")
+    assert done.code == 0, done.err
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["input"]["format"] == "DICOM"
+    assert record["input"]["geometry"]["tilt_degrees"] == pytest.approx(10.0)
+    assert len(record["input"]["sha256"]) == 64
+    assert record["parameters"]["series"] == "2"
+
+
+def test_series_is_for_dicom_only(tmp_path, run):
+    (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\n")
+    done = run("reconstruct", tmp_path / "a.nrrd", "-o", tmp_path / "out", "--series", "2")
+    assert done.code == 2
+    assert "a.nrrd: --series is for DICOM, and this is none; leave it out" in done.err
+
+
+def test_the_series_that_cannot_be_used_is_refused(study, tmp_path, run):
+    done = run("reconstruct", study, "-o", tmp_path / "out", "--series", "9")
+    assert done.code == 2
+    assert "no CT series that can be used (series 9: 12 slices; at least 20 are needed)" in done.err
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_refine_takes_a_study_and_a_patch(study, tmp_path, engine, run):
+    patch = tmp_path / "patch.nrrd"
+    skull = read_dicom(study).volume
+    write_volume(patch, skull.with_data(np.linalg.norm(skull.grid.centres_mm() - [0, 0, 60], axis=-1) < 10))
+    done = run("refine", study, patch, "-o", tmp_path / "out", "--no-preview")
+    assert done.code == 0, done.err
+    assert engine.calls[-1]["kind"] == "ct"
+    assert engine.calls[-1]["grid"].same_as(skull.grid)
+    assert not engine.calls[-1]["grid"].is_orthogonal
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["input"]["geometry"]["series"] == "2"
+    assert "geometry" not in record["given_patch"]
+
+
+def test_design_takes_a_study(study, tmp_path, run):
+    done = run("design", study, "-o", tmp_path / "out", "--no-preview", "--series", "9")
+    assert done.code == 2
+    assert "series 9: 12 slices; at least 20 are needed" in done.err
+
+
+def test_a_uid_that_was_asked_for_stands_in_no_record(study, tmp_path, run):
+    uid = read_dicom(study).source.series_uid
+    done = run("reconstruct", study, "-o", tmp_path / "out", "--no-preview", "--series", uid)
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["parameters"]["series"] is None
+    assert uid not in (tmp_path / "out" / "result.json").read_text()
