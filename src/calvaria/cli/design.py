@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from calvaria.cli.cases import heard, the_input, told
+from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.implant_options import changed, with_implant_options
 from calvaria.cli.options import (
     DeviceOption,
@@ -30,6 +31,7 @@ from calvaria.implant.settings import ImplantSettings
 from calvaria.results.design_record import DesignRecord, read_asked
 from calvaria.results.design_summary import design_lines, failed_line, short_lines
 from calvaria.results.designing import designable, run_design
+from calvaria.results.dicom_out import archive_for
 from calvaria.results.finished import is_finished
 from calvaria.results.folder import run_each
 from calvaria.results.names import is_dicom
@@ -88,6 +90,8 @@ def design(
     preview: Annotated[
         bool, typer.Option("--preview/--no-preview", help="Draw preview.png, design.png and report.html.")
     ] = True,
+    dicom: Dicom = False,
+    deidentify: Deidentify = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -108,12 +112,13 @@ def design(
     base = Settings() if asked is None else asked.reconstruction
     wanted = replace(base, **found, preview=preview, device=device)
     if path.is_dir() and not is_finished(path) and not is_dicom(path):
+        archive_for(path.name, None, dicom_asked(dicom, deidentify))  # folders of cases are none of DICOM
         _run_folder(context, path, output, partial(run_design, settings=wanted, implant=implant), jobs=jobs)
         return
     if is_finished(path):
         _require_none(context, path)
     with screen.progress() as progress:
-        record = run_design(path, output, wanted, implant, progress)
+        record = run_design(path, output, wanted, implant, progress, dicom=dicom_asked(dicom, deidentify))
     _tell(record, output, path, screen)
 
 

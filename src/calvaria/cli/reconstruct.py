@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from calvaria.cli.cases import heard, the_input, told
+from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.options import (
     DeviceOption,
     Json,
@@ -24,6 +25,7 @@ from calvaria.cli.options import (
 from calvaria.cli.screen import Screen
 from calvaria.files import require_writable
 from calvaria.results.case import run_case
+from calvaria.results.dicom_out import DicomAsked, archive_for
 from calvaria.results.folder import run_cases
 from calvaria.results.names import find_cases, is_dicom
 from calvaria.results.settings import Settings
@@ -67,6 +69,8 @@ def reconstruct(
         bool, typer.Option("--refine", help="Refine the patch by symmetry and the bone around it; see calvaria refine.")
     ] = False,
     preview: Preview = True,
+    dicom: Dicom = False,
+    deidentify: Deidentify = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -82,14 +86,14 @@ def reconstruct(
     path = the_input(source, source_option, "reconstruct")
     settings = Settings(model, kind, orientation, preview, device, threshold_hu, min_hole_ml, refine, series=series)
     if path.is_dir() and not is_dicom(path):
-        _run_folder(path, output, settings, jobs, screen)
+        _run_folder(path, output, settings, screen, jobs=jobs, asked=dicom_asked(dicom, deidentify))
     else:
-        _run_file(path, output, settings, screen)
+        _run_file(path, output, settings, screen, dicom_asked(dicom, deidentify))
 
 
-def _run_file(path: Path, output: Path, settings: Settings, screen: Screen) -> None:
+def _run_file(path: Path, output: Path, settings: Settings, screen: Screen, asked: DicomAsked | None) -> None:
     with screen.progress() as progress:
-        record = run_case(path, output, settings, progress)
+        record = run_case(path, output, settings, progress, dicom=asked)
     for text in record.warnings:
         screen.warn(text)
     for line in summary_lines(record):
@@ -102,8 +106,11 @@ def _run_file(path: Path, output: Path, settings: Settings, screen: Screen) -> N
     screen.json(record.to_json())
 
 
-def _run_folder(folder: Path, output: Path, settings: Settings, jobs: int, screen: Screen) -> None:
+def _run_folder(
+    folder: Path, output: Path, settings: Settings, screen: Screen, *, jobs: int, asked: DicomAsked | None
+) -> None:
     require_writable(output)
+    archive_for(folder.name, None, asked)  # folders of cases are none of DICOM
     cases = find_cases(folder)
     with screen.progress() as progress:
         outcomes = heard(run_cases(cases, output, settings, jobs, progress), screen, summary_lines)

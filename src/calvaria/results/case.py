@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from calvaria import __version__
 from calvaria.errors import InputError
 from calvaria.jobs import Progress, unheard
+from calvaria.results.dicom_out import Archive, DicomAsked, archive_for
 from calvaria.results.names import (
     DESIGN,
     RESULT,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from calvaria.pipeline import Reconstruction
     from calvaria.reconstruction.holes import Hole
     from calvaria.refinement.refine import Refinement
-    from calvaria.results.dicom_out import Archive
     from calvaria.volume import Volume
 
 ENGINE_SHARE = (0.1, 0.8)
@@ -80,7 +80,13 @@ class Clock:
 
 
 def run_case(
-    source: Path, output: Path, settings: Settings, progress: Progress = unheard, reference: Volume | None = None
+    source: Path,
+    output: Path,
+    settings: Settings,
+    progress: Progress = unheard,
+    reference: Volume | None = None,
+    *,
+    dicom: DicomAsked | None = None,
 ) -> Record:
     """Reconstruct one file and write patch, completed skull, surface, picture and result.json.
 
@@ -90,6 +96,7 @@ def run_case(
         settings: what is asked for.
         progress: called with the stage and the fraction done.
         reference: the true patch on the same grid, if it is known: drawn beside the result and scored.
+        dicom: what is asked for of DICOM; None: nothing.
 
     Returns:
         What result.json holds.
@@ -100,9 +107,30 @@ def run_case(
     clock = Clock()
     progress("read", 0.0)
     require_place(output, source)
+    require_dicom(source, dicom)
     notes: list[str] = []
     result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress)
-    return publish(result, inputs, output, settings, clock=clock, notes=notes, progress=progress, reference=reference)
+    return publish(
+        result,
+        inputs,
+        output,
+        settings,
+        clock=clock,
+        notes=notes,
+        progress=progress,
+        reference=reference,
+        archive=archive_for(source.name, inputs.dicom, dicom),
+    )
+
+
+def require_dicom(source: Path, asked: DicomAsked | None) -> None:
+    """Raise, before any reading, where results are asked for as DICOM and the input is none.
+
+    Raises:
+        InputError: that is so.
+    """
+    if asked is not None and not is_dicom(source):
+        archive_for(source.name, None, asked)
 
 
 def reconstructed(
@@ -454,6 +482,7 @@ __all__ = [
     "read_case",
     "read_input",
     "reconstructed",
+    "require_dicom",
     "require_place",
     "run_case",
     "versions",

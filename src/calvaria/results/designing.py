@@ -8,9 +8,18 @@ from pathlib import Path
 from calvaria.errors import InputError, naming
 from calvaria.implant.settings import ImplantSettings
 from calvaria.jobs import Progress, unheard
-from calvaria.results.case import FILE_NAMES, Clock, fill, reconstructed, require_place, written_ending
-from calvaria.results.design_files import Origin, fill_design
+from calvaria.results.case import (
+    FILE_NAMES,
+    Clock,
+    fill,
+    reconstructed,
+    require_dicom,
+    require_place,
+    written_ending,
+)
+from calvaria.results.design_files import DicomBone, Origin, fill_design
 from calvaria.results.design_record import DesignRecord
+from calvaria.results.dicom_out import DicomAsked, archive_for, require_unmarked
 from calvaria.results.finished import is_finished, read_finished
 from calvaria.results.names import (
     DESIGN,
@@ -21,6 +30,7 @@ from calvaria.results.names import (
     image_suffix,
     is_dicom,
     names_of_design,
+    names_of_dicom,
 )
 from calvaria.results.settings import Settings
 from calvaria.results.staging import staged
@@ -33,7 +43,13 @@ DESIGNED = 0.8
 
 
 def run_design(
-    source: Path, output: Path, settings: Settings, implant: ImplantSettings, progress: Progress = unheard
+    source: Path,
+    output: Path,
+    settings: Settings,
+    implant: ImplantSettings,
+    progress: Progress = unheard,
+    *,
+    dicom: DicomAsked | None = None,
 ) -> DesignRecord:
     """Design the implants of one skull and write them, their pictures, their report and design.json.
 
@@ -44,6 +60,7 @@ def run_design(
         settings: what is asked for of the reconstruction; of a folder of results only ``preview`` counts.
         implant: what is asked for of the implants.
         progress: called with the stage and the fraction done.
+        dicom: what is asked for of DICOM; None: nothing.
 
     Returns:
         What design.json holds. A check that failed stands in it; the files are there all the same.
@@ -54,8 +71,11 @@ def run_design(
     """
     progress("read", 0.0)
     if is_finished(source) or (source.is_dir() and not is_dicom(source)):
+        archive_for(source.name, None, dicom)  # results do not say whose they are
         return _of_results(source, output, settings, implant, progress)
-    return _of_file(source, output, settings, implant, progress)
+    require_dicom(source, dicom)
+    require_unmarked(dicom is not None and dicom.deidentify, bool(implant.mark))
+    return _of_file(source, output, settings, implant, progress, dicom=dicom)
 
 
 def designable(folder: Path) -> list[Case]:
@@ -106,11 +126,17 @@ def _of_results(
 
 
 def _of_file(
-    source: Path, output: Path, settings: Settings, implant: ImplantSettings, progress: Progress
+    source: Path,
+    output: Path,
+    settings: Settings,
+    implant: ImplantSettings,
+    progress: Progress,
+    *,
+    dicom: DicomAsked | None,
 ) -> DesignRecord:
     """The reconstruction of a skull and the design, written together or not at all."""
     clock = Clock()
-    names = [*FILE_NAMES, *names_of_design(output)]
+    names = [*FILE_NAMES, *names_of_dicom(output), *names_of_design(output)]
     require_place(output, source, names=names)
     notes: list[str] = []
     first, then = _between(progress, 0.0, RECONSTRUCTED), _between(progress, RECONSTRUCTED, 1.0)
@@ -130,7 +156,9 @@ def _of_file(
         origin = Origin(
             before.input, before.parameters, before.confidence, before.warnings, written_ending(inputs.source)
         )
-        record = fill_design(folder, made, origin, clock, _between(then, DESIGNED, 1.0))
+        archive = archive_for(source.name, inputs.dicom, dicom)
+        bone = None if archive is None else DicomBone(archive, result.patch, result.completed)
+        record = fill_design(folder, made, origin, clock, _between(then, DESIGNED, 1.0), bone=bone)
     progress("done", 1.0)
     return record
 
