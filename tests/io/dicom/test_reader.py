@@ -309,11 +309,14 @@ def test_localizers_and_strays_under_the_same_uid_are_left_out(tmp_path):
     series = Series(slices=30)
     scout = replace(series, image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"), orientation=(0, 1, 0, 0, 0, -1))
     stray = replace(series, orientation=(0, 1, 0, 0, 0, -1))
-    folder = write(tmp_path / "a", [*slices_of(series), *slices_of(scout, [0.0, 1.0]), *slices_of(stray, [0.0])])
+    shot = replace(series, changes={"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"})
+    others = [*slices_of(scout, [0.0, 1.0]), *slices_of(stray, [0.0]), *slices_of(shot, [0.0])]
+    folder = write(tmp_path / "a", [*slices_of(series), *others])
     found, notes = read(folder)
     assert_faithful(found.volume)
-    assert found.geometry["left_out"] == {"localizers": 2, "other_orientation_or_size": 1}
-    assert len(notes) == 2
+    assert found.geometry["left_out"] == {"localizers": 2, "pictures": 1, "other_orientation_or_size": 1}
+    assert notes[0] == "2 localizers in the series were left out"
+    assert len(notes) == 3
 
 
 REFUSED = [

@@ -106,8 +106,10 @@ def _numbered(found: list[list[Stack]]) -> list[Stack]:
 def _stacks_of_series(frames: list[Frame]) -> Iterator[Stack]:
     """One series' stacks."""
     images = [frame for frame in frames if not _is_localizer(frame)]
-    notes: list[str] = []
-    left_out = {"localizers": len(frames) - len(images)}
+    slices = [frame for frame in images if frame.uids[0] in CT_CLASSES] or images
+    left_out = {"localizers": len(frames) - len(images), "pictures": len(images) - len(slices)}
+    notes = [f"{count} {what} in the series were left out" for what, count in left_out.items() if count]
+    images = slices
     problem = "localizers only" if not images else _problem_of_all(images)
     if problem is not None:
         yield Stack("", tuple(images or frames), problem=problem)
@@ -117,8 +119,6 @@ def _stacks_of_series(frames: list[Frame]) -> Iterator[Stack]:
     main = main or groups[:1]
     stray = len(images) - sum(map(len, main))
     left_out["other_orientation_or_size"] = stray
-    if left_out["localizers"]:
-        notes.append(f"{left_out['localizers']} localizers in the series were left out")
     if stray:
         notes.append(f"{stray} slices of another orientation or size in the series were left out")
     for group in main:
