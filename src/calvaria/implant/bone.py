@@ -27,7 +27,7 @@ SMOOTH_MM = 0.3
 LIMIT_MM = 6.0
 """Distances are no more than this."""
 
-FINE_MM = 0.6
+FINE_MM = 0.9
 """Wider voxels are divided: the surface's points lie a voxel apart."""
 
 HALF = 0.5
@@ -51,12 +51,13 @@ class SmoothBone:
     normals: F64
 
     @classmethod
-    def of(cls, bone: Volume, smooth_mm: float = SMOOTH_MM) -> SmoothBone:
+    def of(cls, bone: Volume, smooth_mm: float = SMOOTH_MM, *, finer: bool = True) -> SmoothBone:
         """Blur bone and find its surface.
 
         Args:
             bone: a mask or fractions, on any grid.
             smooth_mm: sigma of the blur.
+            finer: divide voxels wider than `FINE_MM`.
         """
         from scipy.ndimage import gaussian_filter
 
@@ -68,7 +69,8 @@ class SmoothBone:
             # Where the blur alone would lose a spike of bone or fill a notch, its voxels' centres stay on their side.
             inside = padded.data > HALF
             blurred = np.where(inside, np.maximum(blurred, HALF + HELD), np.minimum(blurred, HALF - HELD))
-        fraction = _finer(padded.with_data(blurred.astype(np.float32)))
+        fraction = padded.with_data(blurred.astype(np.float32))
+        fraction = _finer(fraction) if finer else fraction
         index = crossings(fraction.data, HALF)
         normals = -gradients(fraction.data, index) @ fraction.grid.inverse[:3, :3]
         normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9

@@ -94,7 +94,7 @@ def site_of(
         raise InputError(f"there is no bone within {ROOM_MM:g} mm of the missing bone to fit an implant to")
     centre = frame_to_world[:3, :3] @ HEAD_CENTRE_MM + frame_to_world[:3, 3]
     completed = bone.mask | patch.mask if fraction is None else np.maximum(fraction.data, patch.data)
-    whole = SmoothBone.of(coarsen(bone.with_data(completed), COARSE_MM))
+    whole = SmoothBone.of(coarsen(bone.with_data(completed), COARSE_MM), finer=False)
     filled = sampled(patch, whole.points_mm - INWARDS_MM * whole.normals)
     missing = (whole.points_mm[filled], whole.normals[filled])
     if outer is not None:
