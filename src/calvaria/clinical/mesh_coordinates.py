@@ -19,6 +19,7 @@ from calvaria.types import F64, FloatArray
 from calvaria.volume.distance import signed_distance
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import resample_mask
+from calvaria.volume.rotation import across
 from calvaria.volume.volume import Volume
 
 UNITS_MM = {"": 1.0, "-cm": 10.0, "-m": 1000.0}
@@ -187,10 +188,9 @@ def _gaps(radial: F64, distance: FloatArray) -> F64:
     """(SECTORS,) least distance to bone, mm, in each direction about points' centre, seen from the head centre."""
     centre = radial.mean(axis=0)
     out = centre / max(float(np.linalg.norm(centre)), 1e-6)
-    side = np.cross(out, np.eye(3)[np.abs(out).argmin()])
-    side /= np.linalg.norm(side)
+    side, other = across(out)
     rest = radial - centre
-    angle = np.arctan2(rest @ np.cross(out, side), rest @ side)
+    angle = np.arctan2(rest @ other, rest @ side)
     sector = np.floor((angle / (2 * np.pi) + 0.5) * SECTORS).astype(int) % SECTORS
     nearest = np.full(SECTORS, np.inf)
     np.minimum.at(nearest, sector, distance)

@@ -13,7 +13,7 @@ from calvaria.clinical.mesh_coordinates import mesh_conventions
 from calvaria.clinical.simulate_ct import CtSpec, synthesise_ct
 from calvaria.datasets.catalog import SkullCase
 from calvaria.errors import InputError
-from calvaria.implant.design import design_bodies, joined
+from calvaria.implant.design import design_bodies
 from calvaria.implant.settings import ImplantSettings
 from calvaria.io.images import read_mask, write_volume
 from calvaria.io.meshes import write_mesh
@@ -22,7 +22,7 @@ from calvaria.skull.proportions import rescale_to
 from calvaria.synthesis.defects import cut_defect
 from calvaria.volume.distance import distance_to
 from calvaria.volume.grid import Grid
-from calvaria.volume.mesh import Mesh, extract_surface
+from calvaria.volume.mesh import Mesh, extract_surface, joined
 from calvaria.volume.volume import Volume
 from calvaria.volume.voxelise import voxelise
 

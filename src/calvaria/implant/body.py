@@ -20,6 +20,7 @@ from calvaria.implant.wish import Wish
 from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.components import label
 from calvaria.volume.grid import Grid
+from calvaria.volume.rotation import across
 from calvaria.volume.volume import Volume
 
 STEP_MM = 0.5
@@ -139,9 +140,7 @@ def asked_mm(height_mm: F32, thickness_mm: F32, clearance_mm: F32, settings: Imp
 def _grid(site: Site, wish: Wish, direction: F64, settings: ImplantSettings) -> Grid:
     """A grid around the body whose last axis points the way out."""
     up = -direction
-    side = np.cross(up, np.eye(3)[np.abs(up).argmin()])
-    side /= np.linalg.norm(side)
-    axes = np.stack([side, np.cross(up, side), up], axis=1)
+    axes = np.stack([*across(up), up], axis=1)
     here = wish.edge_mm < SLACK_MM + settings.flange_width_mm + 1.0
     points, normals = site.sheet.points_mm[here], site.sheet.normals[here]
     deep = wish.thickness_mm[here][:, None] + 2.0

@@ -30,7 +30,7 @@ from calvaria.types import F64
 from calvaria.volume.components import label
 from calvaria.volume.distance import reach_voxels
 from calvaria.volume.gather import trilinear_at
-from calvaria.volume.mesh import Mesh, extract_surface
+from calvaria.volume.mesh import Mesh, extract_surface, joined
 from calvaria.volume.volume import Volume, bounding_box
 
 MIN_PIECE_ML = 0.5
@@ -360,15 +360,4 @@ def _host(site: Site) -> Mesh:
     return simplified(joined(shells), HOST_TRIANGLES, HOST_MM)[0]
 
 
-def joined(meshes: list[Mesh]) -> Mesh:
-    """Several meshes as one."""
-    if not meshes:
-        return Mesh.empty()
-    starts = np.cumsum([0, *(len(mesh.vertices_mm) for mesh in meshes[:-1])])
-    return Mesh(
-        np.concatenate([mesh.vertices_mm for mesh in meshes]),
-        np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]),
-    )
-
-
-__all__ = ["design", "design_bodies", "joined"]
+__all__ = ["design", "design_bodies"]

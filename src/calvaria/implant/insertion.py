@@ -11,6 +11,7 @@ from calvaria.types import F32, F64
 from calvaria.volume.distance import signed_distance
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Grid
+from calvaria.volume.rotation import across
 from calvaria.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -129,9 +130,7 @@ DEPTHS = (0.1, 0.5, 0.95)
 
 def _around(centre: F64, reach_deg: float, apart_deg: float) -> F64:
     """(N, 3) unit vectors within an angle of one, about evenly, itself first."""
-    side = np.cross(centre, np.eye(3)[np.abs(centre).argmin()])
-    side /= np.linalg.norm(side)
-    other = np.cross(centre, side)
+    side, other = across(centre)
     out = [centre]
     for tilt in np.radians(np.arange(apart_deg, reach_deg + 1e-9, apart_deg)):
         count = max(6, round(2 * np.pi * np.sin(tilt) / np.radians(apart_deg)))

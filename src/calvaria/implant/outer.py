@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from calvaria.errors import InputError
 from calvaria.implant.parts import Sheet
 from calvaria.types import F64, BoolArray
+from calvaria.volume.rotation import across
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array, dia_array
@@ -123,9 +124,7 @@ def _axes(arms: F64) -> F64:
     """(3, 3) rows: the mean direction of arms and two across it, right-handed."""
     out = arms.mean(axis=0)
     out = out / np.linalg.norm(out)
-    side = np.cross(out, np.eye(3)[np.abs(out).argmin()])
-    side /= np.linalg.norm(side)
-    return np.stack([out, side, np.cross(out, side)])
+    return np.stack([out, *across(out)])
 
 
 def _near(cells: F64, others: F64, reach: float, low: F64, shape: NDArray[np.intp]) -> BoolArray:

@@ -26,7 +26,7 @@ from calvaria.report.scene import Colour
 from calvaria.report.sheet import BONE
 from calvaria.report.views import PARALLEL_COSINE, View, frame_axes
 from calvaria.types import F64
-from calvaria.volume.mesh import Mesh
+from calvaria.volume.mesh import Mesh, joined
 
 if TYPE_CHECKING:
     from manifold3d import Manifold
@@ -68,7 +68,7 @@ def viewer_data(design: Design) -> str:
     axes = frame_axes(design.frame_to_world)
     budget = PART_TRIANGLES // len(design.parts)
     scales = _scales(design)
-    bone = _merged(fewer(design.host, HOST_TRIANGLES), _clustered(rest_of_skull(design), REST_TRIANGLES))
+    bone = joined([fewer(design.host, HOST_TRIANGLES), _clustered(rest_of_skull(design), REST_TRIANGLES)])
     solids: list[tuple[Solid, int | None]] = [(solid(bone, BONE), None)]
     for number, part in enumerate(design.parts):
         solids.append((solid(_refined(fewer(part.mesh, budget // 2), budget), part_colour(number)), number))
@@ -152,11 +152,6 @@ def _manifold(mesh: Mesh) -> Manifold:
 def _mesh(body: Manifold) -> Mesh:
     found = body.to_mesh64()
     return Mesh(np.array(found.vert_properties)[:, :3], np.asarray(found.tri_verts).astype(np.int64))
-
-
-def _merged(one: Mesh, other: Mesh) -> Mesh:
-    vertices = np.concatenate([one.vertices_mm, other.vertices_mm])
-    return Mesh(vertices, np.concatenate([one.faces, other.faces + len(one.vertices_mm)]))
 
 
 def _scales(design: Design) -> dict[str, Scale]:

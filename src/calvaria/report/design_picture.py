@@ -33,6 +33,7 @@ from calvaria.report.sheet import BONE, FAINT, INK, REFERENCE, font
 from calvaria.report.views import PARALLEL_COSINE, View, frame_axes
 from calvaria.types import F64
 from calvaria.volume.mesh import Mesh
+from calvaria.volume.rotation import across
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -251,14 +252,13 @@ def _range(values: Sequence[F64]) -> str:
 def _arrow(points_mm: F64, direction: F64) -> Mesh:
     """An arrow the way an implant goes in, outside of it."""
     along = points_mm @ direction
-    across = points_mm - along[:, None] * direction
-    middle = (across.min(axis=0) + across.max(axis=0)) / 2
-    near = np.linalg.norm(across - middle, axis=1)
+    flat = points_mm - along[:, None] * direction
+    middle = (flat.min(axis=0) + flat.max(axis=0)) / 2
+    near = np.linalg.norm(flat - middle, axis=1)
     tip = middle + (along[near <= max(12.0, float(near.min()))].min() - ARROW_GAP_MM) * direction
-    side = np.cross(direction, np.eye(3)[np.abs(direction).argmin()])
-    side /= np.linalg.norm(side)
+    side, other = across(direction)
     turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)[:, None]
-    ring = np.cos(turns) * side + np.sin(turns) * np.cross(direction, side)  # (24, 3), clockwise seen along the arrow
+    ring = np.cos(turns) * side + np.sin(turns) * other  # (24, 3), clockwise seen along the arrow
     neck = 2.6 * HEAD_MM
     stations = ((ARROW_MM, SHAFT_MM), (neck, SHAFT_MM), (neck, HEAD_MM))
     rings = [tip - back * direction + radius * ring for back, radius in stations]

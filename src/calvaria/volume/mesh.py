@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -178,6 +178,17 @@ def _compact(vertices_mm: NDArray[np.float64], faces: NDArray[np.int64]) -> Mesh
     return Mesh(vertices_mm[used], renumbered.reshape(faces.shape))
 
 
+def joined(meshes: Sequence[Mesh]) -> Mesh:
+    """Several meshes as one, the shells of one after those of another; none give an empty mesh."""
+    if not meshes:
+        return Mesh.empty()
+    starts = np.cumsum([0, *(len(mesh.vertices_mm) for mesh in meshes[:-1])])
+    return Mesh(
+        np.concatenate([mesh.vertices_mm for mesh in meshes]),
+        np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]),
+    )
+
+
 def extract_surface(volume: Volume, level: float = 0.5, *, inside_above: bool = True, smooth_mm: float = 0.0) -> Mesh:
     """The closed surface where a field crosses a level (marching cubes, Lewiner et al. 2003).
 
@@ -237,11 +248,7 @@ def _smooth_surface(volume: Volume, smooth_mm: float) -> Mesh:
     labels, _ = label(whole.mask, connectivity=6)
     boxes = enumerate(find_objects(labels), 1)
     shells = [_smooth_shell(Volume(labels[box] == number, whole.grid.crop(box)), smooth_mm) for number, box in boxes]
-    starts = np.cumsum([0, *(len(shell.vertices_mm) for shell in shells[:-1])])
-    return Mesh(
-        np.concatenate([shell.vertices_mm for shell in shells]),
-        np.concatenate([shell.faces + start for shell, start in zip(shells, starts, strict=True)]),
-    )
+    return joined(shells)
 
 
 def _smooth_shell(piece: Volume, smooth_mm: float) -> Mesh:
@@ -356,4 +363,4 @@ def _march(field: NDArray[np.float32], affine: NDArray[np.float64]) -> Mesh:
     return Mesh(index @ affine[:3, :3].T + affine[:3, 3], faces.astype(np.int64))
 
 
-__all__ = ["Mesh", "extract_surface"]
+__all__ = ["Mesh", "extract_surface", "joined"]

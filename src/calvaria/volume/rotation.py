@@ -25,3 +25,17 @@ def rotation_vector(rotation: F64) -> F64:
         axis = np.sqrt(np.clip((np.diag(rotation) + 1) / 2, 0, 1))
         return np.asarray(angle * axis * np.where(skew < 0, -1, 1))
     return np.asarray(skew * angle / (2 * np.sin(angle)))
+
+
+def across(direction: F64) -> tuple[F64, F64]:
+    """Two unit vectors across a direction and each other, always the same two; with it they are right-handed.
+
+    Args:
+        direction: (3,) unit.
+
+    >>> [(vector + 0.0).tolist() for vector in across(np.array([1.0, 0.0, 0.0]))]
+    [[0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]
+    """
+    side = np.cross(direction, np.eye(3)[np.abs(direction).argmin()])
+    side /= np.linalg.norm(side)
+    return np.asarray(side), np.asarray(np.cross(direction, side))
