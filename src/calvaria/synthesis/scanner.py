@@ -83,7 +83,7 @@ def tissue_hu(skull: Volume, rng: np.random.Generator, head: Volume | None = Non
     Args:
         skull: the bone that is there, a mask; cropped to the head is quicker.
         rng: draws how density varies.
-        head: the skull without its holes, a mask on the same grid, by which the head's outline is found; None: ``skull``.
+        head: the skull without its holes, on the same grid, for the outline; None: ``skull``.
 
     Returns:
         float32 HU.
