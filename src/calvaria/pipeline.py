@@ -136,7 +136,7 @@ def reconstruct(
         engine: name of the model that completes the skull, or its weights file.
         kind: what the volume is; "auto" tells by its values.
         device: where a network runs; the shape prior runs on the CPU.
-        threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
+        threshold_hu: bone of a CT ends at it, HU; None: half way up its edge, see `calvaria.skull.segment`.
         min_hole_ml: holes of less missing bone than this are left open, and told in the report.
         refine: whether the patch is then refined, as `refine` does with a given one.
         progress: called when a stage begins.
@@ -180,7 +180,7 @@ def refine(
         patch: the missing bone: a mask (two values) on any grid.
         engine: the shape prior that completes the skull for comparison, by name or weights file.
         kind: what the skull's volume is; "auto" tells by its values.
-        threshold_hu: bone of a CT lies above it, HU; None: the usual one, `calvaria.skull.segment.BONE_HU`.
+        threshold_hu: bone of a CT ends at it, HU; None: half way up its edge, see `calvaria.skull.segment`.
         device: "auto" or "cpu": the shape prior runs on the CPU.
         trust: what is believed more where patch and shape prior differ. "patch": it is only evened by symmetry and the
             bone around the hole; "prior": the shape prior pulls at any patch; "auto": as "prior", but a patch that

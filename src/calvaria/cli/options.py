@@ -17,7 +17,11 @@ Output = Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="
 KindOption = Annotated[Kind, typer.Option("--kind", help="What the input is; auto tells by its values.")]
 ThresholdHu = Annotated[
     float | None,
-    typer.Option("--threshold-hu", metavar="HU", help="Bone of a CT lies above it.  [default: 250]"),
+    typer.Option(
+        "--threshold-hu",
+        metavar="HU",
+        help="Bone of a CT ends at it.  [default: half way up its edge, at 250 or above]",
+    ),
 ]
 MinHoleMl = Annotated[
     float,

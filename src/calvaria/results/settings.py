@@ -32,7 +32,7 @@ class Settings:
         orientation: where the voxel axes run (``LPS``), for files that do not say it.
         preview: whether to draw preview.png.
         device: where a network runs.
-        threshold_hu: bone of a CT lies above it, HU; None: the usual one.
+        threshold_hu: bone of a CT ends at it, HU; None: half way up its edge.
         min_hole_ml: holes of less missing bone than this are left open, and listed.
         refine: whether the patch is refined.
         trust: what is believed more where a given patch and the shape prior differ.

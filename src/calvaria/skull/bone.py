@@ -29,7 +29,7 @@ def bone_of(
         volume: a CT, see `segment_bone`, or a mask: booleans or two values, see `calvaria.volume.foreground`.
         kind: what it is; "auto" decides by its values. A stated kind is obeyed wherever that is possible: a "ct" may be
             a dry skull, a "mask" may have several labels, which are all taken for bone.
-        threshold_hu: bone lies above it in a CT; None for the usual one.
+        threshold_hu: bone of a CT ends at it, HU; None: half way up its edge, see `segment_bone`.
         name: of the file or case; messages begin with it.
 
     Returns:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calvaria.skull.halfway import Edges, share_of_bone
 from calvaria.volume.grid import Box
 from calvaria.volume.volume import Volume
 
@@ -24,10 +25,12 @@ class Scan:
     Args:
         volume: as it was read.
         threshold: in its own values.
+        edges: how high bone's edges are, where bone ends half way up; None: it ends at the threshold everywhere.
     """
 
     volume: Volume
     threshold: float
+    edges: Edges | None = None
 
     def fraction(self, bone: Volume, box: Box) -> Volume:
         """Bone fractions in a box of the scan's grid.
@@ -42,12 +45,15 @@ class Scan:
         from scipy.ndimage import binary_dilation
 
         mask = bone.mask[box]
-        values = self.volume.data[box].astype(np.float32)
-        share = 0.5 + (values - np.float32(self.threshold)) / np.float32(2 * SPAN_HU)
-        np.clip(share, 0.0, 1.0, out=share)
-        share = np.where(mask, np.maximum(share, 0.5 + SIDE), np.minimum(share, 0.5 - SIDE))
         # Values away from the bone are those of tissue, of a head rest, of a plate: they move no surface.
-        share[~binary_dilation(mask, np.ones((3, 3, 3)))] = 0.0
+        near = binary_dilation(mask, np.ones((3, 3, 3)))
+        if self.edges is None:
+            values = self.volume.data[box].astype(np.float32)
+            share = np.clip(0.5 + (values - np.float32(self.threshold)) / np.float32(2 * SPAN_HU), 0.0, 1.0)
+        else:
+            share = share_of_bone(self.volume, self.edges, box, near)
+        share = np.where(mask, np.maximum(share, 0.5 + SIDE), np.minimum(share, 0.5 - SIDE))
+        share[~near] = 0.0
         return Volume(share.astype(np.float32), self.volume.grid.crop(box))
 
 

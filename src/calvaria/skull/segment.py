@@ -1,7 +1,8 @@
 """Where the bone is in a CT.
 
-A robust threshold: bone lies above a number of HU, belongs to the head and is connected. The head is the largest piece
-of tissue after a morphological opening has removed thin things (head rest, table top, tubes, a blanket).
+A threshold finds the bone: it lies above a number of HU, belongs to the head and is connected. The head is the largest
+piece of tissue after a morphological opening has removed thin things (head rest, table top, tubes, a blanket). Then
+bone is drawn in to half of its edge (`calvaria.skull.halfway`), unless the user gave the threshold.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
+from calvaria.skull.halfway import Edges, draw_in
 from calvaria.skull.kinds import UNSIGNED_OFFSET_HU, ct_offset_hu, kind_of, require_numbers, what_else
 from calvaria.skull.metal import notes_on_metal
 from calvaria.skull.partial import Scan
@@ -24,8 +26,8 @@ from calvaria.volume.grid import Box, Grid
 from calvaria.volume.volume import Volume, bounding_box
 
 BONE_HU = 250.0
-"""Bone lies above this. The usual choices are 150-300: brain and muscle stay under 100, a haemorrhage under 100, and
-a plate a third as thick as the slices still reaches it. Half way up to cortical bone (600) would lose thin plates."""
+"""Bone lies above this, and its surface there or further in. The usual choices are 150-300: brain and muscle stay under
+100, a haemorrhage under 100, and a plate a third as thick as the slices still reaches it."""
 
 TISSUE_HU = -300.0
 """Head, with its fat, lies above this; air and foam below."""
@@ -86,13 +88,14 @@ def segment_bone(
 ) -> Segmentation:
     """The bone of the head in a CT.
 
-    Everything above the threshold that is connected (over gaps of about 1.6 mm) to most of the head's bone. Head rest,
-    table and whatever else lies around the head are left out; noisy images are smoothed lightly first.
+    Everything above the threshold that is connected (over gaps of about 1.6 mm) to most of the head's bone, as far out
+    as half of its edge. Head rest, table and whatever else lies around the head are left out; noisy images are
+    smoothed lightly first.
 
     Args:
         ct: in HU, or HU + 1024 (recognised). Any orthogonal or sheared grid. Large volumes are processed
-            in slabs: extra memory is about three bytes a voxel.
-        threshold_hu: bone lies above it; None for ``BONE_HU``.
+            in slabs: extra memory is about five bytes a voxel of the head.
+        threshold_hu: bone ends at it, everywhere; None: it ends half way up its edge, at ``BONE_HU`` or above.
         name: of the file or case, for messages.
         stated: the user said that it is a CT: what does not look like one is a note and no error, and where there is
             no head of soft tissue, the largest piece of bone is taken for a dry skull or a replica.
@@ -117,6 +120,9 @@ def segment_bone(
     part = ct.crop(box)
     bone = _above(part, threshold + offset, _noise_hu(part, offset))
     _keep_main_piece(bone, part.grid, core)
+    edges = Edges.of(part, offset, threshold + offset) if threshold_hu is None else None
+    if edges is not None:
+        draw_in(bone, part, edges)
     found = Volume(bone, part.grid)
     if found.volume_ml < MIN_BONE_ML:
         raise InputError(
@@ -128,7 +134,7 @@ def segment_bone(
     notes += _notes_on_length(found, name) + notes_on_metal(part, found, offset)
     whole = np.zeros(ct.shape, bool, _order(ct.data))
     whole[box] = bone
-    return Segmentation(ct.with_data(whole), threshold, tuple(notes), Scan(ct, threshold + offset))
+    return Segmentation(ct.with_data(whole), threshold, tuple(notes), Scan(ct, threshold + offset, edges))
 
 
 def _offset_hu(ct: Volume, name: str, *, stated: bool) -> tuple[int, list[str]]:
