@@ -92,7 +92,7 @@ def parse_address(text: str) -> ArchiveAddress:
         raise InputError(f"the address of the archive cannot be read; wanted {FORMS}") from None
     _require_no_secret(parts)
     if parts.scheme not in get_args(Scheme) or not host or port == 0:
-        raise InputError(f"the address of the archive is none; wanted {FORMS}")
+        raise InputError(f"the address of the archive begins or ends otherwise than one does; wanted {FORMS}")
     scheme: Scheme = next(one for one in get_args(Scheme) if one == parts.scheme)
     port = port or PORTS[scheme]
     if scheme in ("http", "https"):

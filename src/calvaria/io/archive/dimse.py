@@ -12,7 +12,7 @@ from calvaria.io.archive.access import Access
 from calvaria.io.archive.address import ArchiveAddress
 from calvaria.io.archive.client import Outcome, Outgoing, Told, reason_of
 from calvaria.io.archive.link import Link, arriving_in, linked
-from calvaria.io.archive.network import BrokenError, no_dicom, patiently
+from calvaria.io.archive.network import no_dicom, patiently
 from calvaria.io.archive.query import SeriesFound, StudyFound, StudyQuery, code_of, count_of, number_of, require_uid
 from calvaria.io.archive.staging import Staging
 from calvaria.io.dicom.headers import CT_CLASSES
@@ -196,20 +196,9 @@ class Dimse:
                 kinds += new
             group = [file for file in left if set(_kinds(file)) <= set(kinds)]
             left = [file for file in left if file not in group]
-            self._store_group(group, [_context(uid, [syntax]) for uid, syntax in kinds], told)
-
-    def _store_group(self, files: Sequence[Outgoing], contexts: list[PresentationContext], told: Told) -> None:
-        done = 0
-        try:
-            with self._linked(contexts, "C-STORE") as link:
-                for file in files:
+            with self._linked([_context(uid, [syntax]) for uid, syntax in kinds], "C-STORE") as link:
+                for file in group:
                     told(self._stored(link, file))
-                    done += 1
-        except BrokenError as broken:
-            if not done:
-                raise InputError(f"{self._name}: {broken}; nothing was stored for certain") from None
-            for file in files[done:]:
-                told(Outcome(file.name, f"{broken}: it may have arrived or not"))
 
     def _stored(self, link: Link, file: Outgoing) -> Outcome:
         if link.accepts(file.class_uid, file.syntax):

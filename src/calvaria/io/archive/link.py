@@ -31,6 +31,9 @@ MAX_PDU_BYTES = 1 << 21
 SLICE_BYTES = 1 << 16
 """Sent and received at once."""
 
+LONG = 0.9
+"""Where no association came about within this fraction of the time limit, its end was why."""
+
 TICK_S = 0.05
 """How often the watch looks."""
 
@@ -224,6 +227,7 @@ def linked(
     own.acse_timeout = 2 * access.timeout_s + 1
     own.dimse_timeout = own.network_timeout = None
     watch = Watch(access.timeout_s, limit_bytes)
+    began = time.monotonic()
     tls = (access.tls(), archive.host) if archive.encrypted else None
     with watch.running():
         try:
@@ -241,6 +245,8 @@ def linked(
             raise failure(error, archive, access) from None
         link = Link(association, watch, archive, access)
         if not association.is_established:
+            if time.monotonic() - began > LONG * access.timeout_s:
+                raise silent(archive, access)
             raise _not_established(link, watch, archive, access)
         try:
             yield link

@@ -16,7 +16,7 @@ from calvaria.io.archive.dicomweb import DicomWeb
 from calvaria.io.archive.dimse import Dimse
 from calvaria.io.archive.http import Web
 from calvaria.io.archive.link import hushed
-from calvaria.io.archive.network import patiently
+from calvaria.io.archive.network import BrokenError, patiently
 from calvaria.io.archive.outgoing import collected
 from calvaria.io.archive.query import SeriesFound, StudyQuery, chosen_series, one_study
 from calvaria.io.archive.staging import Staging, require_target, staged
@@ -138,7 +138,14 @@ def send(archive: ArchiveAddress, path: Path, *, access: Access | None = None, p
             outcomes.append(outcome)
             progress(countdown.step("files"), countdown.done / countdown.whole)
 
-        client.store(found.files, told)
+        try:
+            client.store(found.files, told)
+        except (BrokenError, InputError) as error:
+            done = {one.name for one in outcomes}
+            if not countdown.done:
+                raise InputError(f"{archive.name}: {error}" if isinstance(error, BrokenError) else str(error)) from None
+            reason = str(error).removeprefix(f"{archive.name}: ")
+            outcomes += [Outcome(one.name, f"{reason} (before it)") for one in found.files if one.name not in done]
         return Sent(tuple(outcomes), found.others)
 
 
