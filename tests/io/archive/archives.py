@@ -1,4 +1,4 @@
-"""Archives on loopback for the tests: one that speaks DICOM's own protocol, one that speaks DICOMweb; both misbehave."""
+"""Archives on loopback: one that speaks DICOM's own protocol, one that speaks DICOMweb; both misbehave."""
 
 from __future__ import annotations
 
@@ -52,6 +52,8 @@ class Behaviour:
         breaks: so many retrievals break off in their middle.
         services: that DICOM's own protocol offers.
         syntaxes: that it takes.
+        stall_s: before the second slice of a series.
+        garbage: sent before the second slice of a series.
         require_called: it must be called by its title.
         require_calling: titles that it knows.
     """
@@ -63,6 +65,8 @@ class Behaviour:
     breaks: int = 0
     services: tuple[str, ...] = (FIND, GET, ECHO, CT, SEG)
     syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    stall_s: float = 0.0
+    garbage: bytes = b""
     require_called: bool = True
     require_calling: tuple[str, ...] = ()
 
@@ -144,6 +148,10 @@ def dimse_archive(
                 how.breaks -= 1
                 event.assoc.dul.socket.close()
                 return
+            if number == 1 and how.garbage:
+                event.assoc.dul.socket.send(how.garbage)
+            if number == 1:
+                time.sleep(how.stall_s)
             yield 0xFF00, one
 
     def store(event: Any) -> int:
@@ -169,7 +177,7 @@ def dimse_archive(
     try:
         yield f"ARCHIVE@127.0.0.1:{running.socket.getsockname()[1]}", kept
     finally:
-        running.shutdown()
+        Thread(target=running.shutdown).start()  # it takes half a second
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ def test_the_archives_certificate_and_name_are_always_checked(certificates):
 
 def test_files_that_are_no_certificates_are_refused(tmp_path, certificates):
     (tmp_path / "none.pem").write_text("none")
-    with pytest.raises(InputError, match="--ca-file: .*none.pem holds no certificates; wanted PEM"):
+    with pytest.raises(InputError, match=r"--ca-file: .*none.pem holds no certificates; wanted PEM"):
         Access(ca_file=tmp_path / "none.pem").tls()
     with pytest.raises(InputError, match="there is no such file"):
         Access(ca_file=tmp_path / "missing.pem").tls()

@@ -61,7 +61,7 @@ def test_what_has_no_parts_or_no_end_of_headers_is_refused_within_bounds():
     for start in (b"", b"--mark\r\n"):
         source = Endless()
         pieces = iter([start] if start else [])
-        with pytest.raises(FormatError, match="no parts where they should be|endless headers"):
+        with pytest.raises(FormatError, match=r"no parts where they should be|endless headers"):
             for part in Parts(lambda n, s=source, p=pieces: next(p, None) or s(n), MARK):
                 list(part)
         assert source.given < 20 * MAX_HEAD_BYTES

@@ -11,7 +11,7 @@ from calvaria.errors import CalvariaError, InputError
 from calvaria.io.archive.access import Access
 from calvaria.io.archive.address import ArchiveAddress
 from calvaria.io.archive.client import Outcome, Outgoing, Told, reason_of
-from calvaria.io.archive.link import Link, arriving_in, linked
+from calvaria.io.archive.link import Link, arriving_in, cut, linked
 from calvaria.io.archive.network import no_dicom, patiently
 from calvaria.io.archive.query import SeriesFound, StudyFound, StudyQuery, code_of, count_of, number_of, require_uid
 from calvaria.io.archive.staging import Staging
@@ -162,7 +162,7 @@ class Dimse:
                 staging.take(Path(event.dataset_path))
             except (CalvariaError, OSError) as error:
                 problems.append(error)
-                event.assoc.abort()
+                cut(event.assoc)
                 return 0xA700
             return 0
 
@@ -177,6 +177,10 @@ class Dimse:
                 handlers=[(evt.EVT_C_STORE, arrived)],
             ) as link,
         ):
+            if not any(one.as_scp and one.abstract_syntax in wanted for one in link.association.accepted_contexts):
+                raise InputError(
+                    f"{self._name}: does not send slices of this kind by C-GET; use its DICOMweb (https://)"
+                )
             for status, _ in link.association.send_c_get(identifier, GET):
                 if problems:
                     raise problems[0]

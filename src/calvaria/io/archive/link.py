@@ -7,7 +7,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,9 @@ SLICE_BYTES = 1 << 16
 
 LONG = 0.9
 """Where no association came about within this fraction of the time limit, its end was why."""
+
+CRASHED = "calvaria_crashed"
+"""Attribute of a thread of the library's that ended by an exception."""
 
 TICK_S = 0.05
 """How often the watch looks."""
@@ -75,17 +78,34 @@ def hushed() -> Iterator[None]:
             "STORE_RECV_CHUNKED_DATASET": True,
         }
         before = {name: getattr(_config, name) for name in wanted}
+        hook = threading.excepthook
         try:
+            threading.excepthook = _not_the_librarys(hook)
             for logger, _ in loggers:
                 logger.disabled = True
             for name, value in wanted.items():
                 setattr(_config, name, value)
             yield
         finally:
+            threading.excepthook = hook
             for name, value in before.items():
                 setattr(_config, name, value)
             for logger, was in loggers:
                 logger.disabled = was
+
+
+def _not_the_librarys(hook: Callable[[threading.ExceptHookArgs], object]) -> Callable[[threading.ExceptHookArgs], None]:
+    """A hook that leaves out what kills the library's own threads: garbage that came, which the watch notices."""
+    from pynetdicom.association import Association
+    from pynetdicom.dul import DULServiceProvider
+
+    def tell(args: threading.ExceptHookArgs) -> None:
+        if isinstance(args.thread, (Association, DULServiceProvider)):
+            vars(args.thread)[CRASHED] = True
+        else:
+            hook(args)
+
+    return tell
 
 
 @contextmanager
@@ -97,6 +117,13 @@ def arriving_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
+
+
+def cut(association: Association) -> None:
+    """End a connection at once: whatever waits for it is told, which the library's own abort does not do."""
+    link: Any = association.dul.socket
+    with suppress(OSError, AttributeError):  # it is closed already
+        link.socket.shutdown(socket.SHUT_RDWR)
 
 
 class Watch:
@@ -114,7 +141,8 @@ class Watch:
         self._timeout_s, self._left = timeout_s, limit_bytes
         self._last, self._link = time.monotonic(), None
         self._done = threading.Event()
-        self.expired = self.overrun = False
+        self.expired = self.overrun = self.died = False
+        self._socket: socket.socket | None = None
 
     def opened(self, event: Any) -> None:
         """Take over a connection that was made: its socket's waits get an end, and are counted."""
@@ -143,7 +171,7 @@ class Watch:
             return whole
 
         link.send, link.recv = watched_send, watched_recv
-        self._last, self._link = time.monotonic(), link
+        self._last, self._link, self._socket = time.monotonic(), link, link.socket
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -155,15 +183,29 @@ class Watch:
         finally:
             self._done.set()
             thread.join()
+            if self._socket is not None:
+                self._socket.close()  # the library does not, where the other side was first
 
     def _run(self) -> None:
         while not self._done.wait(TICK_S):
             link: Any = self._link
-            if link is not None and time.monotonic() - self._last > self._timeout_s:
-                self.expired = True
-                with suppress(OSError, AttributeError):  # it is closed already
-                    link.socket.shutdown(socket.SHUT_RDWR)
+            if link is None:
+                continue
+            if not link.assoc.dul.is_alive():
+                self._wake(link.assoc)
                 return
+            if time.monotonic() - self._last > self._timeout_s:
+                self.expired = True
+                cut(link.assoc)
+                return
+
+    def _wake(self, association: Association) -> None:
+        """The library's thread has ended, maybe of what came: whoever waits for it would wait for ever."""
+        from pynetdicom.pdu_primitives import A_P_ABORT
+
+        self.died = CRASHED in vars(association.dul)
+        association.dul.to_user_queue.put(A_P_ABORT())
+        association.dimse.msg_queue.put((None, None))
 
 
 class Link:
@@ -190,7 +232,7 @@ class Link:
         """What it means that there was no answer."""
         if self._watch.expired:
             return silent(self._archive, self._access)
-        if self._watch.overrun:
+        if self._watch.overrun or self._watch.died:
             return no_dicom(self._archive, "sent more than is taken, or what is no DICOM message")
         return BrokenError("it ended the connection in its middle")
 
@@ -224,7 +266,7 @@ def linked(
     own = AE(ae_title=access.ae_title)
     own.connection_timeout = access.timeout_s
     # The watch ends what takes too long; the library's limits come after it, should it fail.
-    own.acse_timeout = 2 * access.timeout_s + 1
+    own.acse_timeout = access.timeout_s + 1
     own.dimse_timeout = own.network_timeout = None
     watch = Watch(access.timeout_s, limit_bytes)
     began = time.monotonic()
@@ -245,7 +287,7 @@ def linked(
             raise failure(error, archive, access) from None
         link = Link(association, watch, archive, access)
         if not association.is_established:
-            if time.monotonic() - began > LONG * access.timeout_s:
+            if time.monotonic() - began > LONG * access.timeout_s and not association.is_rejected:
                 raise silent(archive, access)
             raise _not_established(link, watch, archive, access)
         try:
@@ -289,4 +331,4 @@ def _probed(archive: ArchiveAddress, access: Access) -> Exception:
     return no_dicom(archive, "does not speak DICOM")
 
 
-__all__ = ["Link", "hushed", "linked"]
+__all__ = ["Link", "arriving_in", "cut", "hushed", "linked"]

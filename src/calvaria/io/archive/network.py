@@ -43,7 +43,9 @@ def patiently(work: Callable[[], Result], archive: ArchiveAddress, access: Acces
             return work()
         except BrokenError as broken:
             if failures == access.tries:
-                raise InputError(f"{archive.name}: gave up after {failures} tries: {broken}; check the address") from None
+                raise InputError(
+                    f"{archive.name}: gave up after {failures} tries: {broken}; check the address"
+                ) from None
             time.sleep(min(max(access.pause_s * 2 ** (failures - 1), broken.wait_s or 0.0), LONGEST_PAUSE_S))
     raise InputError(f"{archive.name}: not asked: wanted at least one try, got {access.tries}")
 
