@@ -327,6 +327,8 @@ def _probed(archive: ArchiveAddress, access: Access) -> Exception:
         return no_dicom(archive, "does not speak DICOM") if archive.encrypted else failure(error, archive, access)
     except OSError as error:
         found = failure(error, archive, access)
+        if isinstance(found, BrokenError) and archive.encrypted:
+            return InputError(f"{archive.name}: {found}; check the port")
         return no_dicom(archive, "does not speak DICOM") if isinstance(found, BrokenError) else found
     return no_dicom(archive, "does not speak DICOM")
 

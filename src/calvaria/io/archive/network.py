@@ -69,7 +69,7 @@ def failure(error: BaseException, archive: ArchiveAddress, access: Access) -> Ex
     if isinstance(error, TimeoutError):
         return silent(archive, access)
     if isinstance(error, ssl.SSLError):
-        return _tls_failure(error, archive)
+        return _tls_failure(error, archive, access)
     if isinstance(error, socket.gaierror):
         return InputError(f"{archive.name}: no such host; check the address")
     if isinstance(error, ConnectionRefusedError):
@@ -79,7 +79,10 @@ def failure(error: BaseException, archive: ArchiveAddress, access: Access) -> Ex
     return BrokenError("the connection broke")
 
 
-def _tls_failure(error: ssl.SSLError, archive: ArchiveAddress) -> InputError:
+def _tls_failure(error: ssl.SSLError, archive: ArchiveAddress, access: Access) -> Exception:
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        hint = "" if access.cert_file else ", or it wants a certificate of ours (--cert)"
+        return BrokenError(f"the TLS connection broke{hint}")
     if isinstance(error, ssl.SSLCertVerificationError):
         return InputError(
             f"{archive.name}: its certificate is not trusted ({error.verify_message}); "
