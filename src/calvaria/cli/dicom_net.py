@@ -113,7 +113,8 @@ def fetch(
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     address = parse_address(archive)
-    query = StudyQuery(study, accession, patient, date, modality, series)
+    kind = modality if modality == "all" else modality.upper()
+    query = StudyQuery(study, accession, patient, date, kind, series)
     access = _access(
         address,
         timeout_s=timeout,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+import subprocess
 
 import pytest
 
@@ -104,6 +105,17 @@ def test_the_archives_certificate_and_name_are_always_checked(certificates):
         context = access.tls()
         assert context.verify_mode == ssl.CERT_REQUIRED
         assert context.check_hostname
+
+
+def test_the_password_of_a_key_comes_from_the_environment_and_is_never_asked_for(tmp_path, certificates, monkeypatch):
+    key = tmp_path / "key.pem"
+    words = ["openssl", "ec", "-aes256", "-passout", "pass:s3cret", "-in", str(certificates.client), "-out", str(key)]
+    subprocess.run(words, check=True, capture_output=True)
+    access = Access(cert_file=certificates.client, key_file=key)
+    with pytest.raises(InputError, match="the password of an encrypted key is taken from CALVARIA_DICOM_KEY_PASSWORD"):
+        access.tls()
+    monkeypatch.setenv("CALVARIA_DICOM_KEY_PASSWORD", "s3cret")
+    access.tls()
 
 
 def test_files_that_are_no_certificates_are_refused(tmp_path, certificates):

@@ -191,6 +191,19 @@ def test_more_than_is_taken_ends_the_transfer(study, tmp_path, quick, monkeypatc
     assert left_over(tmp_path) == []
 
 
+def test_a_disk_that_is_full_is_said(study, tmp_path, quick, monkeypatch):
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pynetdicom.dimse_messages.NamedTemporaryFile", full)
+    with (
+        dimse_archive(study) as (place, _),
+        pytest.raises(InputError, match="what arrives cannot be written: No space left on device"),
+    ):
+        fetch(parse_address(f"dicom://{place}"), PATIENT, tmp_path / "got", access=quick)
+    assert left_over(tmp_path) == []
+
+
 def test_over_tls_both_sides_show_certificates(study, tmp_path, quick, certificates):
     with dimse_archive(study, tls=certificates.context(ask=True)) as (place, _):
         address = parse_address(f"dicoms://{place}")

@@ -35,7 +35,7 @@ LONG = 0.9
 """Where no association came about within this fraction of the time limit, its end was why."""
 
 CRASHED = "calvaria_crashed"
-"""Attribute of a thread of the library's that ended by an exception."""
+"""Attribute of a thread of the library's that ended by an exception: that exception."""
 
 TICK_S = 0.05
 """How often the watch looks."""
@@ -101,7 +101,7 @@ def _not_the_librarys(hook: Callable[[threading.ExceptHookArgs], object]) -> Cal
 
     def tell(args: threading.ExceptHookArgs) -> None:
         if isinstance(args.thread, (Association, DULServiceProvider)):
-            vars(args.thread)[CRASHED] = True
+            vars(args.thread)[CRASHED] = args.exc_value
         else:
             hook(args)
 
@@ -141,7 +141,8 @@ class Watch:
         self._timeout_s, self._left = timeout_s, limit_bytes
         self._last, self._link = time.monotonic(), None
         self._done = threading.Event()
-        self.expired = self.overrun = self.died = False
+        self.expired = self.overrun = False
+        self.died: BaseException | None = None
         self._socket: socket.socket | None = None
 
     def opened(self, event: Any) -> None:
@@ -203,7 +204,7 @@ class Watch:
         """The library's thread has ended, maybe of what came: whoever waits for it would wait for ever."""
         from pynetdicom.pdu_primitives import A_P_ABORT
 
-        self.died = CRASHED in vars(association.dul)
+        self.died = vars(association.dul).get(CRASHED)
         association.dul.to_user_queue.put(A_P_ABORT())
         association.dimse.msg_queue.put((None, None))
 
@@ -232,7 +233,9 @@ class Link:
         """What it means that there was no answer."""
         if self._watch.expired:
             return silent(self._archive, self._access)
-        if self._watch.overrun or self._watch.died:
+        if isinstance(self._watch.died, OSError):  # of the network it hears itself: the disk is left
+            return InputError(f"what arrives cannot be written: {self._watch.died.strerror}; make room on the disk")
+        if self._watch.overrun or self._watch.died is not None:
             return no_dicom(self._archive, "sent more than is taken, or what is no DICOM message")
         return BrokenError("it ended the connection in its middle")
 
@@ -295,8 +298,9 @@ def linked(
             if association.is_established:
                 association.release()
         finally:
-            if association.is_established:
-                association.abort()
+            if association.is_established:  # not by its abort, which waits for the other side
+                cut(association)
+                association.kill()
 
 
 def _not_established(link: Link, watch: Watch, archive: ArchiveAddress, access: Access) -> Exception:
