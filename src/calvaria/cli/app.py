@@ -43,6 +43,7 @@ EXTRAS = {
     "matplotlib": "figures",
     "fast_simplification": "figures",
     "pydicom": "dicom",
+    "pynetdicom": "dicom",
     "highdicom": "dicom",
 }
 """Optional packages, as they are imported, and the extra that installs each."""

@@ -1,4 +1,4 @@
-"""``calvaria dicom``: what a study from the scanner holds."""
+"""``calvaria dicom``: what a study from the scanner holds; from an archive and to it (`calvaria.cli.dicom_net`)."""
 
 from __future__ import annotations
 
@@ -8,28 +8,44 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calvaria.cli import dicom_net
 from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 
 if TYPE_CHECKING:
     from calvaria.io.dicom import SeriesInfo
 
-EXAMPLES = """\b
+LIST_EXAMPLES = """\b
 Examples:
   calvaria dicom list study/
   calvaria dicom list study.zip --json
 """
+
+EXAMPLES = """\b
+Examples:
+  calvaria dicom list study/
+  calvaria dicom list study.zip --json
+  calvaria dicom fetch dicom://ORTHANC@localhost:4242 -o study.zip --accession 4711
+  calvaria dicom send out https://pacs.example/dicom-web
+"""
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
-app = typer.Typer(help="Studies from the scanner.", epilog=EXAMPLES, no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Studies from the scanner and the archive.", epilog=EXAMPLES, no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.callback()
 def _group() -> None:
-    """Studies from the scanner."""
+    """Studies from the scanner and the archive."""
 
 
-@app.command("list", epilog=EXAMPLES)
+app.command("fetch", epilog=dicom_net.FETCH_EXAMPLES)(dicom_net.fetch)
+app.command("send", epilog=dicom_net.SEND_EXAMPLES)(dicom_net.send)
+app.command("echo", epilog=dicom_net.ECHO_EXAMPLES)(dicom_net.echo)
+
+
+@app.command("list", epilog=LIST_EXAMPLES)
 def list_(
     context: typer.Context,
     path: Annotated[
@@ -83,4 +99,4 @@ def _row(one: SeriesInfo) -> tuple[str, ...]:
     )
 
 
-__all__ = ["EXAMPLES", "app", "list_"]
+__all__ = ["EXAMPLES", "LIST_EXAMPLES", "app", "list_"]
