@@ -271,7 +271,10 @@ def _see(volume: Volume, completer: Engine, clock: Clock, asked: _Asked) -> _See
         with clock.stage("pose"):
             frame = locate(skull, completer.template)
             require_adult(frame, defective.grid)
-            surface = BoneSurface.of(skull)  # while the engine is not ready yet
+            # While the engine is not ready yet; of a CT between its voxels.
+            scan = segmented.scan
+            wide = cast(Box, bounding_box(defective.mask, (1, 1, 1)))
+            surface = BoneSurface.of(skull if scan is None else scan.fraction(defective, wide))
             ready.result()
     return _Seen(defective, skull, frame, surface, segmented.notes, segmented.scan)
 

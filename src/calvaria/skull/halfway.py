@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.blocks import grid_of_blocks
-from calvaria.volume.grid import Box
 from calvaria.volume.volume import Volume, indices_of
 
 BLOCK_MM = 1.0
@@ -76,7 +75,7 @@ class Edges:
         grid = grid_of_blocks(part.grid, high.shape, steps)
         empty = Volume(high <= floor, grid)
         for axis in range(3):
-            high, low = _over_neighbours(np.maximum, high, axis), _over_neighbours(np.minimum, low, axis)
+            high, low = over_neighbours(np.maximum, high, axis), over_neighbours(np.minimum, low, axis)
         wide = Volume(high.astype(np.float32), grid), Volume(low.astype(np.float32), grid)
         return cls(*wide, empty, steps, float(offset), float(floor))
 
@@ -98,7 +97,7 @@ class Edges:
         wide[0] = False
         near = wide[pieces]
         for axis, (step, n) in enumerate(zip(self.steps, shape, strict=True)):
-            near = _over_neighbours(np.logical_or, near, axis).repeat(step, axis).take(range(n), axis)
+            near = over_neighbours(np.logical_or, near, axis).repeat(step, axis).take(range(n), axis)
         return near
 
     def at(self, points_mm: F64) -> tuple[F32, F32]:
@@ -149,26 +148,6 @@ def draw_in(bone: BoolArray, part: Volume, edges: Edges) -> None:
     bone[tuple(index[taken].T)] = False
 
 
-def share_of_bone(scan: Volume, edges: Edges, box: Box, where: BoolArray) -> F32:
-    """The share of bone in voxels at its edge: 1 above the edge, 0 below, a half at its middle.
-
-    Args:
-        scan: the CT.
-        edges: of the part of it that holds the box.
-        box: which voxels.
-        where: (box) those that matter.
-
-    Returns:
-        (box) float32, 0 to 1, and 0 where it does not matter.
-    """
-    values = scan.data[box]
-    share = np.zeros(values.shape, np.float32)
-    index = tuple(indices_of(where).T)
-    level, height = edges.at(scan.grid.crop(box).to_world(np.stack(index, axis=1)))
-    share[index] = np.clip(0.5 + (values[index].astype(np.float32) - level) / height, 0.0, 1.0)
-    return share
-
-
 def _over_blocks(extreme: np.ufunc, data: NDArray[Any], axis: int, step: int) -> NDArray[Any]:
     """The highest or lowest of each run of voxels along an axis; the last run may be shorter."""
     along = np.moveaxis(data, axis, 0)
@@ -179,8 +158,8 @@ def _over_blocks(extreme: np.ufunc, data: NDArray[Any], axis: int, step: int) ->
     return np.moveaxis(out, 0, axis)
 
 
-def _over_neighbours(extreme: np.ufunc, data: NDArray[Any], axis: int) -> NDArray[Any]:
-    """The highest or lowest of each block and the two beside it along an axis."""
+def over_neighbours(extreme: np.ufunc, data: NDArray[Any], axis: int) -> NDArray[Any]:
+    """The highest or lowest of each value and the two beside it along an axis."""
     along = np.moveaxis(data, axis, 0)
     out = along.copy()
     extreme(out[1:], along[:-1], out=out[1:])
@@ -188,4 +167,4 @@ def _over_neighbours(extreme: np.ufunc, data: NDArray[Any], axis: int) -> NDArra
     return np.moveaxis(out, 0, axis)
 
 
-__all__ = ["Edges", "draw_in", "share_of_bone"]
+__all__ = ["Edges", "draw_in", "over_neighbours"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calvaria.skull.halfway import Edges, share_of_bone
+from calvaria.skull.halfway import Edges, over_neighbours
 from calvaria.volume.grid import Box
-from calvaria.volume.volume import Volume
+from calvaria.volume.volume import Volume, indices_of
 
 SPAN_HU = 300.0
 """Values so far above the threshold, and more, are bone throughout; as far below, none. The surface, at a half, is
@@ -42,19 +42,22 @@ class Scan:
         Returns:
             float32, 0 to 1, above a half just where the mask is.
         """
-        from scipy.ndimage import binary_dilation
-
         mask = bone.mask[box]
-        # Values away from the bone are those of tissue, of a head rest, of a plate: they move no surface.
-        near = binary_dilation(mask, np.ones((3, 3, 3)))
-        if self.edges is None:
-            values = self.volume.data[box].astype(np.float32)
-            share = np.clip(0.5 + (values - np.float32(self.threshold)) / np.float32(2 * SPAN_HU), 0.0, 1.0)
-        else:
-            share = share_of_bone(self.volume, self.edges, box, near)
-        share = np.where(mask, np.maximum(share, 0.5 + SIDE), np.minimum(share, 0.5 - SIDE))
-        share[~near] = 0.0
-        return Volume(share.astype(np.float32), self.volume.grid.crop(box))
+        # Values away from the bone are those of tissue, of a head rest, of a plate: they move no surface. Nor do those
+        # of marrow deep in bone.
+        near, deep = mask, mask
+        for axis in range(3):
+            near, deep = over_neighbours(np.logical_or, near, axis), over_neighbours(np.logical_and, deep, axis)
+        index = tuple(indices_of(near & ~deep).T)
+        values = self.volume.data[box][index].astype(np.float32)
+        grid = self.volume.grid.crop(box)
+        level, height = np.float32(self.threshold), np.float32(2 * SPAN_HU)
+        if self.edges is not None:
+            level, height = self.edges.at(grid.to_world(np.stack(index, axis=1)))
+        share = np.clip(0.5 + (values - level) / height, 0.0, 1.0)
+        out = deep.astype(np.float32)
+        out[index] = np.where(mask[index], np.maximum(share, 0.5 + SIDE), np.minimum(share, 0.5 - SIDE))
+        return Volume(out, grid)
 
 
 __all__ = ["Scan"]
