@@ -95,7 +95,7 @@ class Edges:
         pieces, _ = label(self.empty.mask)
         wide = np.bincount(pieces.reshape(-1)) * self.empty.grid.voxel_volume_mm3 > 1000 * MIN_OUTSIDE_ML
         wide[0] = False
-        near = wide[pieces]
+        near: BoolArray = wide[pieces]
         for axis, (step, n) in enumerate(zip(self.steps, shape, strict=True)):
             near = over_neighbours(np.logical_or, near, axis).repeat(step, axis).take(range(n), axis)
         return near

@@ -51,10 +51,12 @@ class Scan:
         index = tuple(indices_of(near & ~deep).T)
         values = self.volume.data[box][index].astype(np.float32)
         grid = self.volume.grid.crop(box)
-        level, height = np.float32(self.threshold), np.float32(2 * SPAN_HU)
-        if self.edges is not None:
+        if self.edges is None:
+            share = 0.5 + (values - np.float32(self.threshold)) / np.float32(2 * SPAN_HU)
+        else:
             level, height = self.edges.at(grid.to_world(np.stack(index, axis=1)))
-        share = np.clip(0.5 + (values - level) / height, 0.0, 1.0)
+            share = 0.5 + (values - level) / height
+        share = np.clip(share, 0.0, 1.0)
         out = deep.astype(np.float32)
         out[index] = np.where(mask[index], np.maximum(share, 0.5 + SIDE), np.minimum(share, 0.5 - SIDE))
         return Volume(out, grid)
