@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pydicom
 import pytest
-from tests.dicom_files import Series, replace, slices_of, write, zipped
+from tests.dicom_files import IDENTITY, Series, replace, slices_of, write, zipped
+from tests.io.dicom.read_back import on_grid, points_of
 
 from calvaria.cli import main
-from calvaria.io import write_volume
+from calvaria.io import read_mask, write_volume
 from calvaria.io.dicom import read_dicom
 
 
@@ -77,10 +79,17 @@ def test_the_series_that_cannot_be_used_is_refused(study, tmp_path, run):
     assert not (tmp_path / "out" / "result.json").exists()
 
 
-def test_refine_takes_a_study_and_a_patch(study, tmp_path, engine, run):
-    patch = tmp_path / "patch.nrrd"
+@pytest.fixture
+def patch(study, tmp_path):
+    """A ball of missing bone on the study's grid."""
     skull = read_dicom(study).volume
-    write_volume(patch, skull.with_data(np.linalg.norm(skull.grid.centres_mm() - [0, 0, 60], axis=-1) < 10))
+    ball = np.linalg.norm(skull.grid.centres_mm() - [0, 0, 60], axis=-1) < 10
+    write_volume(tmp_path / "patch.nrrd", skull.with_data(ball))
+    return tmp_path / "patch.nrrd"
+
+
+def test_refine_takes_a_study_and_a_patch(study, patch, tmp_path, engine, run):
+    skull = read_dicom(study).volume
     done = run("refine", study, patch, "-o", tmp_path / "out", "--no-preview")
     assert done.code == 0, done.err
     assert engine.calls[-1]["kind"] == "ct"
@@ -89,6 +98,29 @@ def test_refine_takes_a_study_and_a_patch(study, tmp_path, engine, run):
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["input"]["geometry"]["series"] == "2"
     assert "geometry" not in record["given_patch"]
+
+
+@pytest.mark.parametrize("option", ["--dicom", "--deidentify"])
+def test_refine_gives_its_results_back_as_dicom(study, patch, tmp_path, engine, run, option):
+    done = run("refine", study, patch, "-o", tmp_path / "out", option)
+    assert done.code == 0, done.err
+    names = ["dicom/picture.dcm", "dicom/segmentation.dcm"]
+    assert [name for name in json.loads((tmp_path / "out/result.json").read_text())["files"] if "dcm" in name] == names
+    segments = points_of(tmp_path / "out/dicom/segmentation.dcm")
+    grid = read_dicom(study).volume.grid
+    np.testing.assert_array_equal(on_grid(segments["patch"], grid), read_mask(patch).mask)
+    for name in names:
+        found = pydicom.dcmread(tmp_path / "out" / name)
+        assert (found.PatientID == IDENTITY["PatientID"]) is (option == "--dicom")
+        assert (found.StudyInstanceUID == read_dicom(study).source.study_uid) is (option == "--dicom")
+
+
+def test_refine_without_a_study_has_nowhere_to_give_its_results(patch, skull, tmp_path, engine, run):
+    done = run("refine", skull, patch, "-o", tmp_path / "out", "--dicom")
+    assert done.code == 2
+    assert "--dicom needs a DICOM series as input, whose study the results go to; leave it out" in done.err
+    assert not engine.calls
+    assert not (tmp_path / "out").exists()
 
 
 def test_design_takes_a_study(study, tmp_path, run):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.options import (
     DeviceOption,
     Json,
@@ -31,6 +32,7 @@ Examples:
   calvaria refine skull.nrrd patch.nrrd -o out
   calvaria refine head-ct.nii.gz sketch.stl -o out --kind ct
   calvaria refine skull.nrrd completed-by-another-program.nrrd -o out
+  calvaria refine study.zip sketch.stl -o out --dicom
   calvaria refine skull.nrrd planned-by-an-expert.stl -o out --trust patch
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
@@ -67,6 +69,8 @@ def refine(
     preview: Annotated[
         bool, typer.Option("--preview/--no-preview", help="Draw preview.png and refinement.png.")
     ] = True,
+    dicom: Dicom = False,
+    deidentify: Deidentify = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -85,7 +89,7 @@ def refine(
         model, kind, orientation, preview, device, threshold_hu, refine=True, trust=trust, series=series
     )
     with screen.progress() as progress:
-        record = run_refine(skull, patch, output, settings, progress)
+        record = run_refine(skull, patch, output, settings, progress, dicom=dicom_asked(dicom, deidentify))
     for text in record.warnings:
         screen.warn(text)
     for line in [*summary_lines(record), *(timing_lines(record) if verbose else [])]:
