@@ -26,7 +26,8 @@ def shell(points):
 def study(tmp_path):
     head = Series(slices=40, step_mm=4.0, shape=(40, 40), pixel_mm=(4.0, 4.0), tilt_degrees=10.0, hu=shell)
     write(tmp_path / "study", slices_of(head))
-    write(tmp_path / "study", slices_of(replace(head, number=9, slices=12, uids=Series().uids)), first=100)
+    uids = (head.uids[0], *Series().uids[1:])
+    write(tmp_path / "study", slices_of(replace(head, number=9, slices=12, uids=uids)), first=100)
     return tmp_path / "study"
 
 
@@ -38,6 +39,15 @@ def test_the_list_marks_what_is_taken_and_says_why_others_are_not(study, capsys)
     for part in ("4.000 x 3.94", "10.0", "H30s", "yes"):
         assert part in two
     assert "no: 12 slices; at least 20 are needed" in nine
+
+
+def test_the_list_of_several_studies_counts_them(study, capsys):
+    write(study / "other", slices_of(Series(slices=24, changes={"PatientID": "another"})))
+    assert main(["dicom", "list", str(study)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:4] for line in lines if line[1:2] == ["*"]] == [["1", "*", "2", "CT"], ["2", "*", "2", "CT"]]
+    assert main(["dicom", "list", str(study), "--json"]) == 0
+    assert [one["study"] for one in json.loads(capsys.readouterr().out)] == [1, 1, 2]
 
 
 def test_the_list_as_json(study, capsys):
@@ -53,9 +63,8 @@ def test_a_bad_path_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_reconstruct_takes_a_study(study, tmp_path, capsys, run, packed):
-    path = zipped(study, tmp_path / "study.zip") if packed else study
+def test_reconstruct_takes_a_study(study, tmp_path, run):
+    path = zipped(study, tmp_path / "study.zip")
     done = run("reconstruct", path, "-o", tmp_path / "out", "--no-preview", "--series", "2")
     assert done.code == 0, done.err
     record = json.loads((tmp_path / "out" / "result.json").read_text())
@@ -65,11 +74,12 @@ def test_reconstruct_takes_a_study(study, tmp_path, capsys, run, packed):
     assert record["parameters"]["series"] == "2"
 
 
-def test_series_is_for_dicom_only(tmp_path, run):
+@pytest.mark.parametrize("option", ["--series", "--study"])
+def test_series_and_studies_are_for_dicom_only(tmp_path, run, option):
     (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\n")
-    done = run("reconstruct", tmp_path / "a.nrrd", "-o", tmp_path / "out", "--series", "2")
+    done = run("reconstruct", tmp_path / "a.nrrd", "-o", tmp_path / "out", option, "2")
     assert done.code == 2
-    assert "a.nrrd: --series is for DICOM, and this is none; leave it out" in done.err
+    assert f"a.nrrd: {option} is for DICOM, and this is none; leave it out" in done.err
 
 
 def test_the_series_that_cannot_be_used_is_refused(study, tmp_path, run):
@@ -129,9 +139,9 @@ def test_design_takes_a_study(study, tmp_path, run):
     assert "series 9: 12 slices; at least 20 are needed" in done.err
 
 
-def test_a_uid_that_was_asked_for_stands_in_no_record(study, tmp_path, run):
+def test_a_uid_that_was_asked_for_stands_in_no_record(study, patch, tmp_path, engine, run):
     uid = read_dicom(study).source.series_uid
-    done = run("reconstruct", study, "-o", tmp_path / "out", "--no-preview", "--series", uid)
+    done = run("refine", study, patch, "-o", tmp_path / "out", "--no-preview", "--series", uid)
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "out" / "result.json").read_text())["parameters"]["series"] is None
     assert uid not in (tmp_path / "out" / "result.json").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from calvaria.cli.options import (
     DeviceOption,
     Json,
     KindOption,
+    OneStudy,
     Orientation,
     Output,
     Quiet,
@@ -55,6 +57,7 @@ def refine(
     threshold_hu: ThresholdHu = None,
     orientation: Orientation = None,
     series: Series = None,
+    study: OneStudy = None,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="The shape prior that completes the skull for comparison.")
     ] = "shape-prior",
@@ -85,9 +88,8 @@ def refine(
     for path in (skull, patch):
         if path == patch or not is_dicom(path):
             _require_file(path)
-    settings = Settings(
-        model, kind, orientation, preview, device, threshold_hu, refine=True, trust=trust, series=series
-    )
+    asked = Settings(model, kind, orientation, preview, device, threshold_hu, refine=True, trust=trust)
+    settings = replace(asked, series=series, study=study)
     with screen.progress() as progress:
         record = run_refine(skull, patch, output, settings, progress, dicom=dicom_asked(dicom, deidentify))
     for text in record.warnings:

@@ -67,7 +67,7 @@ def run_refine(
         volume,
         given,
         engine=settings.engine,
-        kind="ct" if read.dicom is not None and settings.kind == "auto" else settings.kind,  # CT by its modality
+        kind=read.kind(settings.kind),
         threshold_hu=settings.threshold_hu,
         device=settings.device,
         trust=settings.trust,

@@ -359,15 +359,6 @@ def test_mixed_series_are_refused(tmp_path, name, value, message):
         read(write(tmp_path / "a", files))
 
 
-def test_several_patients_need_a_choice(tmp_path):
-    write(tmp_path / "a", slices_of(Series(slices=24)))
-    write(tmp_path / "a", slices_of(Series(slices=24, number=3, changes={"PatientID": "other"})), first=50)
-    with pytest.raises(InputError, match="series of several patients; choose one with --series: 2, 3"):
-        read(tmp_path / "a")
-    assert not any(one.chosen for one in list_series(tmp_path / "a"))
-    assert read(tmp_path / "a", "3")[0].source.header.PatientID == "other"
-
-
 def test_the_best_series_is_chosen_and_said(tmp_path):
     study = generate_uid(), generate_uid()
     kinds = [

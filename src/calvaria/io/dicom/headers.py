@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -142,6 +142,11 @@ class Frame:
         """Of the series."""
         return self.uids[3]
 
+    @property
+    def study(self) -> tuple[str, ...]:
+        """Whose study it belongs to; never to be shown."""
+        return (*self.person, self.uids[2])
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -175,6 +180,15 @@ def _hush_gdcm() -> None:
         return
     for stream in (gdcm.Trace.DebugOff, gdcm.Trace.WarningOff, gdcm.Trace.ErrorOff):
         stream()
+
+
+def is_localizer(image_type: Sequence[str]) -> bool:
+    """Whether an image only shows where others lie.
+
+    >>> is_localizer(["ORIGINAL", "PRIMARY", "LOCALIZER"]), is_localizer(["ORIGINAL", "PRIMARY", "AXIAL"])
+    (True, False)
+    """
+    return any("LOCALIZER" in value or "SURVIEW" in value for value in image_type)
 
 
 def read_frames(place: Place) -> list[Frame]:
@@ -240,7 +254,7 @@ def _frames(place: Place, found: Dataset, pixels_at: int) -> list[Frame]:
         raise FormatError(f"a DICOM file of {count} frames of {columns} x {rows} pixels, which is damage")
     per_frame = found.get("PerFrameFunctionalGroupsSequence")
     if per_frame is None:
-        if count > 1 and _text(found, "Modality") == "CT":  # frames without a place each: no volume can be made
+        if count > 1 and text_of(found, "Modality") == "CT":  # frames without a place each: no volume can be made
             return [_frame(place, 1, 0, [found], found=found, pixels_at=pixels_at)]
         return [_frame(place, None, 0, [found], found=found, pixels_at=pixels_at)]
     if len(per_frame) != count:
@@ -272,7 +286,7 @@ def _frame(
 
     slope, intercept = first("RescaleSlope"), first("RescaleIntercept")
     meta = getattr(found, "file_meta", None)
-    uids = [_text(found, f"{name}UID") for name in ("SOPClass", "SOPInstance", "StudyInstance", "SeriesInstance")]
+    uids = [text_of(found, f"{name}UID") for name in ("SOPClass", "SOPInstance", "StudyInstance", "SeriesInstance")]
     bits = int(found.get("BitsAllocated") or 0)
     stored = int(found.get("BitsStored") or bits)
     high = found.get("HighBit")
@@ -280,10 +294,10 @@ def _frame(
         place=place,
         number=number,
         index=index,
-        uids=(uids[0], uids[1], uids[2], uids[3], _text(found, "FrameOfReferenceUID")),
-        person=tuple(_text(found, name) for name in ("PatientID", "PatientName", "PatientBirthDate")),
-        modality=_word(_text(found, "Modality")),
-        image_type=tuple(str(value).upper() for value in _several(first("FrameType", "ImageType"))),
+        uids=(uids[0], uids[1], uids[2], uids[3], text_of(found, "FrameOfReferenceUID")),
+        person=person_of(found),
+        modality=_word(text_of(found, "Modality")),
+        image_type=upper_values(first("FrameType", "ImageType")),
         series_number=_whole(found.get("SeriesNumber")),
         kernel=_word("/".join(str(value) for value in _several(first("ConvolutionKernel")))),
         shape=(int(found.Rows), int(found.Columns)),
@@ -295,13 +309,13 @@ def _frame(
         has_lut="ModalityLUTSequence" in found,
         unit=_word(str(first("RescaleType") or "")),
         samples=int(found.get("SamplesPerPixel") or 1),
-        photometric=_word(_text(found, "PhotometricInterpretation")),
+        photometric=_word(text_of(found, "PhotometricInterpretation")),
         bits=(bits, stored, int(high) if high is not None else stored - 1),
         signed=bool(int(found.get("PixelRepresentation") or 0)),
         padding=_padding(found),
         acquisition=str(first("FrameAcquisitionNumber", "AcquisitionNumber") or ""),
         temporal=str(first("TemporalPositionIndex", "TemporalPositionIdentifier") or ""),
-        patient_position=_word(_text(found, "PatientPosition")),
+        patient_position=_word(text_of(found, "PatientPosition")),
         syntax=str(getattr(meta, "TransferSyntaxUID", "") or _guessed(found)),
         pixels_at=pixels_at,
     )
@@ -325,14 +339,25 @@ def _padding(found: Dataset) -> tuple[int, int] | None:
     return min(value, other), max(value, other)
 
 
-def _text(found: Dataset, keyword: str) -> str:
+def text_of(found: Dataset, keyword: str) -> str:
+    """An element's value as text; empty where it is missing."""
     value = found.get(keyword)
     return "" if value is None else str(value)
+
+
+def person_of(found: Dataset) -> tuple[str, ...]:
+    """Who it is; never to be shown."""
+    return tuple(text_of(found, name) for name in ("PatientID", "PatientName", "PatientBirthDate"))
 
 
 def _word(text: str) -> str:
     """A code without what no code holds: it may be shown."""
     return "".join(c for c in text if c.isascii() and (c.isalnum() or c in "+-_./ "))[:MAX_LETTERS].strip()
+
+
+def upper_values(value: Any) -> tuple[str, ...]:
+    """An element's values as text, upper case."""
+    return tuple(str(one).upper() for one in _several(value))
 
 
 def _several(value: Any) -> list[Any]:
@@ -363,4 +388,15 @@ def _whole(value: Any) -> int | None:
     return None if value is None or value == "" else int(value)
 
 
-__all__ = ["CT_CLASSES", "MAX_SIDE", "Frame", "quiet", "read_frames", "read_header"]
+__all__ = [
+    "CT_CLASSES",
+    "MAX_SIDE",
+    "Frame",
+    "is_localizer",
+    "person_of",
+    "quiet",
+    "read_frames",
+    "read_header",
+    "text_of",
+    "upper_values",
+]
