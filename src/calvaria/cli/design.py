@@ -117,6 +117,7 @@ def design(
     base = Settings() if asked is None else asked.reconstruction
     wanted = replace(base, **found, preview=preview, device=device)
     back = dicom_asked(dicom, deidentify)
+    require_writable(output)  # before a folder is looked through
     cases = [] if is_finished(path) else several(path, wanted.series, wanted.study, screen, by_folder=by_folder)
     if not cases and path.is_dir() and not is_finished(path) and not is_dicom(path):
         archive_for(path.name, None, back)  # folders of files are none of DICOM
@@ -180,7 +181,6 @@ def _run_cases(context: typer.Context, cases: Sequence[Case], output: Path, run:
         QualityError: a check of a case did.
     """
     screen: Screen = context.obj
-    require_writable(output)
     with screen.progress() as progress:
         outcomes = heard(run_each(cases, output, run, jobs, progress), screen, short_lines)
     told(outcomes, output, screen)

@@ -94,6 +94,7 @@ def reconstruct(
         model, kind, orientation, preview, device, threshold_hu, min_hole_ml, refine, series=series, study=study
     )
     asked = dicom_asked(dicom, deidentify)
+    require_writable(output)  # before a folder is looked through
     cases = several(path, series, study, screen, by_folder=by_folder)
     if not cases and path.is_dir() and not is_dicom(path):
         archive_for(path.name, None, asked)  # folders of files are none of DICOM
@@ -122,7 +123,6 @@ def _run_file(path: Path, output: Path, settings: Settings, screen: Screen, aske
 def _run_cases(
     cases: Sequence[Case], output: Path, settings: Settings, screen: Screen, *, jobs: int, asked: DicomAsked | None
 ) -> None:
-    require_writable(output)
     with screen.progress() as progress:
         outcomes = heard(run_cases(cases, output, settings, jobs, progress, dicom=asked), screen, summary_lines)
     told(outcomes, output, screen)
