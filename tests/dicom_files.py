@@ -58,6 +58,19 @@ def sphere(points: F64, radius_mm: float = SPHERE_MM) -> F64:
     return AIR_HU + (BALL_HU - AIR_HU) * inside
 
 
+def abdomen(points: F64) -> F64:
+    """A trunk of 340 x 220 mm: soft tissue within fat, a spine of vertebrae and slanted ribs."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    hu = np.where(
+        (x / 170) ** 2 + (y / 110) ** 2 < 1, np.where((x / 155) ** 2 + (y / 95) ** 2 < 1, 50.0, -100.0), -1000
+    )
+    spine = np.hypot(x, y - 70)
+    hu[spine < 20] = 200
+    hu[(spine > 16) & (spine < 20) & (np.abs(z % 36 - 18) < 15)] = 700
+    hu[(np.abs(np.hypot(x / 150, y / 92) - 1) < 0.04) & ((z + 0.5 * y) % 28 < 9)] = 600
+    return hu
+
+
 @dataclass(frozen=True)
 class Series:
     """A CT series; by default 60 axial slices of 64 x 60 pixels, 2 mm each way.
@@ -265,6 +278,7 @@ __all__ = [
     "SPHERE_MM",
     "ImplicitVRLittleEndian",
     "Series",
+    "abdomen",
     "compressed",
     "enhanced",
     "replace",

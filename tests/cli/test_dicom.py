@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pydicom
 import pytest
-from tests.dicom_files import IDENTITY, Series, replace, slices_of, write, zipped
+from tests.dicom_files import IDENTITY, Series, abdomen, replace, slices_of, write, zipped
 from tests.io.dicom.read_back import on_grid, points_of
 
 from calvaria.cli import main
@@ -145,3 +145,37 @@ def test_a_uid_that_was_asked_for_stands_in_no_record(study, patch, tmp_path, en
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "out" / "result.json").read_text())["parameters"]["series"] is None
     assert uid not in (tmp_path / "out" / "result.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "wanted"),
+    [
+        (
+            {"BodyPartExamined": "ABDOMEN"},
+            (),
+            "trunk: no series of a head, by BodyPartExamined (series 2: ABDOMEN); if ",
+        ),
+        ({"BodyPartExamined": "ABDOMEN"}, ("--series", "2"), "trunk: no head found: the body in the scan holds 1"),
+        ({}, (), "trunk: no head found: the body in the scan holds 1"),
+    ],
+)
+def test_an_abdomen_is_refused_in_one_line(tmp_path, run, changes, words, wanted):
+    trunk = Series(slices=60, step_mm=5.0, shape=(100, 100), pixel_mm=(4.0, 4.0), hu=abdomen, changes=changes)
+    done = run("reconstruct", write(tmp_path / "trunk", slices_of(trunk)), "-o", tmp_path / "out", *words)
+    assert done.code == 2
+    assert done.err.startswith(f"calvaria: {wanted}")
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_head_is_taken_before_an_abdomen_and_the_list_says_so(study, capsys):
+    thin = Series(slices=60, number=4, uids=(read_dicom(study).source.study_uid, *Series().uids[1:]))
+    write(study / "more", slices_of(replace(thin, changes={"BodyPartExamined": "ABDOMEN"})))
+    assert read_dicom(study).geometry["series"] == "2"
+    notes = []
+    assert read_dicom(study, "4", notes).geometry["series"] == "4"
+    assert "series 4 is of the ABDOMEN by BodyPartExamined" in notes
+    main(["dicom", "list", str(study), "--json"])
+    listed = {one["number"]: one for one in json.loads(capsys.readouterr().out)}
+    assert (listed["2"]["chosen"], listed["4"]["chosen"]) == (True, False)
+    assert listed["4"]["notes"] == ["of the ABDOMEN"]

@@ -47,6 +47,7 @@ _TAGS = [
     "PatientID",
     "PatientName",
     "PatientBirthDate",
+    "BodyPartExamined",
     "ConvolutionKernel",
     "Rows",
     "Columns",
@@ -88,6 +89,7 @@ class Frame:
         modality: such as CT.
         image_type: values of ImageType or FrameType, upper case.
         series_number: as the scanner counts; None where missing.
+        body_part: that was scanned, as the scanner was told; upper case, empty where missing.
         kernel: of the reconstruction; empty where missing.
         shape: rows, columns.
         spacing_mm: between rows, between columns; None where missing.
@@ -117,6 +119,7 @@ class Frame:
     modality: str
     image_type: tuple[str, ...]
     series_number: int | None
+    body_part: str
     kernel: str
     shape: tuple[int, int]
     spacing_mm: tuple[float, ...] | None
@@ -299,6 +302,7 @@ def _frame(
         modality=_word(text_of(found, "Modality")),
         image_type=upper_values(first("FrameType", "ImageType")),
         series_number=_whole(found.get("SeriesNumber")),
+        body_part=_word(text_of(found, "BodyPartExamined")).upper(),
         kernel=_word("/".join(str(value) for value in _several(first("ConvolutionKernel")))),
         shape=(int(found.Rows), int(found.Columns)),
         spacing_mm=_numbers(first("PixelSpacing"), 2),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from calvaria.errors import InputError, naming
 from calvaria.files import PathLike
-from calvaria.io.dicom.choice import sharpness
+from calvaria.io.dicom.choice import is_elsewhere, sharpness
 from calvaria.io.dicom.headers import Frame, quiet, read_header
 from calvaria.io.dicom.layout import Layout, axes_of
 from calvaria.io.dicom.pixels import AIR_HU, NATIVE, TISSUE_HU, is_whole, stored_slices, to_hu
@@ -92,7 +92,9 @@ def list_series(path: PathLike, notes: list[str] | None = None) -> list[SeriesIn
         numbers = _numbers(stacks, places)
         best: dict[int, Stack] = {}
         for study, stack in zip(numbers, stacks, strict=True):
-            if stack.layout is not None and (study not in best or stack.rank < best[study].rank):
+            if stack.layout is None or is_elsewhere(stack.frames[0].body_part):
+                continue
+            if study not in best or stack.rank < best[study].rank:
                 best[study] = stack
         listed = sorted(zip(numbers, stacks, strict=True), key=lambda one: one[0])
         return [_info(stack, study, chosen=stack is best.get(study)) for study, stack in listed]
@@ -172,6 +174,7 @@ def _chosen(stacks: list[Stack], series: str | None, notes: list[str]) -> Stack:
         reasons = "; ".join(f"series {one.number}: {one.problem}" for one in named[:MAX_REASONS])
         more = f"; and {len(named) - MAX_REASONS} more" if len(named) > MAX_REASONS else ""
         raise InputError(f"no CT series that can be used ({reasons}{more})")
+    usable = _of_heads(usable, notes, asked=series is not None)
     studies = len({stack.frames[0].study for stack in usable})
     if studies > 1:
         raise InputError(f"{studies} studies that can be used; choose one with --study, see calvaria dicom list")
@@ -185,6 +188,24 @@ def _chosen(stacks: list[Stack], series: str | None, notes: list[str]) -> Stack:
             "shows the others, --series takes another"
         )
     return best
+
+
+def _of_heads(usable: list[Stack], notes: list[str], *, asked: bool) -> list[Stack]:
+    """Those that are not said to show another part of the body; one that was asked for is taken all the same.
+
+    Raises:
+        InputError: all are, and none was asked for.
+    """
+    elsewhere = {stack.number: stack.frames[0].body_part for stack in usable if is_elsewhere(stack.frames[0].body_part)}
+    if asked:
+        notes += [f"series {number} is of the {part} by BodyPartExamined" for number, part in elsewhere.items()]
+        return usable
+    if len(elsewhere) == len({stack.number for stack in usable}):
+        parts = "; ".join(f"series {number}: {part}" for number, part in list(elsewhere.items())[:MAX_REASONS])
+        raise InputError(
+            f"no series of a head, by BodyPartExamined ({parts}); if one is all the same, take it with --series"
+        )
+    return [stack for stack in usable if not is_elsewhere(stack.frames[0].body_part)]
 
 
 def _said(stack: Stack) -> str:
@@ -213,7 +234,7 @@ def _info(stack: Stack, study: int, *, chosen: bool) -> SeriesInfo:
         tilt_degrees=None if layout is None else layout.tilt_degrees,
         kernel=first.kernel,
         problem=stack.problem,
-        notes=stack.notes,
+        notes=(*stack.notes, *([f"of the {first.body_part}"] if is_elsewhere(first.body_part) else [])),
         chosen=chosen,
         study=study,
     )
