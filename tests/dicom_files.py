@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
+import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -227,19 +231,40 @@ def enhanced(series: Series) -> FileDataset:
 
 
 def compressed(found: FileDataset, kind: str) -> FileDataset:
-    """The same slice as ``rle``, ``jpeg2000`` or ``jpegls``."""
+    """The same slice as ``rle``, ``jpeg2000``, ``jpegls`` or ``jpeg lossless``."""
     pixels = found.pixel_array
     if kind == "rle":
         found.compress(RLELossless)
     elif kind == "jpeg2000":
         found.compress("1.2.840.10008.1.2.4.90")
+    elif kind == "jpeg lossless":
+        return _by_gdcm(found)
     else:
         import jpeg_ls
 
-        found.PixelData = encapsulate([bytes(jpeg_ls.encode(pixels))])
+        found.PixelData = encapsulate([bytes(jpeg_ls.encode(pixels.view(np.uint16)))])
         found["PixelData"].is_undefined_length = True
         found.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.80"
     return found
+
+
+def _by_gdcm(found: FileDataset) -> FileDataset:
+    """The same slice as JPEG lossless, process 14, first-order prediction, which gdcm alone encodes here."""
+    gdcm = pytest.importorskip("gdcm", reason="NOT TESTED: JPEG lossless, for want of python-gdcm")
+    with tempfile.TemporaryDirectory() as folder:
+        plain, packed = f"{folder}/plain", f"{folder}/packed"
+        found.save_as(plain, enforce_file_format=True)
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(plain)
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFileName(packed)
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+        return pydicom.dcmread(BytesIO(Path(packed).read_bytes()))
 
 
 def write(folder: Path, files: Sequence[FileDataset], *, first: int = 0, plain: bool = False) -> Path:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pydicom
 import pytest
-from tests.dicom_files import IDENTITY, Series, abdomen, replace, slices_of, write, zipped
+from tests.dicom_files import IDENTITY, Series, abdomen, replace, slices_of, write
 from tests.io.dicom.read_back import on_grid, points_of
 
 from calvaria.cli import main
@@ -61,17 +61,6 @@ def test_the_list_as_json(study, capsys):
 def test_a_bad_path_is_one_line(tmp_path, capsys):
     assert main(["dicom", "list", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_reconstruct_takes_a_study(study, tmp_path, run):
-    path = zipped(study, tmp_path / "study.zip")
-    done = run("reconstruct", path, "-o", tmp_path / "out", "--no-preview", "--series", "2")
-    assert done.code == 0, done.err
-    record = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert record["input"]["format"] == "DICOM"
-    assert record["input"]["geometry"]["tilt_degrees"] == pytest.approx(10.0)
-    assert len(record["input"]["sha256"]) == 64
-    assert record["parameters"]["series"] == "2"
 
 
 @pytest.mark.parametrize("option", ["--series", "--study"])

@@ -158,11 +158,25 @@ def test_padding_is_air_and_said_where_it_looked_like_tissue(tmp_path, signed, i
     assert signed or "was set to air (-1024 HU)" in notes[0]
 
 
-@pytest.mark.parametrize("kind", ["rle", "jpeg2000", "jpegls"])
-def test_compressed_slices_are_the_same_slices(tmp_path, kind):
-    series = Series(slices=21)
-    found, _ = read(write(tmp_path / "a", [compressed(file, kind) for file in slices_of(series)]))
+SYNTAXES = {
+    "rle": "1.2.840.10008.1.2.5",
+    "jpeg2000": "1.2.840.10008.1.2.4.90",
+    "jpegls": "1.2.840.10008.1.2.4.80",
+    "jpeg lossless": "1.2.840.10008.1.2.4.70",
+}
+
+
+@pytest.mark.parametrize("kind", SYNTAXES)
+@pytest.mark.parametrize("signed", [False, True])
+def test_compressed_slices_are_the_same_slices(tmp_path, kind, signed):
+    series = Series(slices=21, signed=signed, intercept=0.0 if signed else -1024.0)
+    plain, _ = read(write(tmp_path / "plain", slices_of(series)))
+    files = [compressed(file, kind) for file in slices_of(series)]
+    assert {file.file_meta.TransferSyntaxUID for file in files} == {SYNTAXES[kind]}
+    found, _ = read(write(tmp_path / "packed", files))
     assert found.geometry["compressed"]
+    assert found.volume.data.dtype == plain.volume.data.dtype
+    np.testing.assert_array_equal(found.volume.data, plain.volume.data)
     assert_faithful(found.volume)
 
 
