@@ -26,6 +26,9 @@ CT_CLASSES = {
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 """A transfer syntax that is inflated as a whole by pydicom, without a bound."""
 
+HEAD_BYTES = 1024
+"""So many bytes hold the file meta group, which names the transfer syntax."""
+
 MAX_SIDE = 4096
 """Rows and columns of a slice; larger ones are damage."""
 
@@ -205,7 +208,7 @@ def read_frames(place: Place) -> list[Frame]:
     """
     try:
         with place.open() as file:
-            head = file.read(1024)
+            head = file.read(HEAD_BYTES)
             if not looks_like_dicom(head):
                 return []
             if place.size > MAX_FILE_BYTES:
@@ -257,7 +260,7 @@ def _frames(place: Place, found: Dataset, pixels_at: int) -> list[Frame]:
         raise FormatError(f"a DICOM file of {count} frames of {columns} x {rows} pixels, which is damage")
     per_frame = found.get("PerFrameFunctionalGroupsSequence")
     if per_frame is None:
-        if count > 1 and text_of(found, "Modality") == "CT":  # frames without a place each: no volume can be made
+        if count > 1 and _text(found, "Modality") == "CT":  # frames without a place each: no volume can be made
             return [_frame(place, 1, 0, [found], found=found, pixels_at=pixels_at)]
         return [_frame(place, None, 0, [found], found=found, pixels_at=pixels_at)]
     if len(per_frame) != count:
@@ -289,7 +292,7 @@ def _frame(
 
     slope, intercept = first("RescaleSlope"), first("RescaleIntercept")
     meta = getattr(found, "file_meta", None)
-    uids = [text_of(found, f"{name}UID") for name in ("SOPClass", "SOPInstance", "StudyInstance", "SeriesInstance")]
+    uids = [_text(found, f"{name}UID") for name in ("SOPClass", "SOPInstance", "StudyInstance", "SeriesInstance")]
     bits = int(found.get("BitsAllocated") or 0)
     stored = int(found.get("BitsStored") or bits)
     high = found.get("HighBit")
@@ -297,12 +300,12 @@ def _frame(
         place=place,
         number=number,
         index=index,
-        uids=(uids[0], uids[1], uids[2], uids[3], text_of(found, "FrameOfReferenceUID")),
-        person=person_of(found),
-        modality=_word(text_of(found, "Modality")),
-        image_type=upper_values(first("FrameType", "ImageType")),
+        uids=(uids[0], uids[1], uids[2], uids[3], _text(found, "FrameOfReferenceUID")),
+        person=tuple(_text(found, name) for name in ("PatientID", "PatientName", "PatientBirthDate")),
+        modality=_word(_text(found, "Modality")),
+        image_type=tuple(str(value).upper() for value in _several(first("FrameType", "ImageType"))),
         series_number=_whole(found.get("SeriesNumber")),
-        body_part=_word(text_of(found, "BodyPartExamined")).upper(),
+        body_part=_word(_text(found, "BodyPartExamined")).upper(),
         kernel=_word("/".join(str(value) for value in _several(first("ConvolutionKernel")))),
         shape=(int(found.Rows), int(found.Columns)),
         spacing_mm=_numbers(first("PixelSpacing"), 2),
@@ -313,13 +316,13 @@ def _frame(
         has_lut="ModalityLUTSequence" in found,
         unit=_word(str(first("RescaleType") or "")),
         samples=int(found.get("SamplesPerPixel") or 1),
-        photometric=_word(text_of(found, "PhotometricInterpretation")),
+        photometric=_word(_text(found, "PhotometricInterpretation")),
         bits=(bits, stored, int(high) if high is not None else stored - 1),
         signed=bool(int(found.get("PixelRepresentation") or 0)),
         padding=_padding(found),
         acquisition=str(first("FrameAcquisitionNumber", "AcquisitionNumber") or ""),
         temporal=str(first("TemporalPositionIndex", "TemporalPositionIdentifier") or ""),
-        patient_position=_word(text_of(found, "PatientPosition")),
+        patient_position=_word(_text(found, "PatientPosition")),
         syntax=str(getattr(meta, "TransferSyntaxUID", "") or _guessed(found)),
         pixels_at=pixels_at,
     )
@@ -343,25 +346,14 @@ def _padding(found: Dataset) -> tuple[int, int] | None:
     return min(value, other), max(value, other)
 
 
-def text_of(found: Dataset, keyword: str) -> str:
-    """An element's value as text; empty where it is missing."""
+def _text(found: Dataset, keyword: str) -> str:
     value = found.get(keyword)
     return "" if value is None else str(value)
-
-
-def person_of(found: Dataset) -> tuple[str, ...]:
-    """Who it is; never to be shown."""
-    return tuple(text_of(found, name) for name in ("PatientID", "PatientName", "PatientBirthDate"))
 
 
 def _word(text: str) -> str:
     """A code without what no code holds: it may be shown."""
     return "".join(c for c in text if c.isascii() and (c.isalnum() or c in "+-_./ "))[:MAX_LETTERS].strip()
-
-
-def upper_values(value: Any) -> tuple[str, ...]:
-    """An element's values as text, upper case."""
-    return tuple(str(one).upper() for one in _several(value))
 
 
 def _several(value: Any) -> list[Any]:
@@ -394,13 +386,12 @@ def _whole(value: Any) -> int | None:
 
 __all__ = [
     "CT_CLASSES",
+    "DEFLATED",
+    "HEAD_BYTES",
     "MAX_SIDE",
     "Frame",
     "is_localizer",
-    "person_of",
     "quiet",
     "read_frames",
     "read_header",
-    "text_of",
-    "upper_values",
 ]

@@ -11,12 +11,16 @@ from typing import Any
 
 from calvaria.errors import InputError
 from calvaria.files import PathLike
-from calvaria.io.dicom.headers import CT_CLASSES, is_localizer, person_of, quiet, text_of, upper_values
+from calvaria.io.dicom.headers import CT_CLASSES, DEFLATED, HEAD_BYTES, is_localizer, quiet
 from calvaria.io.dicom.places import Place, looks_like_dicom, opened
 from calvaria.io.dicom.series import MIN_SLICES
 
 LAST_TAG = 0x00280010
 """Rows: what stands before it says which study a file belongs to, and whether it is an image."""
+
+_CLASS, _INSTANCE, _IMAGE_TYPE, _MODALITY = 0x00080016, 0x00080018, 0x00080008, 0x00080060
+_PERSON = (0x00100020, 0x00100010, 0x00100030)
+_STUDY, _SERIES, _SERIES_NUMBER, _FRAMES = 0x0020000D, 0x0020000E, 0x00200011, 0x00280008
 
 ENHANCED = frozenset(CT_CLASSES) - {"1.2.840.10008.5.1.4.1.1.2"}
 """Classes of which one file holds a series."""
@@ -128,21 +132,28 @@ def _head(place: Place) -> _Head | None:
 
     try:
         with place.open() as file:
-            if not looks_like_dicom(file.read(132)):
+            head = file.read(HEAD_BYTES)
+            if not looks_like_dicom(head) or DEFLATED in head:
                 return None
             file.seek(0)
             found = read_partial(file, stop_when=_is_behind, force=True)
-            series = text_of(found, "SeriesInstanceUID")
-            if not series or not text_of(found, "SOPInstanceUID") or "Rows" not in found:
-                return None
-            kind = text_of(found, "SOPClassUID")
-            is_slice = kind in CT_CLASSES and text_of(found, "Modality") == "CT"
-            is_slice = is_slice and not is_localizer(upper_values(found.get("ImageType")))
-            key = (*person_of(found), text_of(found, "StudyInstanceUID"))
-            frames = int(found.get("NumberOfFrames") or 1) if kind in ENHANCED else 1
-            return _Head(place, key, series, text_of(found, "SeriesNumber"), is_slice, frames)
     except Exception:  # whatever a parser makes of bytes that are not what they should be; it may quote a name
         return None
+
+    def text(tag: int) -> str:
+        """As it is stored: to be compared, and three times as fast as a value."""
+        value = found.get_item(tag).value if tag in found else b""
+        return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else ""
+
+    kind, series, frames = text(_CLASS), text(_SERIES), text(_FRAMES)
+    if not series or not text(_INSTANCE) or LAST_TAG not in found:
+        return None
+    is_slice = (
+        kind in CT_CLASSES and text(_MODALITY) == "CT" and not is_localizer(text(_IMAGE_TYPE).upper().split("\\"))
+    )
+    key = (*map(text, _PERSON), text(_STUDY))
+    slices = int(frames) if kind in ENHANCED and frames.isdecimal() else 1
+    return _Head(place, key, series, text(_SERIES_NUMBER), is_slice, slices)
 
 
 def _is_behind(tag: Any, vr: str | None, length: int) -> bool:
