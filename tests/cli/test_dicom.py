@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -168,3 +170,21 @@ def test_a_head_is_taken_before_an_abdomen_and_the_list_says_so(study, capsys):
     listed = {one["number"]: one for one in json.loads(capsys.readouterr().out)}
     assert (listed["2"]["chosen"], listed["4"]["chosen"]) == (True, False)
     assert listed["4"]["notes"] == ["of the ABDOMEN"]
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "design", "plane"])
+def test_a_folder_without_permission_is_one_line(study, tmp_path, run, monkeypatch, command):
+    """Root may read everything, so the system's answer is made up."""
+    iterdir, isfile, access = Path.iterdir, os.path.isfile, os.access
+
+    def refused(self):
+        if self == study:
+            raise PermissionError(13, "Permission denied", str(self))
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    monkeypatch.setattr(os.path, "isfile", lambda path: Path(path).parent != study and isfile(path))
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: Path(path) != study and access(path, mode, **more))
+    done = run(command, study, *(() if command == "plane" else ("-o", tmp_path / "out")))
+    assert done.code == 2
+    assert done.err == f"calvaria: {study}: may not be read: Permission denied; check its permissions\n"

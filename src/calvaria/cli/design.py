@@ -65,6 +65,7 @@ def design(
         Path | None,
         typer.Argument(
             metavar="INPUT",
+            readable=False,  # said by us, in one line
             help="A CT or bone mask (DICOM folder or zip, NRRD, NIfTI, MHA, STL), a folder that reconstruct or "
             "refine wrote, or a folder of either.",
         ),

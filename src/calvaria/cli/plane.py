@@ -43,6 +43,7 @@ def plane(
     source: Annotated[
         Path,
         typer.Argument(
+            readable=False,
             metavar="INPUT",
             help="A CT or bone mask (DICOM folder or zip, NRRD, NIfTI, MHA, STL), or a folder of those.",
         ),

@@ -54,6 +54,7 @@ def reconstruct(
         Path | None,
         typer.Argument(
             metavar="INPUT",
+            readable=False,  # said by us, in one line
             help="A CT or bone mask (DICOM folder or zip, NRRD, NIfTI, MHA, STL), or a folder of those.",
         ),
     ] = None,

@@ -270,8 +270,16 @@ def _stem(case: Case) -> str:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """The images of a folder, or those of its subfolders that are no results, in order of name."""
-    return sorted(path for path in folder.iterdir() if _is_image(path)) or [
+    """The images of a folder, or those of its subfolders that are no results, in order of name.
+
+    Raises:
+        InputError: the folder may not be read.
+    """
+    try:
+        inside = list(folder.iterdir())
+    except PermissionError as error:
+        raise InputError(f"{folder}: may not be read: {error.strerror}; check its permissions") from error
+    return sorted(path for path in inside if _is_image(path)) or [
         path
         for path in sorted(folder.glob("*/*"))
         if _is_image(path) and not path.parent.name.startswith(".") and not (path.parent / RESULT).exists()

@@ -222,6 +222,8 @@ def read_frames(place: Place) -> list[Frame]:
             return _frames(place, found, file.tell())
     except FormatError:
         raise
+    except PermissionError as error:
+        raise FormatError("a file may not be read; check its permissions") from error
     except Exception:  # whatever a parser makes of bytes that are not what they should be; it may quote a name
         raise FormatError("a DICOM file is damaged or truncated") from None
 
