@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import sys
 import time
 
@@ -178,6 +179,21 @@ def test_compressed_slices_are_the_same_slices(tmp_path, kind, signed):
     assert found.volume.data.dtype == plain.volume.data.dtype
     np.testing.assert_array_equal(found.volume.data, plain.volume.data)
     assert_faithful(found.volume)
+
+
+@pytest.mark.parametrize("kind", ["jpeg2000", "jpegls", "jpeg lossless"])
+def test_a_stream_of_another_size_is_not_decoded(tmp_path, kind):
+    """60 x 64 made 60,000 x 64,000: a decoder would take the memory, or minutes, before it saw what is wrong."""
+    files = [compressed(file, kind) for file in slices_of(Series(slices=21))]
+    small, large = ((60, 64), (60000, 64000))
+    old, new = (
+        struct.pack(">II", across, down) if kind == "jpeg2000" else struct.pack(">HH", down, across)
+        for down, across in (small, large)
+    )
+    assert files[9].PixelData.count(old) >= 1
+    files[9].PixelData = files[9].PixelData.replace(old, new)
+    with pytest.raises(FormatError, match=r"a slice \(JPEG.*\) is not of the size that its header says; export the"):
+        read(write(tmp_path / "a", files))
 
 
 @pytest.mark.parametrize("tilt", [0.0, 20.0])
