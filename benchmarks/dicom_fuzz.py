@@ -14,6 +14,7 @@ import time
 import warnings
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,10 +109,10 @@ def _write(folder: Path, files: list[bytes], rng: np.random.Generator) -> Path:
     return folder
 
 
-def run(count: int, seed: int = 0) -> Found:
-    """Damage and read so many copies."""
+def run(copies: int | Sequence[int], seed: int = 0) -> Found:
+    """Damage and read so many copies, or those of these numbers."""
     series, outcomes, crashes, slowest = originals(), Counter[str](), [], 0.0
-    for n in range(count):
+    for n in range(copies) if isinstance(copies, int) else copies:
         rng = np.random.default_rng([seed, n])
         with tempfile.TemporaryDirectory() as folder:
             path = _write(Path(folder), series[n % len(series)], rng)

@@ -181,6 +181,17 @@ def test_compressed_slices_are_the_same_slices(tmp_path, kind, signed):
     assert_faithful(found.volume)
 
 
+def test_a_transfer_syntax_that_is_no_text_is_damage(tmp_path):
+    """Of another kind by its header: it is not taken for a UID."""
+    folder = write(tmp_path / "a", [compressed(file, "jpegls") for file in slices_of(Series(slices=21))])
+    path = sorted(folder.iterdir())[4]
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x10\x00US"))
+    assert path.read_bytes() != data
+    with pytest.raises(FormatError, match="a: series 2: transfer syntax unknown is not read; export the series uncom"):
+        read(folder)
+
+
 @pytest.mark.parametrize("kind", ["jpeg2000", "jpegls", "jpeg lossless"])
 def test_a_stream_of_another_size_is_not_decoded(tmp_path, kind):
     """60 x 64 made 60,000 x 64,000: a decoder would take the memory, or minutes, before it saw what is wrong."""

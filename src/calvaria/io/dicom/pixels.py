@@ -199,10 +199,12 @@ def _decoded(dataset: Dataset, frame: Frame) -> NDArray[Any]:
     """One frame of a compressed file."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
+    from pydicom.uid import UID
 
-    name = getattr(dataset.file_meta.TransferSyntaxUID, "name", "unknown")
+    syntax = UID(frame.syntax)  # as the header's reader took it: a damaged one may be a number or a list
+    name = "unknown" if syntax.name == syntax else syntax.name
     try:
-        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+        decoder = get_decoder(syntax)
     except NotImplementedError as error:
         raise FormatError(f"transfer syntax {name} is not read; export the series uncompressed") from error
     if not decoder.is_available:

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calvaria.errors import InputError
 from calvaria.files import PathLike
 from calvaria.io.dicom.headers import CT_CLASSES, DEFLATED, HEAD_BYTES, is_localizer, quiet
 from calvaria.io.dicom.places import Place, looks_like_dicom, opened
 from calvaria.io.dicom.series import MIN_SLICES
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 LAST_TAG = 0x00280010
 """Rows: what stands before it says which study a file belongs to, and whether it is an image."""
@@ -136,9 +139,13 @@ def _head(place: Place) -> _Head | None:
             if not looks_like_dicom(head) or DEFLATED in head:
                 return None
             file.seek(0)
-            found = read_partial(file, stop_when=_is_behind, force=True)
+            return _of(place, read_partial(file, stop_when=_is_behind, force=True))
     except Exception:  # whatever a parser makes of bytes that are not what they should be; it may quote a name
         return None
+
+
+def _of(place: Place, found: Dataset) -> _Head | None:
+    """What is needed of a header; None for one of no image."""
 
     def text(tag: int) -> str:
         """As it is stored: to be compared, and three times as fast as a value."""
