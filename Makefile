@@ -1,5 +1,6 @@
 # make demo    the whole way on a made-up skull: figures, a picture, the files (in demo-out/)
 # make test    everything that must hold: style, types, layers, tests, and the built package in an empty environment
+# make tools   two programs that tests check DICOM with, where they are not there: dciodvfy and Orthanc, from Debian (root)
 # make test-lowest   the tests on the oldest versions that pyproject.toml allows
 # make coverage, make format, make clean
 #
@@ -25,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 test coverage pytest test-lowest: export OMP_NUM_THREADS := 1
 test coverage pytest test-lowest: export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test lint pytest coverage wheel-test test-lowest format clean
+.PHONY: help demo tools test lint pytest coverage wheel-test test-lowest format clean
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
@@ -50,6 +51,15 @@ $(VENV)/.dev: $(VENV)/.core
 
 demo: $(VENV)/.core
 	$(BIN)/calvaria demo -o $(DEMO_OUT)
+
+# Without a network, apt gives up soon. Both programs are used on loopback alone.
+TOOLS := dicom3tools orthanc
+APT := DEBIAN_FRONTEND=noninteractive timeout 240 apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=15
+tools:
+	@if command -v dciodvfy > /dev/null && PATH="$$PATH:/usr/sbin" command -v Orthanc > /dev/null; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+	  && $(APT) update > /dev/null 2>&1 && $(APT) install -y --no-install-recommends $(TOOLS) > /dev/null 2>&1; then exit 0; \
+	else echo "tests of DICOM objects and archives want more: apt-get install $(TOOLS) (Debian, Ubuntu; as root)" >&2; exit 1; fi
 
 test: lint pytest wheel-test
 	@echo "all tests passed"

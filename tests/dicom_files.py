@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
+import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -56,6 +60,19 @@ def sphere(points: F64, radius_mm: float = SPHERE_MM) -> F64:
     """A ball of bone in air whose edge is a ramp of 4 mm, so that a level of it can be found between voxels."""
     inside = np.clip((radius_mm - np.linalg.norm(points, axis=-1)) / 4.0 + 0.5, 0, 1)
     return AIR_HU + (BALL_HU - AIR_HU) * inside
+
+
+def abdomen(points: F64) -> F64:
+    """A trunk of 340 x 220 mm: soft tissue within fat, a spine of vertebrae and slanted ribs."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    hu = np.where(
+        (x / 170) ** 2 + (y / 110) ** 2 < 1, np.where((x / 155) ** 2 + (y / 95) ** 2 < 1, 50.0, -100.0), -1000
+    )
+    spine = np.hypot(x, y - 70)
+    hu[spine < 20] = 200
+    hu[(spine > 16) & (spine < 20) & (np.abs(z % 36 - 18) < 15)] = 700
+    hu[(np.abs(np.hypot(x / 150, y / 92) - 1) < 0.04) & ((z + 0.5 * y) % 28 < 9)] = 600
+    return hu
 
 
 @dataclass(frozen=True)
@@ -214,19 +231,40 @@ def enhanced(series: Series) -> FileDataset:
 
 
 def compressed(found: FileDataset, kind: str) -> FileDataset:
-    """The same slice as ``rle``, ``jpeg2000`` or ``jpegls``."""
+    """The same slice as ``rle``, ``jpeg2000``, ``jpegls`` or ``jpeg lossless``."""
     pixels = found.pixel_array
     if kind == "rle":
         found.compress(RLELossless)
     elif kind == "jpeg2000":
         found.compress("1.2.840.10008.1.2.4.90")
+    elif kind == "jpeg lossless":
+        return _by_gdcm(found)
     else:
         import jpeg_ls
 
-        found.PixelData = encapsulate([bytes(jpeg_ls.encode(pixels))])
+        found.PixelData = encapsulate([bytes(jpeg_ls.encode(pixels.view(np.uint16)))])
         found["PixelData"].is_undefined_length = True
         found.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.80"
     return found
+
+
+def _by_gdcm(found: FileDataset) -> FileDataset:
+    """The same slice as JPEG lossless, process 14, first-order prediction, which gdcm alone encodes here."""
+    gdcm = pytest.importorskip("gdcm", reason="NOT TESTED: JPEG lossless, for want of python-gdcm")
+    with tempfile.TemporaryDirectory() as folder:
+        plain, packed = f"{folder}/plain", f"{folder}/packed"
+        found.save_as(plain, enforce_file_format=True)
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(plain)
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFileName(packed)
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+        return pydicom.dcmread(BytesIO(Path(packed).read_bytes()))
 
 
 def write(folder: Path, files: Sequence[FileDataset], *, first: int = 0, plain: bool = False) -> Path:
@@ -265,6 +303,7 @@ __all__ = [
     "SPHERE_MM",
     "ImplicitVRLittleEndian",
     "Series",
+    "abdomen",
     "compressed",
     "enhanced",
     "replace",

@@ -82,7 +82,7 @@ class Engine:
         )
         if self.error is not None:
             raise self.error
-        if volume.data.max() > 1:
+        if volume.data.max() > 1 and kind != "ct":
             raise InputError("no skull in it")
         if progress is not None:
             progress("fit", 0.5)

@@ -11,6 +11,7 @@ import typer
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
 from calvaria.results.folder import Outcome
+from calvaria.results.names import Case, find_studies
 
 
 class Told(Protocol):
@@ -41,6 +42,27 @@ def the_input(positional: Path | None, option: Path | None, command: str) -> Pat
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     return path
+
+
+def several(
+    path: Path, series: str | None, study: int | None, screen: Screen, *, by_folder: bool = False
+) -> list[Case]:
+    """The studies of a DICOM input as cases, where it holds several and none was asked for; what is left out is said.
+
+    Args:
+        path: the input.
+        series: that was asked for.
+        study: that was asked for.
+        screen: where it is said.
+        by_folder: whether they are called by their folders.
+    """
+    if study is not None:
+        return []
+    notes: list[str] = []
+    cases = find_studies(path, series, by_folder=by_folder, notes=notes)
+    for text in notes:
+        screen.warn(text)
+    return cases
 
 
 def heard(outcomes: Iterable[Outcome[R]], screen: Screen, lines: Callable[[R], list[str]]) -> list[Outcome[R]]:
@@ -83,4 +105,4 @@ def told(outcomes: Sequence[Outcome[R]], output: Path, screen: Screen) -> None:
         raise typer.Exit(1 if any(outcome.exit_code == 1 for outcome in failed) else 2)
 
 
-__all__ = ["heard", "the_input", "told"]
+__all__ = ["heard", "several", "the_input", "told"]

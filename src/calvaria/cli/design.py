@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from calvaria.cli.cases import heard, the_input, told
+from calvaria.cli.cases import heard, several, the_input, told
 from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.implant_options import changed, with_implant_options
 from calvaria.cli.options import (
+    ByFolder,
     DeviceOption,
     Json,
     KindOption,
@@ -21,6 +23,7 @@ from calvaria.cli.options import (
     Output,
     Quiet,
     Series,
+    Study,
     ThresholdHu,
     Verbose,
 )
@@ -34,7 +37,7 @@ from calvaria.results.designing import designable, run_design
 from calvaria.results.dicom_out import archive_for
 from calvaria.results.finished import is_finished
 from calvaria.results.folder import run_each
-from calvaria.results.names import is_dicom
+from calvaria.results.names import Case, is_dicom
 from calvaria.results.settings import Settings
 from calvaria.results.summary import timing_lines
 
@@ -48,7 +51,7 @@ Examples:
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
-OF_RECONSTRUCTION = ("kind", "threshold_hu", "min_hole_ml", "orientation", "series", "model", "refine")
+OF_RECONSTRUCTION = ("kind", "threshold_hu", "min_hole_ml", "orientation", "series", "study", "model", "refine")
 """Options that say how the missing bone is found."""
 
 
@@ -62,6 +65,7 @@ def design(
         Path | None,
         typer.Argument(
             metavar="INPUT",
+            readable=False,  # said by us, in one line
             help="A CT or bone mask (DICOM folder or zip, NRRD, NIfTI, MHA, STL), a folder that reconstruct or "
             "refine wrote, or a folder of either.",
         ),
@@ -80,6 +84,8 @@ def design(
     min_hole_ml: MinHoleMl = 5.0,
     orientation: Orientation = None,
     series: Series = None,
+    study: Study = None,
+    by_folder: ByFolder = False,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="What completes the skull: a model, or its weights file.")
     ] = "shape-prior",
@@ -111,14 +117,21 @@ def design(
     found = {"engine" if name == "model" else name: context.params[name] for name in _given(context)}
     base = Settings() if asked is None else asked.reconstruction
     wanted = replace(base, **found, preview=preview, device=device)
-    if path.is_dir() and not is_finished(path) and not is_dicom(path):
-        archive_for(path.name, None, dicom_asked(dicom, deidentify))  # folders of cases are none of DICOM
-        _run_folder(context, path, output, partial(run_design, settings=wanted, implant=implant), jobs=jobs)
+    back = dicom_asked(dicom, deidentify)
+    require_writable(output)  # before a folder is looked through
+    cases = [] if is_finished(path) else several(path, wanted.series, wanted.study, screen, by_folder=by_folder)
+    if not cases and path.is_dir() and not is_finished(path) and not is_dicom(path):
+        archive_for(path.name, None, back)  # folders of files are none of DICOM
+        cases = designable(path)
+    if cases:
+        if any(is_finished(case.path) for case in cases):
+            _require_none(context, path)
+        _run_cases(context, cases, output, partial(run_design, settings=wanted, implant=implant, dicom=back), jobs=jobs)
         return
     if is_finished(path):
         _require_none(context, path)
     with screen.progress() as progress:
-        record = run_design(path, output, wanted, implant, progress, dicom=dicom_asked(dicom, deidentify))
+        record = run_design(path, output, wanted, implant, progress, dicom=back)
     _tell(record, output, path, screen)
 
 
@@ -161,18 +174,14 @@ def _tell(record: DesignRecord, output: Path, path: Path, screen: Screen) -> Non
         raise QualityError(f"{path.name}: {failed_line(record)}; the files are in {output}, marked in design.json")
 
 
-def _run_folder(context: typer.Context, folder: Path, output: Path, run: Any, *, jobs: int) -> None:
-    """Design for each case of a folder.
+def _run_cases(context: typer.Context, cases: Sequence[Case], output: Path, run: Any, *, jobs: int) -> None:
+    """Design for each case.
 
     Raises:
         typer.Exit: a case failed.
         QualityError: a check of a case did.
     """
     screen: Screen = context.obj
-    require_writable(output)
-    cases = designable(folder)
-    if any(case.path.is_dir() for case in cases):
-        _require_none(context, folder)
     with screen.progress() as progress:
         outcomes = heard(run_each(cases, output, run, jobs, progress), screen, short_lines)
     told(outcomes, output, screen)

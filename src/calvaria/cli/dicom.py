@@ -58,8 +58,8 @@ def list_(
 ) -> None:
     """List the series of a study: which can be used, and which is.
 
-    The one marked with * is what reconstruct, design and refine take; --series NUMBER takes another. Nothing that is
-    said tells whose study it is.
+    The one marked with * is what the other commands take; --series NUMBER takes another, --study N one of several
+    studies. Nothing that is said tells whose study it is.
     """
     from rich import box
     from rich.table import Table
@@ -71,10 +71,22 @@ def list_(
     found = list_series(path, notes)
     for text in notes:
         screen.warn(text)
-    columns = ("", "number", "modality", "slices", "size", "spacing mm", "tilt degrees", "kernel", "usable")
+    studies = len({one.study for one in found}) > 1
+    columns = (
+        *(["study"] if studies else []),
+        "",
+        "number",
+        "modality",
+        "slices",
+        "size",
+        "spacing mm",
+        "tilt degrees",
+        "kernel",
+        "usable",
+    )
     table = Table(*columns, box=box.SIMPLE_HEAD)
     for one in found:
-        table.add_row(*_row(one))
+        table.add_row(*([str(one.study)] if studies else []), *_row(one))
     screen.show(table)
     screen.json([asdict(one) | {"usable": one.problem is None} for one in found])
 

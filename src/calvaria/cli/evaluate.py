@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calvaria.cli.options import Json, Orientation, Quiet, Verbose
+from calvaria.cli.options import Json, OneStudy, Orientation, Quiet, Series, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
 from calvaria.files import require_writable_file
@@ -22,7 +22,7 @@ from calvaria.results.evaluation import (
     score_files,
     write_folder,
 )
-from calvaria.results.names import case_name
+from calvaria.results.names import case_name, is_dicom
 from calvaria.results.staging import require_room
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ EXAMPLES = """\b
 Examples:
   calvaria evaluate out/patch.nrrd truth.nrrd --defective skull.nrrd
   calvaria evaluate out/patch.stl truth.nrrd --defective skull.nrrd -o evaluation --mesh
+  calvaria evaluate out/patch.nrrd truth.nrrd --defective study.zip --series 201
   calvaria evaluate results/ implants/ --defective skulls/ -o evaluation --jobs 2
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
@@ -49,7 +50,12 @@ def evaluate(
     patch: Annotated[Path, typer.Argument(metavar="PATCH", help="The patch (a mask, or a closed mesh), or a folder.")],
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="Mask of the bone that was missing, or a folder.")],
     defective: Annotated[
-        Path, typer.Option("--defective", metavar="SKULL", help="Mask of the defective skull, or a folder.")
+        Path,
+        typer.Option(
+            "--defective",
+            metavar="SKULL",
+            help="Mask of the defective skull, or its CT as DICOM (folder, zip); or a folder of masks.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -69,6 +75,8 @@ def evaluate(
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Cases of a folder that are scored at the same time.")] = 1,
     orientation: Orientation = None,
+    series: Series = None,
+    study: OneStudy = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -83,7 +91,7 @@ def evaluate(
     from calvaria.metrics import worst_cases
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
-    folders = [path.is_dir() for path in (patch, truth, defective)]
+    folders = [path.is_dir() for path in (patch, truth)] + [defective.is_dir() and not is_dicom(defective)]
     if any(folders) and not all(folders):
         raise InputError("PATCH, TRUTH and --defective must be three files or three folders")
     _require_ready(output, csv, mesh=mesh)
@@ -92,7 +100,10 @@ def evaluate(
         files, failed = _match(patch, truth, defective, screen)
     else:
         files = {case_name(patch): Files(patch, truth, defective)}
-    files = {name: replace(one, orientation=orientation, symmetry=symmetry) for name, one in files.items()}
+    files = {
+        name: replace(one, orientation=orientation, symmetry=symmetry, series=series, study=study)
+        for name, one in files.items()
+    }
     if any(folders):
         scores = _score(files, failed, jobs, screen)
     else:

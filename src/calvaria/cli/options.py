@@ -49,6 +49,28 @@ Series = Annotated[
         help="Which DICOM series, by number or UID; see calvaria dicom list.  [default: best]",
     ),
 ]
+Study = Annotated[
+    int | None,
+    typer.Option(
+        "--study",
+        metavar="N",
+        min=1,
+        help="Which study, where the DICOM input holds several; see calvaria dicom list.  [default: each, as a case]",
+    ),
+]
+OneStudy = Annotated[
+    int | None,
+    typer.Option(
+        "--study", metavar="N", min=1, help="Which study, where the DICOM input holds several; see calvaria dicom list."
+    ),
+]
+ByFolder = Annotated[
+    bool,
+    typer.Option(
+        "--by-folder",
+        help="Call the cases of several DICOM studies by their folders, which may be patients' names, and not study-1.",
+    ),
+]
 
 AutoImplant = Annotated[Path, typer.Option("--data", metavar="FOLDER", help="The AutoImplant 2020 (SkullFix) set.")]
 TrainingCache = Annotated[

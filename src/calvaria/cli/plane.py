@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calvaria.cli.options import Json, KindOption, Orientation, Quiet, ThresholdHu, Verbose
+from calvaria.cli.cases import several
+from calvaria.cli.options import (
+    ByFolder,
+    Json,
+    KindOption,
+    Orientation,
+    Quiet,
+    Series,
+    Study,
+    ThresholdHu,
+    Verbose,
+)
 from calvaria.cli.screen import Screen
 from calvaria.errors import CalvariaError, InputError, one_line
-from calvaria.results.names import Case, case_name, find_cases
+from calvaria.results.case import read_case
+from calvaria.results.names import Case, case_name, find_cases, is_dicom
+from calvaria.results.settings import Settings
 
 if TYPE_CHECKING:
     from calvaria.symmetry.estimate import PlaneEstimate
@@ -18,6 +31,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   calvaria plane skull.nrrd
+  calvaria plane study.zip --series 201
   calvaria plane skulls/ --json > planes.json
   calvaria plane lying.nrrd --up 0 -1 0
 """
@@ -26,7 +40,14 @@ Examples:
 
 def plane(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A CT or bone mask, or a folder of them.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            readable=False,
+            metavar="INPUT",
+            help="A CT or bone mask (DICOM folder or zip, NRRD, NIfTI, MHA, STL), or a folder of those.",
+        ),
+    ],
     *,
     method: Annotated[
         str, typer.Option(metavar="HOW", help="network, optimise, or network+optimise.")
@@ -38,6 +59,9 @@ def plane(
     kind: KindOption = "auto",
     threshold_hu: ThresholdHu = None,
     orientation: Orientation = None,
+    series: Series = None,
+    study: Study = None,
+    by_folder: ByFolder = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -47,7 +71,6 @@ def plane(
     Prints the plane as the points x with n.x = d, in world mm (LPS), and what speaks for or against it. Exit code 3 if
     a plane should not be trusted.
     """
-    from calvaria.io import read_volume
     from calvaria.skull.bone import bone_of
     from calvaria.symmetry.estimate import METHODS, axes_of, estimate_plane
 
@@ -57,26 +80,31 @@ def plane(
     axes_of(up)
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
-    cases = find_cases(source) if source.is_dir() else [Case(case_name(source), source)]
+    cases = several(source, series, study, screen, by_folder=by_folder)
+    if not cases:
+        one = not source.is_dir() or is_dicom(source)
+        cases = [Case(case_name(source), source, study)] if one else find_cases(source)
+    alone = len(cases) == 1 and cases[0].path == source
+    asked = Settings(kind=kind, orientation=orientation, threshold_hu=threshold_hu, series=series)
     found: list[dict[str, Any]] = []
     for case in cases:
         try:
             notes: list[str] = []
-            volume = read_volume(case.path, orientation=orientation, notes=notes)
-            segmented = bone_of(volume, kind, threshold_hu, name=case.path.name)
+            read = read_case(case.path, asked.of_study(case.study), notes)
+            segmented = bone_of(read.volume, read.kind(kind), threshold_hu, name=case.path.name)
             estimate = estimate_plane(segmented.bone, method, model=model, up=up)
         except CalvariaError as error:
-            if not source.is_dir():
+            if alone:
                 raise
             screen.error(f"{case.name}: {one_line(error)}")
             found.append({"case": case.name, "error": one_line(error)})
             continue
         found.append({"case": case.name, **plane_json(estimate)})
         for line in lines_of(estimate):
-            screen.say(f"{case.name}: {line}" if source.is_dir() else line)
+            screen.say(line if alone else f"{case.name}: {line}")
         for doubt in (*notes, *segmented.notes, *estimate.doubts):
-            screen.warn(f"{case.name}: {doubt}" if source.is_dir() else doubt)
-    screen.json(found if source.is_dir() else found[0])
+            screen.warn(doubt if alone else f"{case.name}: {doubt}")
+    screen.json(found[0] if alone else found)
     if any("error" in one for one in found):
         raise typer.Exit(2)
     if any(one["doubts"] for one in found):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from calvaria.cli.cases import heard, the_input, told
+from calvaria.cli.cases import heard, several, the_input, told
 from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.options import (
+    ByFolder,
     DeviceOption,
     Json,
     KindOption,
@@ -19,6 +21,7 @@ from calvaria.cli.options import (
     Preview,
     Quiet,
     Series,
+    Study,
     ThresholdHu,
     Verbose,
 )
@@ -27,7 +30,7 @@ from calvaria.files import require_writable
 from calvaria.results.case import run_case
 from calvaria.results.dicom_out import DicomAsked, archive_for
 from calvaria.results.folder import run_cases
-from calvaria.results.names import find_cases, is_dicom
+from calvaria.results.names import Case, find_cases, is_dicom
 from calvaria.results.settings import Settings
 from calvaria.results.summary import summary_lines, timing_lines
 
@@ -37,6 +40,7 @@ Examples:
   calvaria reconstruct head-ct.nii.gz -o out --kind ct
   calvaria reconstruct study.zip -o out --series 201
   calvaria reconstruct skull.nrrd -o out --model my-network.safetensors --refine
+  calvaria reconstruct export/ -o results/ --dicom --jobs 2
   calvaria reconstruct cases/ -o results/ --jobs 2 --no-preview
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
@@ -50,6 +54,7 @@ def reconstruct(
         Path | None,
         typer.Argument(
             metavar="INPUT",
+            readable=False,  # said by us, in one line
             help="A CT or bone mask (DICOM folder or zip, NRRD, NIfTI, MHA, STL), or a folder of those.",
         ),
     ] = None,
@@ -61,6 +66,8 @@ def reconstruct(
     min_hole_ml: MinHoleMl = 5.0,
     orientation: Orientation = None,
     series: Series = None,
+    study: Study = None,
+    by_folder: ByFolder = False,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="What completes the skull: a model, or its weights file.")
     ] = "shape-prior",
@@ -80,15 +87,23 @@ def reconstruct(
 
     Writes patch, completed skull, patch.stl, preview.png and result.json into OUT, images in the input's
     format (NRRD, NIfTI or MHA) and on its grid; with --refine also refinement.png. A folder of cases gives one
-    folder of results for each.
+    folder of results for each; so do several studies of DICOM: study-1, study-2 ... in order of the files' names.
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     path = the_input(source, source_option, "reconstruct")
-    settings = Settings(model, kind, orientation, preview, device, threshold_hu, min_hole_ml, refine, series=series)
-    if path.is_dir() and not is_dicom(path):
-        _run_folder(path, output, settings, screen, jobs=jobs, asked=dicom_asked(dicom, deidentify))
+    settings = Settings(
+        model, kind, orientation, preview, device, threshold_hu, min_hole_ml, refine, series=series, study=study
+    )
+    asked = dicom_asked(dicom, deidentify)
+    require_writable(output)  # before a folder is looked through
+    cases = several(path, series, study, screen, by_folder=by_folder)
+    if not cases and path.is_dir() and not is_dicom(path):
+        archive_for(path.name, None, asked)  # folders of files are none of DICOM
+        cases = find_cases(path)
+    if cases:
+        _run_cases(cases, output, settings, screen, jobs=jobs, asked=asked)
     else:
-        _run_file(path, output, settings, screen, dicom_asked(dicom, deidentify))
+        _run_file(path, output, settings, screen, asked)
 
 
 def _run_file(path: Path, output: Path, settings: Settings, screen: Screen, asked: DicomAsked | None) -> None:
@@ -106,12 +121,9 @@ def _run_file(path: Path, output: Path, settings: Settings, screen: Screen, aske
     screen.json(record.to_json())
 
 
-def _run_folder(
-    folder: Path, output: Path, settings: Settings, screen: Screen, *, jobs: int, asked: DicomAsked | None
+def _run_cases(
+    cases: Sequence[Case], output: Path, settings: Settings, screen: Screen, *, jobs: int, asked: DicomAsked | None
 ) -> None:
-    require_writable(output)
-    archive_for(folder.name, None, asked)  # folders of cases are none of DICOM
-    cases = find_cases(folder)
     with screen.progress() as progress:
-        outcomes = heard(run_cases(cases, output, settings, jobs, progress), screen, summary_lines)
+        outcomes = heard(run_cases(cases, output, settings, jobs, progress, dicom=asked), screen, summary_lines)
     told(outcomes, output, screen)

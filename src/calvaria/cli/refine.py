@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.options import (
     DeviceOption,
     Json,
     KindOption,
+    OneStudy,
     Orientation,
     Output,
     Quiet,
@@ -31,6 +34,7 @@ Examples:
   calvaria refine skull.nrrd patch.nrrd -o out
   calvaria refine head-ct.nii.gz sketch.stl -o out --kind ct
   calvaria refine skull.nrrd completed-by-another-program.nrrd -o out
+  calvaria refine study.zip sketch.stl -o out --dicom
   calvaria refine skull.nrrd planned-by-an-expert.stl -o out --trust patch
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
@@ -53,6 +57,7 @@ def refine(
     threshold_hu: ThresholdHu = None,
     orientation: Orientation = None,
     series: Series = None,
+    study: OneStudy = None,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="The shape prior that completes the skull for comparison.")
     ] = "shape-prior",
@@ -67,6 +72,8 @@ def refine(
     preview: Annotated[
         bool, typer.Option("--preview/--no-preview", help="Draw preview.png and refinement.png.")
     ] = True,
+    dicom: Dicom = False,
+    deidentify: Deidentify = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -81,11 +88,10 @@ def refine(
     for path in (skull, patch):
         if path == patch or not is_dicom(path):
             _require_file(path)
-    settings = Settings(
-        model, kind, orientation, preview, device, threshold_hu, refine=True, trust=trust, series=series
-    )
+    asked = Settings(model, kind, orientation, preview, device, threshold_hu, refine=True, trust=trust)
+    settings = replace(asked, series=series, study=study)
     with screen.progress() as progress:
-        record = run_refine(skull, patch, output, settings, progress)
+        record = run_refine(skull, patch, output, settings, progress, dicom=dicom_asked(dicom, deidentify))
     for text in record.warnings:
         screen.warn(text)
     for line in [*summary_lines(record), *(timing_lines(record) if verbose else [])]:

@@ -27,7 +27,7 @@ from calvaria.results.names import (
     names_of_dicom,
 )
 from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane, rounded_refinement
-from calvaria.results.settings import Settings
+from calvaria.results.settings import Kind, Settings
 from calvaria.results.staging import files_in, require_room, staged
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def run_case(
     reference: Volume | None = None,
     *,
     dicom: DicomAsked | None = None,
+    study: int | None = None,
 ) -> Record:
     """Reconstruct one file and write patch, completed skull, surface, picture and result.json.
 
@@ -97,6 +98,7 @@ def run_case(
         progress: called with the stage and the fraction done.
         reference: the true patch on the same grid, if it is known: drawn beside the result and scored.
         dicom: what is asked for of DICOM; None: nothing.
+        study: which one of several in the source; None: as the settings have it.
 
     Returns:
         What result.json holds.
@@ -109,6 +111,7 @@ def run_case(
     require_place(output, source)
     require_dicom(source, dicom)
     notes: list[str] = []
+    settings = settings.of_study(study)
     result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress)
     return publish(
         result,
@@ -153,7 +156,7 @@ def reconstructed(
     result = reconstruct(
         read.volume,
         engine=settings.engine,
-        kind="ct" if read.dicom is not None and settings.kind == "auto" else settings.kind,  # CT by its modality
+        kind=read.kind(settings.kind),
         device=settings.device,
         threshold_hu=settings.threshold_hu,
         min_hole_ml=settings.min_hole_ml,
@@ -195,6 +198,10 @@ class CaseRead:
     volume: Volume
     geometry: dict[str, Any] | None = None
     dicom: DicomSource | None = field(default=None, repr=False)
+
+    def kind(self, asked: Kind) -> Kind:
+        """What the volume is: DICOM is a CT by its modality, where it is not said otherwise."""
+        return "ct" if self.dicom is not None and asked == "auto" else asked
 
 
 def require_place(output: Path, *sources: Path, names: Sequence[str] = ()) -> None:
@@ -321,10 +328,11 @@ def read_case(source: Path, settings: Settings, notes: list[str]) -> CaseRead:
     if is_dicom(source):
         from calvaria.io.dicom import read_dicom
 
-        found = read_dicom(source, settings.series, notes)
+        found = read_dicom(source, settings.series, notes, study=settings.study)
         return CaseRead(found.volume, found.geometry, found.source)
-    if settings.series is not None:
-        raise InputError(f"{source.name}: --series is for DICOM, and this is none; leave it out")
+    for option, value in (("--series", settings.series), ("--study", settings.study)):
+        if value is not None:
+            raise InputError(f"{source.name}: {option} is for DICOM, and this is none; leave it out")
     return CaseRead(read_input(source, settings.orientation, notes))
 
 

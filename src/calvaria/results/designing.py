@@ -50,6 +50,7 @@ def run_design(
     progress: Progress = unheard,
     *,
     dicom: DicomAsked | None = None,
+    study: int | None = None,
 ) -> DesignRecord:
     """Design the implants of one skull and write them, their pictures, their report and design.json.
 
@@ -61,6 +62,7 @@ def run_design(
         implant: what is asked for of the implants.
         progress: called with the stage and the fraction done.
         dicom: what is asked for of DICOM; None: nothing.
+        study: which one of several in the source; None: as the settings have it.
 
     Returns:
         What design.json holds. A check that failed stands in it; the files are there all the same.
@@ -75,7 +77,7 @@ def run_design(
         return _of_results(source, output, settings, implant, progress)
     require_dicom(source, dicom)
     require_unmarked(dicom is not None and dicom.deidentify, bool(implant.mark))
-    return _of_file(source, output, settings, implant, progress, dicom=dicom)
+    return _of_file(source, output, settings.of_study(study), implant, progress, dicom=dicom)
 
 
 def designable(folder: Path) -> list[Case]:

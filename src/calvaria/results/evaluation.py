@@ -11,7 +11,9 @@ from calvaria import __version__
 from calvaria.errors import CalvariaError, MissingExtraError, one_line
 from calvaria.files import atomic_path, require_writable
 from calvaria.jobs import Progress, in_processes, unheard
-from calvaria.results.names import find_cases, find_patches, is_mesh, match
+from calvaria.results.case import read_case
+from calvaria.results.names import find_cases, find_patches, is_dicom, is_mesh, match
+from calvaria.results.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,9 +37,11 @@ class Files:
     Args:
         patch: a mask or a closed mesh.
         truth: mask of the bone that was missing.
-        defective: mask of the defective skull.
+        defective: mask of the defective skull, or its CT as DICOM.
         orientation: where the voxel axes run, for files that do not say it.
         symmetry: whether the mid-sagittal plane is looked for.
+        series: which one of the DICOM, by number or UID; None: the best.
+        study: which one of the DICOM; None: the only one.
     """
 
     patch: Path
@@ -45,6 +49,8 @@ class Files:
     defective: Path
     orientation: str | None = None
     symmetry: bool = False
+    series: str | None = None
+    study: int | None = None
 
     def read(self) -> tuple[Volume, Volume, Volume]:
         """Patch, truth and defective skull on one grid; a patch that is a mesh is brought onto it.
@@ -52,13 +58,25 @@ class Files:
         Raises:
             InputError: a file cannot be read or is no mask.
         """
-        from calvaria.io import read_as_mask, read_mask
+        from calvaria.io import read_as_mask
 
         truth = _read_patch(self.truth, self.orientation)
         patch = (
             read_as_mask(self.patch, truth.grid) if is_mesh(self.patch) else _read_patch(self.patch, self.orientation)
         )
-        return patch, truth, read_mask(self.defective, orientation=self.orientation)
+        return patch, truth, self._skull()
+
+    def _skull(self) -> Volume:
+        """The bone of the defective skull."""
+        from calvaria.io import read_mask
+
+        asked = Settings(orientation=self.orientation, series=self.series, study=self.study)
+        if not is_dicom(self.defective) and self.series is None and self.study is None:
+            return read_mask(self.defective, orientation=self.orientation)
+        read = read_case(self.defective, asked, [])
+        from calvaria.skull.bone import bone_of
+
+        return bone_of(read.volume, read.kind("auto"), name=self.defective.name).bone
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ class Finished:
 
 def is_finished(folder: Path) -> bool:
     """Whether a folder is one of results, by the files in it."""
-    return (folder / RESULT).is_file()
+    return os.path.isfile(folder / RESULT)  # False, too, where the folder may not be read: who reads it says so
 
 
 def read_finished(folder: Path) -> Finished:

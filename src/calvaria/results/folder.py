@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from calvaria.errors import CalvariaError, one_line
 from calvaria.jobs import Progress, in_processes, unheard
 from calvaria.results.case import run_case
+from calvaria.results.dicom_out import DicomAsked
 from calvaria.results.names import Case
 from calvaria.results.record import Record
 from calvaria.results.settings import Settings
@@ -21,8 +22,8 @@ R_co = TypeVar("R_co", covariant=True)
 class Runner(Protocol[R_co]):
     """What runs one case from its file to its folder, and gives its record."""
 
-    def __call__(self, source: Path, output: Path, *, progress: Progress) -> R_co:
-        """Run a case."""
+    def __call__(self, source: Path, output: Path, *, progress: Progress, study: int | None = None) -> R_co:
+        """Run a case; ``study`` is which one, where the source holds several."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,13 @@ class Outcome(Generic[R_co]):
 
 
 def run_cases(
-    cases: Sequence[Case], output: Path, settings: Settings, jobs: int = 1, progress: Progress = unheard
+    cases: Sequence[Case],
+    output: Path,
+    settings: Settings,
+    jobs: int = 1,
+    progress: Progress = unheard,
+    *,
+    dicom: DicomAsked | None = None,
 ) -> Iterator[Outcome[Record]]:
     """Reconstruct every case into ``output/NAME``, and give the outcomes as they come.
 
@@ -53,8 +60,9 @@ def run_cases(
         settings: the same for all.
         jobs: how many cases run at the same time, each in a process of its own; 1 runs them here.
         progress: called with the whole.
+        dicom: what is asked for of DICOM; None: nothing.
     """
-    return run_each(cases, output, partial(run_case, settings=settings), jobs, progress)
+    return run_each(cases, output, partial(run_case, settings=settings, dicom=dicom), jobs, progress)
 
 
 def run_each(
@@ -95,7 +103,7 @@ def _run_here(cases: Sequence[Case], output: Path, run: Runner[R_co], progress: 
 def _attempt(case: Case, *, output: Path, run: Runner[R_co], progress: Progress = unheard) -> Outcome[R_co]:
     """Run one case; whatever goes wrong becomes its outcome."""
     try:
-        return Outcome(case.name, record=run(case.path, output / case.name, progress=progress))
+        return Outcome(case.name, record=run(case.path, output / case.name, progress=progress, study=case.study))
     except CalvariaError as error:
         return Outcome(case.name, error=one_line(error), exit_code=error.exit_code)
     except MemoryError:

@@ -47,6 +47,10 @@ NUMBERED = re.compile(r"implant-\d+\.(stl|3mf)|mould-(lower|upper)-\d+\.stl")
 """Names of the files of one of several implants."""
 
 
+NUMBER = re.compile(r"\d+(\.\d+)?")
+"""Of a series; with one of its own after the dot where it is several volumes."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One patient's file.
@@ -55,10 +59,12 @@ class Case:
         name: what the case is called: the file's name without its suffix, or its folder's name; with a subfolder's name
             and a slash before it where cases lie in subfolders.
         path: the file.
+        study: its number, where the path holds several studies of DICOM and the case is one of them.
     """
 
     name: str
     path: Path
+    study: int | None = None
 
 
 def image_suffix(path: Path) -> str:
@@ -120,6 +126,56 @@ def names_of_dicom(folder: Path) -> list[str]:
     """Every DICOM file that a run may leave in a folder, and those of several implants that an earlier one left."""
     numbered = sorted(f"dicom/{path.name}" for path in (folder / "dicom").glob("implant-*.dcm"))
     return [DICOM_SEGMENTATION, DICOM_IMPLANT, DICOM_PICTURE, *numbered]
+
+
+def find_studies(
+    path: Path, series: str | None = None, *, by_folder: bool = False, notes: list[str] | None = None
+) -> list[Case]:
+    """The studies of DICOM as cases, where a path holds several; none where it holds one, or no DICOM.
+
+    They are called ``study-1``, ``study-2`` ... in order of the files' names, for folders in exports are often called
+    by the patient's name.
+
+    Args:
+        path: of a case, or a folder of cases.
+        series: number or UID of the series that is asked for; studies without it are no cases.
+        by_folder: call them by the folders in which they lie.
+        notes: gets a line on studies that are left out.
+
+    Raises:
+        CalvariaError: the path cannot be read; or the studies do not lie in folders of their own, by which they could
+            be called.
+    """
+    if not is_dicom(path):
+        return []
+    from calvaria.io.dicom import find_studies as find
+
+    studies = find(path)
+    wanted = None if series is None else {series, series.partition(".")[0] if NUMBER.fullmatch(series) else series}
+    found = [one for one in studies if one.shows_a_head and (wanted is None or wanted & one.series)]
+    if len(found) < 2:
+        return []
+    if notes is not None and len(found) < len(studies):
+        left_out = ", ".join(str(one.number) for one in studies if one not in found)
+        notes.append(f"of {len(studies)} studies {len(found)} are cases; left out, for want of a CT series: {left_out}")
+    names = _by_folder(path, [one.folder for one in found]) if by_folder else [f"study-{one.number}" for one in found]
+    return [Case(name, path, one.number) for name, one in zip(names, found, strict=True)]
+
+
+def _by_folder(path: Path, folders: Sequence[str]) -> list[str]:
+    """The shortest beginnings of folders that differ.
+
+    Raises:
+        InputError: there are none.
+    """
+    parts = [folder.split("/") for folder in folders]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[:depth]) for one in parts]
+        if all(names) and len(set(names)) == len(names):
+            return names
+    raise InputError(
+        f"{path.name}: its {len(folders)} studies do not lie in folders of their own; leave out --by-folder"
+    )
 
 
 def find_cases(folder: Path) -> list[Case]:
@@ -214,8 +270,16 @@ def _stem(case: Case) -> str:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """The images of a folder, or those of its subfolders that are no results, in order of name."""
-    return sorted(path for path in folder.iterdir() if _is_image(path)) or [
+    """The images of a folder, or those of its subfolders that are no results, in order of name.
+
+    Raises:
+        InputError: the folder may not be read.
+    """
+    try:
+        inside = list(folder.iterdir())
+    except PermissionError as error:
+        raise InputError(f"{folder}: may not be read: {error.strerror}; check its permissions") from error
+    return sorted(path for path in inside if _is_image(path)) or [
         path
         for path in sorted(folder.glob("*/*"))
         if _is_image(path) and not path.parent.name.startswith(".") and not (path.parent / RESULT).exists()

@@ -29,6 +29,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "refine": (bool,),
     "trust": (str,),
     "series": (str, type(None)),
+    "study": (int, type(None)),
 }
 """Of the fields of `Settings`, as JSON has them."""
 

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calvaria.jobs import Progress, unheard
-from calvaria.results.case import Clock, Inputs, engine_share, input_of, publish, read_case, read_input, require_place
+from calvaria.results.case import (
+    Clock,
+    Inputs,
+    engine_share,
+    input_of,
+    publish,
+    read_case,
+    read_input,
+    require_dicom,
+    require_place,
+)
+from calvaria.results.dicom_out import DicomAsked, archive_for
 from calvaria.results.names import is_mesh
 from calvaria.results.record import Record
 from calvaria.results.settings import Settings
@@ -15,7 +26,15 @@ if TYPE_CHECKING:
     from calvaria.volume import Grid, Volume
 
 
-def run_refine(source: Path, patch: Path, output: Path, settings: Settings, progress: Progress = unheard) -> Record:
+def run_refine(
+    source: Path,
+    patch: Path,
+    output: Path,
+    settings: Settings,
+    progress: Progress = unheard,
+    *,
+    dicom: DicomAsked | None = None,
+) -> Record:
     """Refine one patch and write it, the completed skull, the surface, pictures and result.json.
 
     Args:
@@ -24,6 +43,7 @@ def run_refine(source: Path, patch: Path, output: Path, settings: Settings, prog
         output: folder for the results; nothing half written is ever in it.
         settings: what is asked for; ``refine`` is recorded as True whatever it says.
         progress: called with the stage and the fraction done.
+        dicom: what is asked for of DICOM; None: nothing.
 
     Returns:
         What result.json holds.
@@ -34,6 +54,7 @@ def run_refine(source: Path, patch: Path, output: Path, settings: Settings, prog
     clock = Clock()
     progress("read", 0.0)
     require_place(output, source, patch)
+    require_dicom(source, dicom)
     notes: list[str] = []
     read = read_case(source, settings, notes)
     volume = read.volume
@@ -46,7 +67,7 @@ def run_refine(source: Path, patch: Path, output: Path, settings: Settings, prog
         volume,
         given,
         engine=settings.engine,
-        kind="ct" if read.dicom is not None and settings.kind == "auto" else settings.kind,  # CT by its modality
+        kind=read.kind(settings.kind),
         threshold_hu=settings.threshold_hu,
         device=settings.device,
         trust=settings.trust,
@@ -55,8 +76,11 @@ def run_refine(source: Path, patch: Path, output: Path, settings: Settings, prog
         patch_name=patch.name,
     )
     clock.lap("refine")
-    inputs = Inputs(source, input_of(source, volume, read.geometry), input_of(patch, given), read.dicom)
-    return publish(result, inputs, output, settings.refining(), clock=clock, notes=notes, progress=progress)
+    inputs = Inputs(source, input_of(source, volume, read.geometry), input_of(patch, given), dicom=read.dicom)
+    archive = archive_for(source.name, read.dicom, dicom)
+    return publish(
+        result, inputs, output, settings.refining(), clock=clock, notes=notes, progress=progress, archive=archive
+    )
 
 
 def _read_patch(path: Path, grid: Grid, orientation: str | None, notes: list[str]) -> Volume:

@@ -37,6 +37,7 @@ class Settings:
         refine: whether the patch is refined.
         trust: what is believed more where a given patch and the shape prior differ.
         series: number or UID of the DICOM series that is read; None: the best.
+        study: number of the study that is read, where there are several; None: the only one that can be used.
     """
 
     engine: str = "shape-prior"
@@ -49,11 +50,16 @@ class Settings:
     refine: bool = False
     trust: Trust = "auto"
     series: str | None = None
+    study: int | None = None
 
     def without_folders(self) -> Settings:
         """The same, without what may say who it is: of a weights file only its name, of a series no UID."""
         numbered = self.series is not None and NUMBER_OF_SERIES.fullmatch(self.series)
         return replace(self, engine=Path(self.engine).name, series=self.series if numbered else None)
+
+    def of_study(self, number: int | None) -> Settings:
+        """The same, for one study of several; None changes nothing."""
+        return self if number is None else replace(self, study=number)
 
     def refining(self) -> Settings:
         """The same, with the patch refined."""

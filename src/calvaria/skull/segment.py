@@ -20,6 +20,7 @@ from calvaria.skull.halfway import Edges, draw_in
 from calvaria.skull.kinds import UNSIGNED_OFFSET_HU, ct_offset_hu, kind_of, require_numbers, what_else
 from calvaria.skull.metal import notes_on_metal
 from calvaria.skull.partial import Scan
+from calvaria.skull.vault import require_vault
 from calvaria.types import BoolArray
 from calvaria.volume.blocks import coarsen, grid_of_blocks
 from calvaria.volume.grid import Box, Grid
@@ -114,7 +115,7 @@ def segment_bone(
     offset, notes = _offset_hu(ct, name, stated=stated)
     if stated:
         _require_bone_values(ct, offset, threshold_hu, name)
-    core = _head_core(ct, offset, name, required=not stated)
+    core = _head_core(ct, offset, threshold + offset, name, required=not stated)
     # A dry skull has no core of soft tissue: the whole volume is searched.
     box = _box_around(core, ct.grid) if core is not None else (slice(None), slice(None), slice(None))
     part = ct.crop(box)
@@ -198,11 +199,11 @@ def _slabs(data: NDArray[Any], thickness: int = 16) -> Iterator[tuple[Box, NDArr
         yield (i, j, k), data[i, j, k]
 
 
-def _head_core(ct: Volume, offset: int, name: str, *, required: bool) -> Volume | None:
+def _head_core(ct: Volume, offset: int, threshold: float, name: str, *, required: bool) -> Volume | None:
     """The head without what is thin, on blocks of about COARSE_MM; a mask. None where there is none and none is wanted.
 
     Raises:
-        InputError: there is none, and one is required.
+        InputError: there is none, and one is required; or it is a trunk.
     """
     from scipy.ndimage import distance_transform_edt, label
 
@@ -223,7 +224,9 @@ def _head_core(ct: Volume, offset: int, name: str, *, required: bool) -> Volume 
             "wanted; check that the scan shows a head and that its values are Hounsfield units, or say --kind ct if it "
             "is a dry skull"
         )
-    return Volume(pieces == 1 + int(np.argmax(sizes)), grid)
+    core = Volume(pieces == 1 + int(np.argmax(sizes)), grid)
+    require_vault(coarse, core, threshold, name)
+    return core
 
 
 def _box_around(core: Volume, grid: Grid) -> Box:

@@ -11,3 +11,8 @@ def test_300_damaged_series_raise_only_typed_errors():
     assert found.outcomes["read"] > 20
     assert found.outcomes["InputError"] + found.outcomes["FormatError"] > 100
     assert found.slowest_s < 2
+
+
+def test_copies_that_once_raised_other_errors_are_typed_now():
+    """Unknown kinds of values in what says whose study it is; a list for a transfer syntax."""
+    assert dicom_fuzz.run((532, 1812, 1881)).crashes == []

@@ -74,6 +74,20 @@ def test_thick_slices_cover_their_gap_and_thin_ones_do_not():
         layout_of(along_z(at), AXIAL, [2.5] * 30, 0.5, 20)
 
 
+def test_no_header_says_so_thick_a_slice_that_a_gap_without_end_is_filled():
+    at = np.append(2.0 * np.arange(24), 1e6)
+    with pytest.raises(GeometryError, match=r"slices 24 and 25 are 999954\.00 mm apart, the others 2\.00 mm"):
+        laid(along_z(at), thickness=9e9)
+
+
+def test_few_slices_are_not_resampled_to_very_many():
+    at = np.repeat(5.0 * np.arange(20), 2)
+    at[1::2] += 0.02
+    wanted = r"the slices are 0\.02 to 4\.98 mm apart: even ones would be 4752, but there are 40; export an even series"
+    with pytest.raises(GeometryError, match=wanted):
+        laid(along_z(at), thickness=5.0)
+
+
 def test_what_is_refused():
     with pytest.raises(GeometryError, match="19 slices; at least 20 are needed"):
         laid(along_z(np.arange(19.0)))

@@ -95,6 +95,27 @@ def test_a_folder_without_permission_is_one_line(tmp_path, monkeypatch):
         list_series(folder)
 
 
+def test_files_without_permission_are_counted_where_there_is_nothing_else(tmp_path, monkeypatch):
+    folder = write(tmp_path / "a", slices_of(Series(slices=3)))
+    denied = {path.name for path in folder.iterdir()}
+    opened = places.Place.open
+
+    def refused(self):
+        if self.path.name in denied:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return opened(self)
+
+    monkeypatch.setattr(places.Place, "open", refused)
+    wanted = r"a: 3 files in it may not be read, and no other is DICOM; check their permissions"
+    with pytest.raises(InputError, match=wanted):
+        holds_dicom(folder)
+    denied.pop()
+    assert holds_dicom(folder)
+    notes: list[str] = []
+    list_series(folder, notes)
+    assert notes == ["2 files were left out: 2 x a file may not be read; check its permissions"]
+
+
 def test_what_is_not_there_or_holds_nothing_is_said(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         list_series(tmp_path / "none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import sys
 import time
 
@@ -158,12 +159,52 @@ def test_padding_is_air_and_said_where_it_looked_like_tissue(tmp_path, signed, i
     assert signed or "was set to air (-1024 HU)" in notes[0]
 
 
-@pytest.mark.parametrize("kind", ["rle", "jpeg2000", "jpegls"])
-def test_compressed_slices_are_the_same_slices(tmp_path, kind):
-    series = Series(slices=21)
-    found, _ = read(write(tmp_path / "a", [compressed(file, kind) for file in slices_of(series)]))
+SYNTAXES = {
+    "rle": "1.2.840.10008.1.2.5",
+    "jpeg2000": "1.2.840.10008.1.2.4.90",
+    "jpegls": "1.2.840.10008.1.2.4.80",
+    "jpeg lossless": "1.2.840.10008.1.2.4.70",
+}
+
+
+@pytest.mark.parametrize("kind", SYNTAXES)
+@pytest.mark.parametrize("signed", [False, True])
+def test_compressed_slices_are_the_same_slices(tmp_path, kind, signed):
+    series = Series(slices=21, signed=signed, intercept=0.0 if signed else -1024.0)
+    plain, _ = read(write(tmp_path / "plain", slices_of(series)))
+    files = [compressed(file, kind) for file in slices_of(series)]
+    assert {file.file_meta.TransferSyntaxUID for file in files} == {SYNTAXES[kind]}
+    found, _ = read(write(tmp_path / "packed", files))
     assert found.geometry["compressed"]
+    assert found.volume.data.dtype == plain.volume.data.dtype
+    np.testing.assert_array_equal(found.volume.data, plain.volume.data)
     assert_faithful(found.volume)
+
+
+def test_a_transfer_syntax_that_is_no_text_is_damage(tmp_path):
+    """Of another kind by its header: it is not taken for a UID."""
+    folder = write(tmp_path / "a", [compressed(file, "jpegls") for file in slices_of(Series(slices=21))])
+    path = sorted(folder.iterdir())[4]
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x10\x00US"))
+    assert path.read_bytes() != data
+    with pytest.raises(FormatError, match="a: series 2: transfer syntax unknown is not read; export the series uncom"):
+        read(folder)
+
+
+@pytest.mark.parametrize("kind", ["jpeg2000", "jpegls", "jpeg lossless"])
+def test_a_stream_of_another_size_is_not_decoded(tmp_path, kind):
+    """60 x 64 made 60,000 x 64,000: a decoder would take the memory, or minutes, before it saw what is wrong."""
+    files = [compressed(file, kind) for file in slices_of(Series(slices=21))]
+    small, large = ((60, 64), (60000, 64000))
+    old, new = (
+        struct.pack(">II", across, down) if kind == "jpeg2000" else struct.pack(">HH", down, across)
+        for down, across in (small, large)
+    )
+    assert files[9].PixelData.count(old) >= 1
+    files[9].PixelData = files[9].PixelData.replace(old, new)
+    with pytest.raises(FormatError, match=r"a slice \(JPEG.*\) is not of the size that its header says; export the"):
+        read(write(tmp_path / "a", files))
 
 
 @pytest.mark.parametrize("tilt", [0.0, 20.0])
@@ -357,15 +398,6 @@ def test_mixed_series_are_refused(tmp_path, name, value, message):
     setattr(files[3], name, value)
     with pytest.raises(InputError, match=message):
         read(write(tmp_path / "a", files))
-
-
-def test_several_patients_need_a_choice(tmp_path):
-    write(tmp_path / "a", slices_of(Series(slices=24)))
-    write(tmp_path / "a", slices_of(Series(slices=24, number=3, changes={"PatientID": "other"})), first=50)
-    with pytest.raises(InputError, match="series of several patients; choose one with --series: 2, 3"):
-        read(tmp_path / "a")
-    assert not any(one.chosen for one in list_series(tmp_path / "a"))
-    assert read(tmp_path / "a", "3")[0].source.header.PatientID == "other"
 
 
 def test_the_best_series_is_chosen_and_said(tmp_path):

@@ -3,5 +3,16 @@
 from calvaria.io.dicom.places import holds_dicom
 from calvaria.io.dicom.reader import DicomVolume, SeriesInfo, list_series, read_dicom
 from calvaria.io.dicom.source import DicomSource, SliceRef
+from calvaria.io.dicom.studies import Study, find_studies
 
-__all__ = ["DicomSource", "DicomVolume", "SeriesInfo", "SliceRef", "holds_dicom", "list_series", "read_dicom"]
+__all__ = [
+    "DicomSource",
+    "DicomVolume",
+    "SeriesInfo",
+    "SliceRef",
+    "Study",
+    "find_studies",
+    "holds_dicom",
+    "list_series",
+    "read_dicom",
+]

@@ -19,6 +19,13 @@ HEAD_MM = (120.0, 350.0)
 AXIAL_COSINE = 0.7
 """Between the normal and the body's axis; a gantry tilts by 30 degrees at most."""
 
+# Parts of what scanners write for the body part; one of a head beside it makes it a head's.
+_ELSEWHERE = (
+    *("ABDOMEN", "ABD", "PELVIS", "CHEST", "THORAX", "LUNG", "HEART", "CARDIAC", "LIVER", "KIDNEY", "COLON"),
+    *("LSPINE", "TSPINE", "SSPINE", "COCCYX", "SHOULDER", "CLAVICLE", "ARM", "ELBOW", "HAND", "WRIST", "FINGER"),
+    *("HIP", "LEG", "KNEE", "FOOT", "ANKLE", "TOE", "CALF", "THIGH", "EXTREMITY", "BREAST"),
+)
+_HEAD = ("HEAD", "SKULL", "BRAIN", "NECK", "FACE", "JAW", "ORBIT", "SINUS", "CSPINE", "WHOLE", "CRANI")
 _SHARP_NAMES = ("BONE", "EDGE", "LUNG", "SHARP", "DETAIL", "ULTRA", "INNER", "CHST")
 _SOFT_NAMES = ("SOFT", "STANDARD", "STND", "SMOOTH", "BRAIN")
 _PHILIPS = {
@@ -49,6 +56,15 @@ def sharpness(kernel: str) -> Sharpness:
     return "unknown"
 
 
+def is_elsewhere(body_part: str) -> bool:
+    """Whether a part of the body, as BodyPartExamined names it, is none that a head's scan bears.
+
+    >>> [is_elsewhere(part) for part in ("HEART", "CHESTABDPELVIS", "HEAD", "HEADNECKCHEST", "WHOLEBODY", "")]
+    [True, True, False, False, False, False]
+    """
+    return any(word in body_part for word in _ELSEWHERE) and not any(word in body_part for word in _HEAD)
+
+
 def rank(
     *, axial: bool, extent_mm: float, original: bool, step_mm: float, kernel: str, slices: int
 ) -> tuple[float, ...]:
@@ -67,4 +83,4 @@ def rank(
     return (not axial, not is_head, not original, sum(step_mm > one for one in STEPS_MM), sharp, step_mm, -slices)
 
 
-__all__ = ["AXIAL_COSINE", "Sharpness", "rank", "sharpness"]
+__all__ = ["AXIAL_COSINE", "Sharpness", "is_elsewhere", "rank", "sharpness"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ CT_CLASSES = {
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 """A transfer syntax that is inflated as a whole by pydicom, without a bound."""
+
+HEAD_BYTES = 1024
+"""So many bytes hold the file meta group, which names the transfer syntax."""
 
 MAX_SIDE = 4096
 """Rows and columns of a slice; larger ones are damage."""
@@ -47,6 +50,7 @@ _TAGS = [
     "PatientID",
     "PatientName",
     "PatientBirthDate",
+    "BodyPartExamined",
     "ConvolutionKernel",
     "Rows",
     "Columns",
@@ -88,6 +92,7 @@ class Frame:
         modality: such as CT.
         image_type: values of ImageType or FrameType, upper case.
         series_number: as the scanner counts; None where missing.
+        body_part: that was scanned, as the scanner was told; upper case, empty where missing.
         kernel: of the reconstruction; empty where missing.
         shape: rows, columns.
         spacing_mm: between rows, between columns; None where missing.
@@ -117,6 +122,7 @@ class Frame:
     modality: str
     image_type: tuple[str, ...]
     series_number: int | None
+    body_part: str
     kernel: str
     shape: tuple[int, int]
     spacing_mm: tuple[float, ...] | None
@@ -141,6 +147,11 @@ class Frame:
     def series_uid(self) -> str:
         """Of the series."""
         return self.uids[3]
+
+    @property
+    def study(self) -> tuple[str, ...]:
+        """Whose study it belongs to; never to be shown."""
+        return (*self.person, self.uids[2])
 
 
 @contextmanager
@@ -177,6 +188,15 @@ def _hush_gdcm() -> None:
         stream()
 
 
+def is_localizer(image_type: Sequence[str]) -> bool:
+    """Whether an image only shows where others lie.
+
+    >>> is_localizer(["ORIGINAL", "PRIMARY", "LOCALIZER"]), is_localizer(["ORIGINAL", "PRIMARY", "AXIAL"])
+    (True, False)
+    """
+    return any("LOCALIZER" in value or "SURVIEW" in value for value in image_type)
+
+
 def read_frames(place: Place) -> list[Frame]:
     """The frames of one file; to be used within `quiet`.
 
@@ -188,7 +208,7 @@ def read_frames(place: Place) -> list[Frame]:
     """
     try:
         with place.open() as file:
-            head = file.read(1024)
+            head = file.read(HEAD_BYTES)
             if not looks_like_dicom(head):
                 return []
             if place.size > MAX_FILE_BYTES:
@@ -202,6 +222,8 @@ def read_frames(place: Place) -> list[Frame]:
             return _frames(place, found, file.tell())
     except FormatError:
         raise
+    except PermissionError as error:
+        raise FormatError("a file may not be read; check its permissions") from error
     except Exception:  # whatever a parser makes of bytes that are not what they should be; it may quote a name
         raise FormatError("a DICOM file is damaged or truncated") from None
 
@@ -285,6 +307,7 @@ def _frame(
         modality=_word(_text(found, "Modality")),
         image_type=tuple(str(value).upper() for value in _several(first("FrameType", "ImageType"))),
         series_number=_whole(found.get("SeriesNumber")),
+        body_part=_word(_text(found, "BodyPartExamined")).upper(),
         kernel=_word("/".join(str(value) for value in _several(first("ConvolutionKernel")))),
         shape=(int(found.Rows), int(found.Columns)),
         spacing_mm=_numbers(first("PixelSpacing"), 2),
@@ -363,4 +386,14 @@ def _whole(value: Any) -> int | None:
     return None if value is None or value == "" else int(value)
 
 
-__all__ = ["CT_CLASSES", "MAX_SIDE", "Frame", "quiet", "read_frames", "read_header"]
+__all__ = [
+    "CT_CLASSES",
+    "DEFLATED",
+    "HEAD_BYTES",
+    "MAX_SIDE",
+    "Frame",
+    "is_localizer",
+    "quiet",
+    "read_frames",
+    "read_header",
+]

@@ -29,6 +29,9 @@ MAX_STEP_MM = 10.0
 COVERED = 0.9
 """A gap is no missing slice where the slices beside it are thicker than this share of it."""
 
+MAX_GROWTH = 4
+"""Uneven slices are not resampled to more than so many times their number: 2.5 mm ones in a stack of 5 mm double it."""
+
 USUAL_SHARE = 0.1
 """The smallest step that at least this share of the gaps have is the one to resample at."""
 
@@ -132,6 +135,11 @@ def layout_of(
         thick = np.array([thickness_mm[n] or 0.0 for n in order])
         missing = _require_small_gaps(gaps, np.minimum(thick[1:], thick[:-1]))
         count = 1 + max(1, round(at[-1] / _usual(gaps)))
+        if count > MAX_GROWTH * len(points):
+            raise GeometryError(
+                f"the slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart: even ones would be {count}, but there "
+                f"are {len(points)}; export an even series"
+            )
         step = at[-1] / (count - 1)
     if step > MAX_STEP_MM:
         raise GeometryError(f"the slices are {step:.1f} mm apart; at most {MAX_STEP_MM:g} mm are read")
@@ -167,8 +175,9 @@ def _require_small_gaps(gaps: F64, thick: F64) -> int:
         GeometryError: too many, or too many at one place.
     """
     usual = float(np.median(gaps))
-    # A stack of 2.5 mm slices through the base and 5 mm ones above has no gap; thin slices far apart have.
-    open_ = thick < COVERED * gaps
+    # A stack of 2.5 mm slices through the base and 5 mm ones above has no gap; thin slices far apart have. Nothing is
+    # as thick as a damaged header may say.
+    open_ = np.minimum(thick, MAX_STEP_MM) < COVERED * gaps
     widest = int(np.argmax(np.where(open_, gaps, 0.0)))
     if open_[widest] and gaps[widest] > MAX_GAP * usual:
         raise GeometryError(

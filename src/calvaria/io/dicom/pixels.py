@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -31,8 +32,18 @@ IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 BIG = "1.2.840.10008.1.2.2"
 RLE = "1.2.840.10008.1.2.5"
+JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 NATIVE = (IMPLICIT, EXPLICIT, BIG)
 """Transfer syntaxes of plain numbers."""
+
+JPEG_START, JPEG2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
+"""What these streams begin with: for JPEG 2000 with the segment that holds its size."""
+
+JPEG_FRAMES = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC} | {0xFFF7}
+"""Segments with a size: of JPEG, and of JPEG-LS."""
+
+JPEG_FILL = 0xFFFF
+"""May stand before a segment."""
 
 UNDEFINED = 0xFFFFFFFF
 """The length of pixel data in fragments."""
@@ -188,18 +199,20 @@ def _decoded(dataset: Dataset, frame: Frame) -> NDArray[Any]:
     """One frame of a compressed file."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
+    from pydicom.uid import UID
 
-    name = getattr(dataset.file_meta.TransferSyntaxUID, "name", "unknown")
+    syntax = UID(frame.syntax)  # as the header's reader took it: a damaged one may be a number or a list
+    name = "unknown" if syntax.name == syntax else syntax.name
     try:
-        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+        decoder = get_decoder(syntax)
     except NotImplementedError as error:
         raise FormatError(f"transfer syntax {name} is not read; export the series uncompressed") from error
     if not decoder.is_available:
         raise MissingExtraError(f"{name} slices need a decoder: pip install 'calvaria[dicom]'")
+    if _claimed(dataset, frame) not in (None, frame.shape):  # a decoder might go on for minutes with a damaged size
+        raise FormatError(f"a slice ({name}) is not of the size that its header says; export the series again")
     try:
-        # pylibjpeg's RLE decoder panics on damaged data, which no handler of errors catches; pydicom's own does not.
-        plugin = "pydicom" if frame.syntax == RLE else ""
-        pixels = pixel_array(dataset, index=frame.index, raw=True, decoding_plugin=plugin)
+        pixels = pixel_array(dataset, index=frame.index, raw=True, decoding_plugin=_plugin(frame.syntax))
     except Exception:  # decoders raise their own
         raise FormatError(f"a slice ({name}) cannot be decompressed: it is damaged; export the series again") from None
     if pixels.shape != frame.shape or pixels.dtype.kind not in "iu":
@@ -207,4 +220,43 @@ def _decoded(dataset: Dataset, frame: Frame) -> NDArray[Any]:
     return np.asarray(pixels)
 
 
-__all__ = ["AIR_HU", "NATIVE", "TISSUE_HU", "digest", "is_whole", "stored_slices", "to_hu"]
+def _plugin(syntax: str) -> str:
+    """The decoder that takes damaged data best; empty for any."""
+    if syntax == RLE:  # pylibjpeg's panics, which no handler of errors catches
+        return "pydicom"
+    if syntax in JPEG_LS and find_spec("gdcm") is not None:  # pyjpegls's goes on for seconds
+        return "gdcm"
+    return ""
+
+
+def _claimed(dataset: Dataset, frame: Frame) -> tuple[int, int] | None:
+    """Rows and columns of a compressed frame by its own beginning; None where that does not say it."""
+    from pydicom.encaps import get_frame
+
+    try:
+        count = int(dataset.get("NumberOfFrames") or 1)
+        return size_of_stream(get_frame(dataset.PixelData, frame.index, number_of_frames=count))
+    except Exception:  # fragments that are none, or too short: the decoder says so
+        return None
+
+
+def size_of_stream(data: bytes) -> tuple[int, int] | None:
+    r"""Rows and columns that a JPEG, JPEG-LS or JPEG 2000 stream claims to have; None for other bytes.
+
+    >>> size_of_stream(bytes.fromhex("ffd8 fff7 000b 10 0020 0040 01 01 11 00"))
+    (32, 64)
+    """
+    if data[:4] == JPEG2000_START:
+        right, down, left, top = struct.unpack_from(">4I", data, 8)
+        return down - top, right - left
+    at = 2
+    while data[:2] == JPEG_START and at + 9 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, at)
+        if marker in JPEG_FRAMES:
+            rows, columns = struct.unpack_from(">HH", data, at + 5)
+            return rows, columns
+        at += 1 if marker == JPEG_FILL else 2 + length
+    return None
+
+
+__all__ = ["AIR_HU", "NATIVE", "TISSUE_HU", "digest", "is_whole", "size_of_stream", "stored_slices", "to_hu"]

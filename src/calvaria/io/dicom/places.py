@@ -141,19 +141,25 @@ def holds_dicom(path: Path) -> bool:
     """Whether a path is a DICOM file, a DICOMDIR, a zip with one, or a folder with one somewhere below it.
 
     Raises:
-        InputError: the path may not be read.
+        InputError: the path may not be read; or files in it may not, and no other is DICOM.
         FormatError: it is a zip that `opened` refuses.
     """
+    denied = 0
     with opened(path) as places:
-        return any(_looks(place) for place in places)
-
-
-def _looks(place: Place) -> bool:
-    try:
-        with place.open() as file:
-            return looks_like_dicom(file.read(132))
-    except BROKEN_ZIP:  # a file without permission, a damaged member: another may do
-        return False
+        for place in places:
+            try:
+                with place.open() as file:
+                    if looks_like_dicom(file.read(132)):
+                        return True
+            except PermissionError:
+                denied += 1
+            except BROKEN_ZIP:  # a damaged member: another may do
+                continue
+    if denied:
+        raise InputError(
+            f"{path}: {denied} files in it may not be read, and no other is DICOM; check their permissions"
+        )
+    return False
 
 
 def _below(folder: Path) -> list[Place]:

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from calvaria.errors import InputError, naming
 from calvaria.files import PathLike
-from calvaria.io.dicom.choice import sharpness
+from calvaria.io.dicom.choice import is_elsewhere, sharpness
 from calvaria.io.dicom.headers import Frame, quiet, read_header
 from calvaria.io.dicom.layout import Layout, axes_of
 from calvaria.io.dicom.pixels import AIR_HU, NATIVE, TISSUE_HU, is_whole, stored_slices, to_hu
-from calvaria.io.dicom.places import opened
+from calvaria.io.dicom.places import Place, opened
 from calvaria.io.dicom.scan import Scan, scan
 from calvaria.io.dicom.series import Stack, stacks_of
 from calvaria.io.dicom.source import DicomSource, SliceRef
+from calvaria.io.dicom.studies import grouped, in_study
 from calvaria.types import F64
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
@@ -58,6 +59,7 @@ class SeriesInfo:
         problem: why it cannot be used; None where it can.
         notes: what was left out of it, or is doubtful.
         chosen: whether it is the one that is read.
+        study: that it belongs to, counted from 1 in order of the files' names.
     """
 
     number: str
@@ -70,6 +72,7 @@ class SeriesInfo:
     problem: str | None
     notes: tuple[str, ...]
     chosen: bool
+    study: int = 1
 
 
 def list_series(path: PathLike, notes: list[str] | None = None) -> list[SeriesInfo]:
@@ -86,12 +89,28 @@ def list_series(path: PathLike, notes: list[str] | None = None) -> list[SeriesIn
     """
     with quiet(), opened(path) as places, naming(_name(path)):
         stacks = _found(scan(places), notes)
-        usable = [stack for stack in stacks if stack.layout is not None]
-        best = min(usable, key=lambda stack: stack.rank) if usable and not _several_persons(usable) else None
-        return [_info(stack, chosen=stack is best) for stack in stacks]
+        numbers = _numbers(stacks, places)
+        best: dict[int, Stack] = {}
+        for study, stack in zip(numbers, stacks, strict=True):
+            if stack.layout is None or is_elsewhere(stack.frames[0].body_part):
+                continue
+            if study not in best or stack.rank < best[study].rank:
+                best[study] = stack
+        listed = sorted(zip(numbers, stacks, strict=True), key=lambda one: one[0])
+        return [_info(stack, study, chosen=stack is best.get(study)) for study, stack in listed]
 
 
-def read_dicom(path: PathLike, series: str | None = None, notes: list[str] | None = None) -> DicomVolume:
+def _numbers(stacks: Sequence[Stack], places: Sequence[Place]) -> list[int]:
+    """The number of the study of each stack."""
+    if len({frame.study for stack in stacks for frame in stack.frames}) == 1:
+        return [1] * len(stacks)
+    number_of = {id(place): number for number, group in enumerate(grouped(places), 1) for place in group}
+    return [number_of.get(id(stack.frames[0].place), 0) for stack in stacks]
+
+
+def read_dicom(
+    path: PathLike, series: str | None = None, notes: list[str] | None = None, *, study: int | None = None
+) -> DicomVolume:
     """Read one CT series of a folder, a zip, a medium or a file.
 
     Slices lie where their ImagePositionPatient says. Even ones are kept as they are, on a grid that a tilted gantry
@@ -101,6 +120,7 @@ def read_dicom(path: PathLike, series: str | None = None, notes: list[str] | Non
         path: the folder, with any folders in it; a zip; a DICOMDIR; a DICOM file, of one frame or enhanced.
         series: number as `list_series` has it, or UID; None chooses the one that shows the skull best.
         notes: gets a line for whatever was chosen, left out, made up or is doubtful. Lines do not say who it is.
+        study: number as `list_series` has it; None where there is only one that can be used.
 
     Raises:
         InputError: there is no such path or series, or none that can be used, with the reason.
@@ -110,7 +130,7 @@ def read_dicom(path: PathLike, series: str | None = None, notes: list[str] | Non
     """
     said: list[str] = [] if notes is None else notes
     with quiet(), opened(path) as places, naming(_name(path)):
-        stacks = _found(scan(places), said)
+        stacks = _found(scan(in_study(places, study)), said)
         stack = _chosen(stacks, series, said)
         with naming(f"series {stack.number}"):
             return _read(stack, said)
@@ -137,10 +157,6 @@ def _found(found: Scan, notes: list[str] | None) -> list[Stack]:
     return stacks_of(found.frames)
 
 
-def _several_persons(stacks: Sequence[Stack]) -> bool:
-    return len({stack.frames[0].person for stack in stacks}) > 1
-
-
 def _chosen(stacks: list[Stack], series: str | None, notes: list[str]) -> Stack:
     """The series that was asked for, or the best.
 
@@ -158,12 +174,13 @@ def _chosen(stacks: list[Stack], series: str | None, notes: list[str]) -> Stack:
         reasons = "; ".join(f"series {one.number}: {one.problem}" for one in named[:MAX_REASONS])
         more = f"; and {len(named) - MAX_REASONS} more" if len(named) > MAX_REASONS else ""
         raise InputError(f"no CT series that can be used ({reasons}{more})")
+    usable = _of_heads(usable, notes, asked=series is not None)
+    studies = len({stack.frames[0].study for stack in usable})
+    if studies > 1:
+        raise InputError(f"{studies} studies that can be used; choose one with --study, see calvaria dicom list")
     if series is not None and len(usable) > 1:
         numbers = ", ".join(stack.number for stack in usable)
         raise InputError(f"series {named[0].number.split('.')[0]} is several volumes; choose with --series: {numbers}")
-    if _several_persons(usable):
-        numbers = ", ".join(stack.number for stack in usable[:12])
-        raise InputError(f"series of several patients; choose one with --series: {numbers}")
     best = min(usable, key=lambda stack: stack.rank)
     if len(usable) > 1:
         notes.append(
@@ -171,6 +188,24 @@ def _chosen(stacks: list[Stack], series: str | None, notes: list[str]) -> Stack:
             "shows the others, --series takes another"
         )
     return best
+
+
+def _of_heads(usable: list[Stack], notes: list[str], *, asked: bool) -> list[Stack]:
+    """Those that are not said to show another part of the body; one that was asked for is taken all the same.
+
+    Raises:
+        InputError: all are, and none was asked for.
+    """
+    elsewhere = {stack.number: stack.frames[0].body_part for stack in usable if is_elsewhere(stack.frames[0].body_part)}
+    if asked:
+        notes += [f"series {number} is of the {part} by BodyPartExamined" for number, part in elsewhere.items()]
+        return usable
+    if len(elsewhere) == len({stack.number for stack in usable}):
+        parts = "; ".join(f"series {number}: {part}" for number, part in list(elsewhere.items())[:MAX_REASONS])
+        raise InputError(
+            f"no series of a head, by BodyPartExamined ({parts}); if one is all the same, take it with --series"
+        )
+    return [stack for stack in usable if not is_elsewhere(stack.frames[0].body_part)]
 
 
 def _said(stack: Stack) -> str:
@@ -185,7 +220,7 @@ def _said(stack: Stack) -> str:
     )
 
 
-def _info(stack: Stack, *, chosen: bool) -> SeriesInfo:
+def _info(stack: Stack, study: int, *, chosen: bool) -> SeriesInfo:
     first, layout = stack.frames[0], stack.layout
     spacing = None
     if layout is not None and first.spacing_mm is not None:
@@ -199,8 +234,9 @@ def _info(stack: Stack, *, chosen: bool) -> SeriesInfo:
         tilt_degrees=None if layout is None else layout.tilt_degrees,
         kernel=first.kernel,
         problem=stack.problem,
-        notes=stack.notes,
+        notes=(*stack.notes, *([f"of the {first.body_part}"] if is_elsewhere(first.body_part) else [])),
         chosen=chosen,
+        study=study,
     )
 
 

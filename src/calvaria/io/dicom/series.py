@@ -10,7 +10,7 @@ import numpy as np
 
 from calvaria.errors import FormatError, GeometryError
 from calvaria.io.dicom.choice import AXIAL_COSINE, rank
-from calvaria.io.dicom.headers import CT_CLASSES, Frame
+from calvaria.io.dicom.headers import CT_CLASSES, Frame, is_localizer
 from calvaria.io.dicom.layout import SAME_PLACE_MM, Layout, axes_of, layout_of
 from calvaria.io.dicom.pixels import digest
 
@@ -92,20 +92,22 @@ def stacks_of(frames: Sequence[Frame]) -> list[Stack]:
 
 
 def _numbered(found: list[list[Stack]]) -> list[Stack]:
-    """All stacks with names that differ."""
-    by_number: dict[int, list[Stack]] = defaultdict(list)
+    """All stacks with names that differ within each study."""
+    by_number: dict[tuple[int, int], list[Stack]] = defaultdict(list)
+    studies: dict[object, int] = {}
     for stacks in found:
-        by_number[stacks[0].frames[0].series_number or 0] += stacks
+        first = stacks[0].frames[0]
+        by_number[studies.setdefault(first.study, len(studies)), first.series_number or 0] += stacks
     return [
         replace(stack, number=f"{number}.{n}" if len(stacks) > 1 else str(number))
-        for number, stacks in sorted(by_number.items())
+        for (_, number), stacks in sorted(by_number.items())
         for n, stack in enumerate(stacks, 1)
     ]
 
 
 def _stacks_of_series(frames: list[Frame]) -> Iterator[Stack]:
     """One series' stacks."""
-    images = [frame for frame in frames if not _is_localizer(frame)]
+    images = [frame for frame in frames if not is_localizer(frame.image_type)]
     slices = [frame for frame in images if frame.uids[0] in CT_CLASSES] or images
     left_out = {"localizers": len(frames) - len(images), "pictures": len(images) - len(slices)}
     notes = [f"{count} {what} in the series were left out" for what, count in left_out.items() if count]
@@ -175,10 +177,6 @@ def _not_hu(images: Sequence[Frame]) -> str | None:
         if frame.rescale is not None and frame.rescale[0] == 0:
             return "RescaleSlope is zero"
     return None
-
-
-def _is_localizer(frame: Frame) -> bool:
-    return any("LOCALIZER" in value or "SURVIEW" in value for value in frame.image_type)
 
 
 def _alike(images: Sequence[Frame]) -> list[list[Frame]]:
