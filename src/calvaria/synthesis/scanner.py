@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calvaria.errors import InputError
-from calvaria.types import F32
+from calvaria.types import F32, BoolArray
 from calvaria.volume.components import fill_holes
 from calvaria.volume.distance import reach_voxels, signed_distance
 from calvaria.volume.gather import trilinear_at
@@ -48,7 +48,7 @@ AIR_MM = 8.0
 """Of air around the head within the field of view."""
 
 MAX_BEYOND_MM = 60.0
-"""Tilted slices show at most so much beyond a mask's end."""
+"""Tilted slices show at most so much beyond a mask's end, and air from there on."""
 
 FWHM = 2.355
 """Of a Gaussian, over its standard deviation."""
@@ -121,7 +121,8 @@ def tissue_hu(skull: Volume, rng: np.random.Generator, head: Volume | None = Non
         head: the skull without its holes, a mask on the same grid, by which the head's outline is found; None: ``skull``.
 
     Returns:
-        int16 HU on the part of the grid that holds the head.
+        int16 HU on the grid, cropped or made wider so that it holds the head and a rim of air; where bone is cut at the
+        upper or lower end, it ends there.
 
     Raises:
         InputError: the mask is empty.
@@ -129,11 +130,8 @@ def tissue_hu(skull: Volume, rng: np.random.Generator, head: Volume | None = Non
     """
     whole = skull if head is None else head
     skull.grid.require_same(whole.grid, "skull and head")
-    box = bounding_box(whole.mask, reach_voxels(skull.grid, SCALP_MM + 1))
-    if box is None:
-        raise InputError("the mask is empty: there is no head to scan")
-    part = Volume(np.ascontiguousarray(skull.mask[box]), skull.grid.crop(box))
-    depth = resample(_outline(whole.crop(box)), part.grid).data
+    part, whole = _around(skull, whole.mask), _around(whole, whole.mask)
+    depth = resample(_outline(whole), part.grid).data
     out = np.full(part.shape, AIR_HU, np.int16)
     out[depth < SCALP_MM] = FAT_HU
     out[depth < SCALP_MM / 2] = MUSCLE_HU
@@ -141,6 +139,20 @@ def tissue_hu(skull: Volume, rng: np.random.Generator, head: Volume | None = Non
     out[fill_holes(part).mask & ~part.mask] = AIR_HU
     out[part.mask] = np.rint(_bone_hu(part, rng))
     return Volume(out, part.grid)
+
+
+def _around(skull: Volume, head: BoolArray) -> Volume:
+    """A mask where a head and its scalp are, in C order; no further than where the head is cut at the top or bottom."""
+    reach = reach_voxels(skull.grid, SCALP_MM + 1)
+    box = bounding_box(head)
+    if box is None:
+        raise InputError("the mask is empty: there is no head to scan")
+    ends = [[True, True], [True, True], [True, True]]
+    up = _upward(skull.grid)
+    ends[up] = [box[up].start > 0, box[up].stop < skull.shape[up]]
+    (a, b), (c, d), (e, f) = ((n * wide[0], n * wide[1]) for n, wide in zip(reach, ends, strict=True))
+    part = skull.crop(box).pad((a, c, e), (b, d, f), False)
+    return Volume(np.ascontiguousarray(part.mask), part.grid)
 
 
 def _bone_hu(bone: Volume, rng: np.random.Generator) -> F32:
@@ -170,7 +182,7 @@ def _outline(skull: Volume) -> Volume:
     coarse = coarsen(skull, CLOSED_STEP_MM)
     room = int(np.ceil((CLOSED_MM + 2 * CLOSED_STEP_MM) / min(coarse.grid.spacing_mm)))
     bone = coarse.with_data(coarse.data > 0.3)
-    bone = _longer(bone, room, _open_ends(bone)).pad((room,) * 3, (room,) * 3, False)
+    bone = _longer(bone, (room, room), _open_ends(bone)).pad((room,) * 3, (room,) * 3, False)
     swollen = bone.with_data(signed_distance(bone) <= CLOSED_MM)
     closed = (signed_distance(fill_holes(swollen)) < -CLOSED_MM) | bone.mask
     return bone.with_data(signed_distance(bone.with_data(closed)))
@@ -187,9 +199,21 @@ def _open_ends(shown: Volume) -> tuple[bool, bool]:
     return bool(layers[0].any()), bool(layers[-1].any())
 
 
-def _longer(volume: Volume, layers: int, ends: tuple[bool, bool]) -> Volume:
-    """A volume that goes on beyond its lower and upper end, where these are open, as it ends."""
-    before, after = (layers * end for end in ends)
+def _layers_beyond(grid: Grid, slices: Grid, slice_mm: float) -> tuple[int, int]:
+    """How many layers of a grid lie before its first and after its last one, out to where slices reach."""
+    up = _upward(grid)
+    step = grid.spacing_mm[up]
+    at = grid.to_index(slices.corners_mm())[:, up]
+    rim = slice_mm / step + 1
+    before, after = (
+        int(np.ceil(np.clip(n + rim, 0, MAX_BEYOND_MM / step))) for n in (-at.min(), at.max() - grid.shape[up] + 1)
+    )
+    return before, after
+
+
+def _longer(volume: Volume, layers: tuple[int, int], ends: tuple[bool, bool]) -> Volume:
+    """A volume that goes on beyond its first and last layer, where it is cut there, as it ends."""
+    before, after = (count * end for count, end in zip(layers, ends, strict=True))
     width = [(before, after) if axis == _upward(volume.grid) else (0, 0) for axis in range(3)]
     (a, b), (c, d), (e, f) = width
     return Volume(np.pad(volume.data, width, mode="edge"), volume.grid.pad((a, c, e), (b, d, f)))
@@ -212,8 +236,7 @@ def scan(tissue: Volume, scanner: Scanner, rng: np.random.Generator) -> Volume:
     kernel = KERNELS[scanner.kernel]
     ends = _open_ends(tissue.with_data(tissue.data > (AIR_HU + FAT_HU) / 2))
     grid = slices_over(tissue.grid, scanner, ends)
-    layers = int(np.ceil(MAX_BEYOND_MM / tissue.grid.spacing_mm[_upward(tissue.grid)])) if scanner.tilt_degrees else 8
-    seen = _longer(_blurred(tissue, kernel), layers, ends)
+    seen = _longer(_blurred(tissue, kernel), _layers_beyond(tissue.grid, grid, scanner.slice_mm), ends)
     found = sliced(seen, grid, scanner.slice_mm).data
     grain = kernel.grain_mm / scanner.pixel_mm
     noise = gaussian_filter(rng.standard_normal(grid.shape, np.float32), (grain, grain, 0))
