@@ -76,7 +76,7 @@ class Kernel:
     name: str
 
 
-KERNELS = {"soft": Kernel(1.3, 0.0, 12.0, 0.7, "H30s"), "sharp": Kernel(0.7, 0.12, 55.0, 0.3, "H60s")}
+KERNELS = {"soft": Kernel(1.3, 0.0, 12.0, 0.7, "H30s"), "sharp": Kernel(0.7, 0.06, 55.0, 0.3, "H60s")}
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ def tissue_hu(skull: Volume, rng: np.random.Generator, head: Volume | None = Non
 
 def _around(skull: Volume, head: BoolArray) -> Volume:
     """A mask where a head and its scalp are, in C order; no further than where the head is cut at the top or bottom."""
-    reach = reach_voxels(skull.grid, SCALP_MM + 1)
+    # The outline is known to a block.
+    reach = reach_voxels(skull.grid, SCALP_MM + 2 * CLOSED_STEP_MM)
     box = bounding_box(head)
     if box is None:
         raise InputError("the mask is empty: there is no head to scan")
@@ -277,8 +278,19 @@ def _blurred(tissue: Volume, kernel: Kernel) -> Volume:
     sigma[_upward(tissue.grid)] *= 0.5
     seen = gaussian_filter(tissue.data, sigma, output=np.float32, truncate=3.0, mode="nearest")
     if kernel.overshoot:
-        seen += kernel.overshoot * (seen - gaussian_filter(seen, 2 * sigma, truncate=3.0, mode="nearest")) * 2
+        wide = gaussian_filter(seen, np.sqrt(3) * sigma, truncate=3.0, mode="nearest")  # twice as wide as what is seen
+        seen += np.float32(_gain(kernel.overshoot)) * (seen - wide)
     return tissue.with_data(seen)
+
+
+def _gain(overshoot: float) -> float:
+    """How much of the difference to a blur twice as wide makes an edge overshoot by a share of its height."""
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    x = np.linspace(0.0, 8.0, 801)
+    edge, wide = ndtr(x), ndtr(x / 2)
+    return float(brentq(lambda gain: (edge + gain * (edge - wide)).max() - 1 - overshoot, 0.0, 10.0))
 
 
 def slices_over(grid: Grid, scanner: Scanner, ends: tuple[bool, bool] = (False, False)) -> Grid:
