@@ -1,4 +1,4 @@
-"""Simulated scans: shapes that are known keep size and place in tilted and thick slices, blur and noise are as stated."""
+"""Simulated scans: known shapes keep size and place in tilted and thick slices, blur and noise are as stated."""
 
 from __future__ import annotations
 

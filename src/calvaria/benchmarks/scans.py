@@ -27,7 +27,7 @@ from calvaria.jobs import DIED, Countdown, in_processes
 from calvaria.metrics import score
 from calvaria.metrics.surface import nearest_mm, surface_voxels
 from calvaria.reconstruction.postprocess import to_patch
-from calvaria.types import F64, BoolArray
+from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import resample, resample_mask
 from calvaria.volume.volume import Volume, bounding_box
@@ -175,7 +175,7 @@ def _bone_figures(result: Reconstruction, true: Volume) -> dict[str, float]:
     if result.defective.grid.same_as(true.grid):
         seen = result.defective.mask[box]
     else:
-        seen = resample(_fractions(result), grid).data > 0.5  # noqa: PLR2004 # half of a voxel
+        seen = resample(_fractions(result), grid).data > 0.5  # half of a voxel
     both, one, other = (int(np.count_nonzero(part & vault)) for part in (seen & there, seen, there))
     return {
         "bone_dice": 2 * both / max(one + other, 1),
@@ -192,12 +192,13 @@ def _fractions(result: Reconstruction) -> Volume:
     return result.scan.fraction(result.defective, box)
 
 
-def _height_mm(grid: Grid, to_canonical: F64) -> np.ndarray:
+def _height_mm(grid: Grid, to_canonical: F64) -> F32:
     """(I, J, K) canonical z of a grid's voxels, mm."""
     i, j, k, start = (to_canonical @ grid.affine)[2]
     a, b, c = np.ogrid[: grid.shape[0], : grid.shape[1], : grid.shape[2]]
-    height: np.ndarray = np.float32(i) * a.astype(np.float32) + np.float32(j) * b.astype(np.float32)
-    return height + (np.float32(k) * c.astype(np.float32) + np.float32(start))
+    across = np.float32(i) * a.astype(np.float32) + np.float32(j) * b.astype(np.float32)
+    height: F32 = across + (np.float32(k) * c.astype(np.float32) + np.float32(start))
+    return height
 
 
 def _apart_mm(seen: BoolArray, there: BoolArray, vault: BoolArray, grid: Grid) -> float:
@@ -209,9 +210,7 @@ def _apart_mm(seen: BoolArray, there: BoolArray, vault: BoolArray, grid: Grid) -
     return float(apart.mean()) if len(apart) else math.nan
 
 
-def run(
-    tasks: Sequence[ScanTask], output: Path, *, keep: Path | None = None, jobs: int = 1, tell: Tell
-) -> list[Row]:
+def run(tasks: Sequence[ScanTask], output: Path, *, keep: Path | None = None, jobs: int = 1, tell: Tell) -> list[Row]:
     """Run what the file does not hold yet, and write each row as soon as it is there.
 
     Args:
@@ -277,7 +276,7 @@ BONE: dict[str, tuple[str, Worst, int]] = {
     "bone mm": ("bone_mm", max, 2),
     "s": ("seconds", max, 1),
 }
-"""Mean, standard deviation and worst of these, by the heading: the field of a row, what the worst is, digits."""
+"""Mean, standard deviation and worst of these stand in the table: the field of a row, what the worst is, digits."""
 
 
 def table(rows: Sequence[Row]) -> list[str]:

@@ -102,7 +102,9 @@ class Scanner:
 
     def __post_init__(self) -> None:
         if not (self.slice_mm > 0 and self.step > 0 and self.pixel_mm > 0 and abs(self.tilt_degrees) <= 30):
-            raise InputError(f"a scan needs slices and pixels of more than 0 mm and a tilt up to 30 degrees; got {self}")
+            raise InputError(
+                f"a scan needs slices and pixels of more than 0 mm and a tilt up to 30 degrees; got {self}"
+            )
         if self.kernel not in KERNELS:
             raise InputError(f"no such kernel: {self.kernel}; known are {', '.join(KERNELS)}")
 
@@ -118,7 +120,7 @@ def tissue_hu(skull: Volume, rng: np.random.Generator, head: Volume | None = Non
     Args:
         skull: the bone that is there, a mask; upright or nearly so.
         rng: draws how density varies.
-        head: the skull without its holes, a mask on the same grid, by which the head's outline is found; None: ``skull``.
+        head: the skull without its holes, a mask on the same grid, which gives the head's outline; None: ``skull``.
 
     Returns:
         int16 HU on the grid, cropped or made wider so that it holds the head and a rim of air; where bone is cut at the

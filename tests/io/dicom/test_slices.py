@@ -27,9 +27,7 @@ def ct(grid: Grid) -> Volume:
 def tilted(degrees: float, shape: tuple[int, int, int] = (24, 20, 30)) -> Grid:
     angle = np.deg2rad(degrees)
     affine = np.eye(4)
-    affine[:3, :3] = np.array(
-        [[0.7, 0, 0], [0, 0.6 * np.cos(angle), 0], [0, 0.6 * np.sin(angle), 5.0]]
-    )
+    affine[:3, :3] = np.array([[0.7, 0, 0], [0, 0.6 * np.cos(angle), 0], [0, 0.6 * np.sin(angle), 5.0]])
     affine[:3, 3] = (-81.23, -102.5, 33.3)
     return Grid(shape, affine)
 

@@ -27,7 +27,7 @@ FLAT = 1e-6
 """Cosine between rows and columns above which they are not at a right angle, as a slice's must be."""
 
 NAMES, STRIDE = 100_003, 7919
-"""Files are numbered by the remainders of multiples: two primes, so that no name comes twice and none says its place."""
+"""Files are numbered by remainders of multiples: of two primes, so that no name comes twice and none says its place."""
 
 
 @dataclass(frozen=True)
