@@ -261,15 +261,20 @@ def study_of(task: ScanTask, keep: Path | None) -> Iterator[Path]:
             write_study(Path(name), *head_of(task).scans.ct(task.variant))
             yield Path(name)
         return
-    how = VARIANTS.get(task.variant), CT_VARIANTS.get(task.variant), KERNELS, VERSION
-    digest = hashlib.sha256(repr(how).encode()).hexdigest()[:8]
-    path = keep / f"{task.case}-{task.kind}-{task.variant}-{digest}"
+    path = keep / f"{task.case}-{task.kind}-{task.variant}-{_digest(task.variant)}"
     if not path.is_dir():
         keep.mkdir(parents=True, exist_ok=True)
         made = head_of(task, keep).scans.ct(task.variant)
         with atomic_folder(path) as folder:
             write_study(folder, *made)
     yield path
+
+
+def _digest(variant: str) -> str:
+    """What stands in a kept scan's name for how it was made."""
+    scanner = VARIANTS.get(variant)
+    how = CT_VARIANTS.get(variant) if scanner is None else (scanner, KERNELS[scanner.kernel])
+    return hashlib.sha256(repr((how, VERSION)).encode()).hexdigest()[:8]
 
 
 def write_study(folder: Path, ct: Volume, scanner: Scanner) -> None:
