@@ -6,6 +6,7 @@ Each is written as a study of DICOM files, with a localizer and a thicker derive
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from calvaria.volume.distance import distance_to
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
 
-VERSION = 1
+VERSION = 2
 """Of what is simulated; a higher one makes kept scans anew."""
 
 MASK = "mask"
@@ -179,10 +180,10 @@ class _FromCt:
             return self.cut, Scanner(step, None, pixel)
         affine = self.cut.affine.copy()
         affine[:3, 2] *= thick / step
-        # The first slice begins where the scan does.
+        # The first slice begins where the scan does; the last may reach beyond its end.
         affine[:3, 3] += (affine[:3, 2] - self.cut.affine[:3, 2]) / 2
         columns, rows, slices = self.cut.shape
-        grid = Grid((columns, rows, int(slices * step / thick)), affine)
+        grid = Grid((columns, rows, math.ceil(slices * step / thick - 1e-6)), affine)
         thicker = sliced(self.cut, grid, thick).data
         return Volume(np.rint(thicker).astype(np.int16), grid), Scanner(thick, None, pixel)
 
