@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
+from calvaria.skull.foreign.find import without_foreign
+from calvaria.skull.foreign.pieces import ForeignPiece
 from calvaria.skull.kinds import UNSIGNED_OFFSET_HU, ct_offset_hu, kind_of, require_numbers, what_else
-from calvaria.skull.metal import notes_on_metal
 from calvaria.skull.partial import Scan
 from calvaria.types import BoolArray
 from calvaria.volume.blocks import coarsen, grid_of_blocks
@@ -70,15 +71,17 @@ class Segmentation:
     Args:
         bone: a mask on the grid of the input, not empty.
         threshold_hu: bone lies above it; None for a mask that was given.
-        notes: lines on what is doubtful: metal taken for bone, a neck, values that are no head CT's. They do not name
-            the file.
+        notes: lines on what is doubtful: metal, implants and flaps in the bone, a neck, values that are no head CT's.
+            They do not name the file.
         scan: the CT, for where bone ends between its voxels; None for a mask that was given.
+        foreign: what is not this skull's intact bone, in numbers.
     """
 
     bone: Volume
     threshold_hu: float | None
     notes: tuple[str, ...] = ()
     scan: Scan | None = None
+    foreign: tuple[ForeignPiece, ...] = ()
 
 
 def segment_bone(
@@ -125,10 +128,12 @@ def segment_bone(
         )
     if core is None:
         notes.append("there is no head of soft tissue: taken for a dry skull or a replica, its largest piece is used")
-    notes += _notes_on_length(found, name) + notes_on_metal(part, found, offset)
+    notes += _notes_on_length(found, name)
+    clean = without_foreign(part, found, offset, threshold, keep=threshold_hu is not None)
     whole = np.zeros(ct.shape, bool, _order(ct.data))
-    whole[box] = bone
-    return Segmentation(ct.with_data(whole), threshold, tuple(notes), Scan(ct, threshold + offset))
+    whole[box] = clean.bone.mask
+    notes += clean.notes
+    return Segmentation(ct.with_data(whole), threshold, tuple(notes), Scan(ct, threshold + offset), clean.pieces)
 
 
 def _offset_hu(ct: Volume, name: str, *, stated: bool) -> tuple[int, list[str]]:
