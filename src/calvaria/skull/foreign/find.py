@@ -133,6 +133,7 @@ class _Work:
 
     def __init__(self, ct: Volume, bone: Volume, level: float, shell: Shell, *, keep: bool) -> None:
         self.ct, self.bone, self.level, self.shell, self.keep = ct, bone, level, shell, keep
+        self.implants = np.zeros(shell.known.shape, bool)
         self.notes: list[str] = []
         self.pieces: list[ForeignPiece] = []
 
@@ -143,7 +144,8 @@ class _Work:
 
     def plates(self) -> None:
         """Take implants out."""
-        for plate in plates_of(self.shell):
+        for plate in plates_of(self.shell, max(self.ct.grid.spacing_mm)):
+            self.implants |= plate.where
             part = self._voxels(plate.where, plate.low_mm, plate.high_mm, self.bone.mask)
             area = float(self.shell.pixel_cm2[plate.where].sum())
             centre = self._centre(plate.where, (plate.low_mm + plate.high_mm) / 2)
@@ -160,7 +162,7 @@ class _Work:
 
     def flaps(self) -> None:
         """Say what flaps there are; take loose ones out, and put those in place back."""
-        found = flaps_of(self.shell, max(self.ct.grid.spacing_mm))
+        found = flaps_of(self.shell, max(self.ct.grid.spacing_mm), self.implants)
         for flap in found[:MAX_REPORTED]:
             self._flap(flap)
         if len(found) > MAX_REPORTED:

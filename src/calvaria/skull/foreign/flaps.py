@@ -38,10 +38,10 @@ MIN_SOLID_HU_MM = 500.0
 CLOSED_PIXELS = 2.5
 """A kerf that is interrupted (a plate over it, a bridge) is closed over twice as many pixels."""
 
-AREA_CM2 = (6.0, 170.0)
+AREA_CM2 = (8.0, 170.0)
 """A flap's area."""
 
-MAX_CUT_SHARE = 0.25
+MAX_CUT_SHARE = 0.12
 """A piece that the scan or the map cuts off along more of its edge is not judged."""
 
 MIN_KERF_SHARE = 0.7
@@ -50,8 +50,11 @@ MIN_KERF_SHARE = 0.7
 MAX_SUTURE_MM = 0.7
 """A gap that is narrower on average is a suture or a fracture, unless there is a step all along it."""
 
-STEP_SHARE = 0.5
-"""A step on at least this share of the edge."""
+STEP_SHARE, DEEP_SHARE = 0.85, 0.32
+"""All along means on at least the first share of the edge; a kerf takes the second of the bone on half of it."""
+
+TERRACES = 3.0
+"""In thick slices the vault's top is a staircase: the edge of a flap spans more slices than this."""
 
 RIM_PIXELS = 3.0
 """Width of a flap's rim."""
@@ -64,6 +67,12 @@ ASIDE_PIXELS = 3.0
 
 IN_PLACE_MM, IN_PLACE_DEGREES = 3.0, 8.0
 """A flap that lies farther off the curve, or is tilted more, is not in place."""
+
+MIN_ROUND = 0.5
+"""Area over that of a disc of the same perimeter: flaps have 0.8 to 1, thin bone between sutures 0.2 to 0.4."""
+
+MAX_SHIFT_MM, MAX_ANGLE_DEGREES = 22.0, 35.0
+"""Beyond these the vault's curve is no guide: a piece of the base, or of a skull whose cap was sawn off."""
 
 LOOSE_SHARE = 0.3
 """A flap of which less was connected to the skull is a separate piece."""
@@ -116,17 +125,21 @@ class _Layers(NamedTuple):
     counted: BoolArray
 
 
-def flaps_of(shell: Shell, slice_mm: float = 1.0, metal_hu: float = 2500.0) -> list[Flap]:
+def flaps_of(
+    shell: Shell, slice_mm: float = 1.0, other: BoolArray | None = None, metal_hu: float = 2500.0
+) -> list[Flap]:
     """The flaps of a vault, and its pieces that were not connected, the largest first; none in ordinary ones.
 
     Args:
         shell: the vault.
         slice_mm: the scan's widest spacing.
+        other: (P, P) rays of implants, which are no bone; None for none.
         metal_hu: above this lies metal, which does not connect bone.
     """
     from scipy.ndimage import label
 
     layers = _layers(shell, slice_mm, metal_hu)
+    other = np.zeros(shell.known.shape, bool) if other is None else other
     closed = _closed(layers.apart, CLOSED_PIXELS) & shell.known
     rest, number = label(shell.known & ~closed)
     areas = np.bincount(rest.ravel(), shell.pixel_cm2.ravel(), number + 1)
@@ -136,10 +149,12 @@ def flaps_of(shell: Shell, slice_mm: float = 1.0, metal_hu: float = 2500.0) -> l
     for one in np.argsort(-areas, kind="stable"):
         if one in (0, main) or not AREA_CM2[0] <= areas[one] <= AREA_CM2[1]:
             continue
-        flap = _flap(rest == one, rest == main, layers, shell)
+        flap = (
+            _flap(rest == one, rest == main, layers, shell, slice_mm) if not other[rest == one].mean() > 0.3 else None
+        )
         if flap is not None:
             found.append(flap)
-    return found + _dropped(layers, found, rest == main, shell)
+    return found + _dropped(layers, [*(flap.where for flap in found), other], rest == main, shell)
 
 
 def _layers(shell: Shell, slice_mm: float, metal_hu: float) -> _Layers:
@@ -148,10 +163,11 @@ def _layers(shell: Shell, slice_mm: float, metal_hu: float) -> _Layers:
     light = gaussian_filter(shell.hu, (0.5, 0.5, 0.5), truncate=2.0)
     peak, height, deficit = light.max(axis=2), _height(light), _deficit(light)
     jumps = _jumps(height)
-    apart = np.logical_or(jumps, peak < BONE_HU)
+    apart: BoolArray = np.asarray(jumps | (peak < BONE_HU))
     apart |= peak > metal_hu
     apart |= deficit > (KERF_SHARE if slice_mm < THICK_MM else THICK_KERF_SHARE)
-    return _Layers(peak, height, deficit, jumps, apart, shell.counted.any(axis=2))
+    counted: BoolArray = np.any(shell.counted, axis=2)
+    return _Layers(peak, height, deficit, jumps, apart, counted)
 
 
 def _deficit(light: F32) -> F32:
@@ -192,13 +208,15 @@ def _height(light: F32) -> F32:
     return np.where(bone.any(axis=2), out, np.nan).astype(np.float32)
 
 
-def _flap(own: BoolArray, main: BoolArray, layers: _Layers, shell: Shell) -> Flap | None:
+def _flap(own: BoolArray, main: BoolArray, layers: _Layers, shell: Shell, slice_mm: float) -> Flap | None:
     """What one region is; None where it is no flap."""
-    from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes, distance_transform_edt
+    from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes, distance_transform_edt, maximum_filter
 
     own = binary_fill_holes(own)
     edge = binary_dilation(own, disc(1.0)) & ~own
     if (edge & ~shell.known).sum() > MAX_CUT_SHARE * edge.sum():
+        return None
+    if 4 * np.pi * own.sum() < MIN_ROUND * _perimeter(own) ** 2:
         return None
     if (binary_dilation(layers.apart, disc(1.0)) & edge).sum() < MIN_KERF_SHARE * edge.sum():
         return None
@@ -206,10 +224,17 @@ def _flap(own: BoolArray, main: BoolArray, layers: _Layers, shell: Shell) -> Fla
     # Blur keeps what is missing across a gap: its integral is the width.
     mm = PIXEL * float(np.median(shell.surface_mm[own]))
     kerf = mm * float(layers.deficit[around & (layers.deficit > 0.08)].sum()) / max(_perimeter(own), 1.0)
+    if slice_mm > THICK_MM:
+        at = np.argwhere(edge).astype(np.float64)
+        if np.ptp(shell.points_mm(at, np.zeros(len(at)))[:, 2]) < TERRACES * slice_mm:
+            return None
     stepped = (binary_dilation(layers.jumps, disc(2.0)) & edge).sum() >= STEP_SHARE * edge.sum()
-    if kerf < MAX_SUTURE_MM and not stepped:
+    deep = np.median(maximum_filter(layers.deficit, 5)[edge]) >= DEEP_SHARE
+    if not stepped and (kerf < MAX_SUTURE_MM or not deep):
         return None
     shift, angle = _shift(own, main, layers.height, shell)
+    if abs(shift) > MAX_SHIFT_MM or angle > MAX_ANGLE_DEGREES:
+        return None
     # Its rim, worn by blur, up to the middle of the kerf.
     near = distance_transform_edt(~own)
     whole = own | (shell.known & (near <= KERF_PIXELS + 1) & (near < distance_transform_edt(~main)))
@@ -259,23 +284,23 @@ def _unit(where: BoolArray) -> F64:
     return out
 
 
-def _dropped(layers: _Layers, found: list[Flap], main: BoolArray, shell: Shell) -> list[Flap]:
-    """Bone of the vault, apart from flaps, that was not connected to the skull."""
+def _dropped(layers: _Layers, found: list[BoolArray], main: BoolArray, shell: Shell) -> list[Flap]:
+    """Bone of the vault, apart from flaps and implants, that was not connected to the skull."""
     from scipy.ndimage import binary_dilation, binary_opening, label
 
     # Metal's bloom is no bone.
     peak = layers.peak
     metal = binary_dilation(peak > BLOOMING_HU, disc(3.0))
     left = shell.known & (peak > BONE_HU) & ~metal & ~binary_dilation(layers.counted, disc(1.0)) & (layers.height > -14)
-    for flap in found:
-        left &= ~binary_dilation(flap.where, disc(2.0))
+    for one in found:
+        left &= ~binary_dilation(one, disc(2.0))
     pieces, number = label(binary_opening(left, disc(1.5)))
     areas = np.bincount(pieces.ravel(), shell.pixel_cm2.ravel(), number + 1)
     out = []
-    for one in np.flatnonzero(areas[1:] >= MIN_DROPPED_CM2) + 1:
-        own = pieces == one
+    for number in np.flatnonzero(areas[1:] >= MIN_DROPPED_CM2) + 1:
+        own = pieces == number
         shift, angle = _shift(own, main, layers.height, shell)
-        out.append(Flap(own, float(areas[one]), None, shift, angle, 0.0))
+        out.append(Flap(own, float(areas[number]), None, shift, angle, 0.0))
     return sorted(out, key=lambda one: -one.area_cm2)
 
 
