@@ -68,6 +68,9 @@ ASIDE_PIXELS = 3.0
 IN_PLACE_MM, IN_PLACE_DEGREES = 3.0, 8.0
 """A flap that lies farther off the curve, or is tilted more, is not in place."""
 
+MAX_OTHER_SHARE = 0.3
+"""More of it on rays through an implant: it is that implant."""
+
 MIN_ROUND = 0.5
 """Area over that of a disc of the same perimeter: flaps have 0.8 to 1, thin bone between sutures 0.2 to 0.4."""
 
@@ -149,9 +152,10 @@ def flaps_of(
     for one in np.argsort(-areas, kind="stable"):
         if one in (0, main) or not AREA_CM2[0] <= areas[one] <= AREA_CM2[1]:
             continue
-        flap = (
-            _flap(rest == one, rest == main, layers, shell, slice_mm) if not other[rest == one].mean() > 0.3 else None
-        )
+        own = rest == one
+        if other[own].mean() > MAX_OTHER_SHARE:
+            continue
+        flap = _flap(own, rest == main, layers, shell, slice_mm)
         if flap is not None:
             found.append(flap)
     return found + _dropped(layers, [*(flap.where for flap in found), other], rest == main, shell)
@@ -214,20 +218,12 @@ def _flap(own: BoolArray, main: BoolArray, layers: _Layers, shell: Shell, slice_
 
     own = binary_fill_holes(own)
     edge = binary_dilation(own, disc(1.0)) & ~own
-    if (edge & ~shell.known).sum() > MAX_CUT_SHARE * edge.sum():
-        return None
-    if 4 * np.pi * own.sum() < MIN_ROUND * _perimeter(own) ** 2:
-        return None
-    if (binary_dilation(layers.apart, disc(1.0)) & edge).sum() < MIN_KERF_SHARE * edge.sum():
+    if not _like_a_flap(own, edge, layers, shell, slice_mm):
         return None
     around = binary_dilation(own, disc(2 * CLOSED_PIXELS)) & ~binary_erosion(own, disc(2.0)) & shell.known
     # Blur keeps what is missing across a gap: its integral is the width.
     mm = PIXEL * float(np.median(shell.surface_mm[own]))
     kerf = mm * float(layers.deficit[around & (layers.deficit > 0.08)].sum()) / max(_perimeter(own), 1.0)
-    if slice_mm > THICK_MM:
-        at = np.argwhere(edge).astype(np.float64)
-        if np.ptp(shell.points_mm(at, np.zeros(len(at)))[:, 2]) < TERRACES * slice_mm:
-            return None
     stepped = (binary_dilation(layers.jumps, disc(2.0)) & edge).sum() >= STEP_SHARE * edge.sum()
     deep = np.median(maximum_filter(layers.deficit, 5)[edge]) >= DEEP_SHARE
     if not stepped and (kerf < MAX_SUTURE_MM or not deep):
@@ -239,6 +235,20 @@ def _flap(own: BoolArray, main: BoolArray, layers: _Layers, shell: Shell, slice_
     near = distance_transform_edt(~own)
     whole = own | (shell.known & (near <= KERF_PIXELS + 1) & (near < distance_transform_edt(~main)))
     return Flap(whole, float(shell.pixel_cm2[own].sum()), kerf, shift, angle, float(layers.counted[own].mean()))
+
+
+def _like_a_flap(own: BoolArray, edge: BoolArray, layers: _Layers, shell: Shell, slice_mm: float) -> bool:
+    """Whether a region is compact, wholly seen, divided on most of its edge, and no step of a staircase of slices."""
+    from scipy.ndimage import binary_dilation
+
+    if slice_mm > THICK_MM:
+        at = np.argwhere(edge).astype(np.float64)
+        if np.ptp(shell.points_mm(at, np.zeros(len(at)))[:, 2]) < TERRACES * slice_mm:
+            return False
+    seen = np.count_nonzero(edge & ~shell.known) <= MAX_CUT_SHARE * edge.sum()
+    compact = 4 * np.pi * own.sum() >= MIN_ROUND * _perimeter(own) ** 2
+    divided = np.count_nonzero(binary_dilation(layers.apart, disc(1.0)) & edge) >= MIN_KERF_SHARE * edge.sum()
+    return bool(seen and compact and divided)
 
 
 def _perimeter(own: BoolArray) -> float:
