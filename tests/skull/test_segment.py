@@ -290,21 +290,19 @@ def with_ball(ct: Volume, centre_mm: tuple[float, float, float], radius_mm: floa
 
 @pytest.mark.parametrize("offset", [0, 1024])
 @pytest.mark.parametrize(
-    ("centre", "hu", "words"),
+    ("centre", "hu", "words", "fate"),
     [
-        ((60, 0, 15), 3071, r"left, \w+, upper part; 60 0 15 mm"),
-        ((-60, -10, -10), 2800, r"right, front, lower part; -60 -10 -10 mm"),
-        ((0, 78, 0), 2200, r"back, \w+ part; -?0 78 -?0 mm"),
+        ((60, 0, 15), 3071, r"left, \w+, upper part; 60 0 15 mm", "taken out of the bone, with the bloom"),
+        ((-60, -10, -10), 2800, r"right, front, lower part; -60 -10 -10 mm", "taken out of the bone, with the bloom"),
+        ((0, 78, 0), 2200, r"back, \w+ part; -?0 78 -?0 mm", "counted as bone: .*take it out"),
     ],
 )
-def test_metal_that_is_taken_for_bone_is_told_with_its_place(
-    centre: tuple[float, float, float], hu: float, words: str, offset: int
+def test_metal_in_the_bone_is_told_with_its_place(
+    centre: tuple[float, float, float], hu: float, words: str, fate: str, offset: int
 ) -> None:
     ct, _ = phantom()
     (note,) = segment_bone(raised(with_ball(ct, centre, 10.0, hu), offset)).notes
-    found = re.match(
-        rf"(\d\.\d) ml as dense as metal \(over 2000 HU; .*{words}\) were counted as bone: .*take it out", note
-    )
+    found = re.match(rf"(\d\.\d) ml as dense as metal \(over 2000 HU; .*{words}\) were {fate}", note)
     assert found, note
     assert float(found.group(1)) == pytest.approx(4.2, abs=0.3)  # 4/3 pi of a cm
 
@@ -337,7 +335,7 @@ def test_many_pieces_of_metal_are_counted() -> None:
         ct = with_ball(ct, (x, y, 10), 9.0, 3000)
     notes = segment_bone(ct).notes
     assert len(notes) == 4
-    assert notes[-1] == "2 more pieces as dense as metal were counted as bone"
+    assert notes[-1] == "2 more pieces as dense as metal were looked at in the same way"
 
 
 def body(length_mm: float) -> Volume:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
+from calvaria.skull.foreign.find import without_foreign
+from calvaria.skull.foreign.pieces import ForeignPiece
 from calvaria.skull.halfway import Edges, draw_in
 from calvaria.skull.kinds import UNSIGNED_OFFSET_HU, ct_offset_hu, kind_of, require_numbers, what_else
-from calvaria.skull.metal import notes_on_metal
 from calvaria.skull.partial import Scan
 from calvaria.skull.vault import require_vault
 from calvaria.types import BoolArray
@@ -73,15 +74,17 @@ class Segmentation:
     Args:
         bone: a mask on the grid of the input, not empty.
         threshold_hu: bone lies above it; None for a mask that was given.
-        notes: lines on what is doubtful: metal taken for bone, a neck, values that are no head CT's. They do not name
-            the file.
+        notes: lines on what is doubtful: metal, implants and flaps in the bone, a neck, values that are no head CT's.
+            They do not name the file.
         scan: the CT, for where bone ends between its voxels; None for a mask that was given.
+        foreign: what is not this skull's intact bone, in numbers.
     """
 
     bone: Volume
     threshold_hu: float | None
     notes: tuple[str, ...] = ()
     scan: Scan | None = None
+    foreign: tuple[ForeignPiece, ...] = ()
 
 
 def segment_bone(
@@ -121,9 +124,6 @@ def segment_bone(
     part = ct.crop(box)
     bone = _above(part, threshold + offset, _noise_hu(part, offset))
     _keep_main_piece(bone, part.grid, core)
-    edges = Edges.of(part, offset, threshold + offset) if threshold_hu is None else None
-    if edges is not None:
-        draw_in(bone, part, edges)
     found = Volume(bone, part.grid)
     if found.volume_ml < MIN_BONE_ML:
         raise InputError(
@@ -132,10 +132,16 @@ def segment_bone(
         )
     if core is None:
         notes.append("there is no head of soft tissue: taken for a dry skull or a replica, its largest piece is used")
-    notes += _notes_on_length(found, name) + notes_on_metal(part, found, offset)
+    notes += _notes_on_length(found, name)
+    clean = without_foreign(part, found, offset, threshold, keep=threshold_hu is not None)
+    edges = Edges.of(part, offset, threshold + offset) if threshold_hu is None else None
+    if edges is not None:
+        draw_in(clean.bone.mask, part, edges)
     whole = np.zeros(ct.shape, bool, _order(ct.data))
-    whole[box] = bone
-    return Segmentation(ct.with_data(whole), threshold, tuple(notes), Scan(ct, threshold + offset, edges))
+    whole[box] = clean.bone.mask
+    notes += clean.notes
+    scan = Scan(ct, threshold + offset, edges)
+    return Segmentation(ct.with_data(whole), threshold, tuple(notes), scan, clean.pieces)
 
 
 def _offset_hu(ct: Volume, name: str, *, stated: bool) -> tuple[int, list[str]]:
