@@ -25,6 +25,7 @@ from calvaria.cli.options import (
     Verbose,
 )
 from calvaria.cli.screen import Screen
+from calvaria.cli.word_options import HELP, Gate, require_one_head, with_word_options
 from calvaria.errors import InputError, QualityError
 from calvaria.files import require_writable
 from calvaria.implant.settings import ImplantSettings
@@ -48,14 +49,16 @@ Examples:
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
-OF_RECONSTRUCTION = ("kind", "threshold_hu", "min_hole_ml", "orientation", "series", "model", "refine")
+OF_RECONSTRUCTION = ("kind", "threshold_hu", "min_hole_ml", "orientation", "series", "model", "refine", "gate", *HELP)
 """Options that say how the missing bone is found."""
 
 
 @with_implant_options
+@with_word_options
 def design(
     context: typer.Context,
     changes: dict[str, Any],
+    word: dict[str, Any],
     *,
     output: Output,
     source: Annotated[
@@ -90,6 +93,7 @@ def design(
     preview: Annotated[
         bool, typer.Option("--preview/--no-preview", help="Draw preview.png, design.png and report.html.")
     ] = True,
+    gate: Gate = True,
     dicom: Dicom = False,
     deidentify: Deidentify = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
@@ -108,10 +112,12 @@ def design(
     path = the_input(source, source_option, "design")
     asked = None if settings is None else read_asked(settings)
     implant = changed(ImplantSettings() if asked is None else asked.implant, changes)
-    found = {"engine" if name == "model" else name: context.params[name] for name in _given(context)}
+    given = [name for name in _given(context) if name not in HELP]
+    found = {"engine" if name == "model" else name: context.params[name] for name in given}
     base = Settings() if asked is None else asked.reconstruction
-    wanted = replace(base, **found, preview=preview, device=device)
+    wanted = replace(base, **found, preview=preview, device=device, word=replace(base.word, **word))
     if path.is_dir() and not is_finished(path) and not is_dicom(path):
+        require_one_head(wanted.word)
         archive_for(path.name, None, dicom_asked(dicom, deidentify))  # folders of cases are none of DICOM
         _run_folder(context, path, output, partial(run_design, settings=wanted, implant=implant), jobs=jobs)
         return

@@ -70,7 +70,7 @@ class Openings:
         """The numbers of those that lie in a box by at least half."""
         low, high = np.minimum(corners_mm[:3], corners_mm[3:]), np.maximum(corners_mm[:3], corners_mm[3:])
         index, world = self._voxels()
-        inside = ((world >= low) & (world <= high)).all(axis=1)
+        inside: BoolArray = np.all((world >= low) & (world <= high), axis=1)
         return self._mostly(self.labels[tuple(index.T)], inside)
 
     def in_mask(self, mask: BoolArray) -> list[int]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from calvaria.results.design_summary import failed_line
+
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
+    from calvaria.reconstruction.holes import LeftOpen
     from calvaria.refinement.refine import RefinementReport
     from calvaria.results.design_record import DesignRecord
     from calvaria.results.record import Record
@@ -22,6 +25,7 @@ def summary_lines(record: Record) -> list[str]:
         lines.append(f"hole {number}: {hole.volume_ml:.1f} ml, {hole.area_cm2:.1f} cm2")
     if not record.patch.empty:
         lines.append(f"patch: {record.patch.volume_ml:.1f} ml")
+    lines += [open_line(one) for one in record.left_open]
     if record.refinement is not None:
         lines.append(refinement_line(record.refinement))
     if record.scores is not None:
@@ -29,9 +33,19 @@ def summary_lines(record: Record) -> list[str]:
     expected = record.confidence.expected_dsc
     accuracy = "unknown" if expected is None else f"DSC {expected:.2f}"
     lines.append(f"expected accuracy: {accuracy} ({record.confidence.reason})")
+    if record.checks:
+        verdicts = [one.verdict for one in record.checks]
+        lines.append(f"checks: {', '.join(f'{verdicts.count(one)} {one}' for one in sorted(set(verdicts)))}")
     used = "" if record.peak_memory_mb is None else f", {record.peak_memory_mb:.0f} MB"
     lines.append(f"took {record.seconds.total:.1f} s{used}")
     return lines
+
+
+def open_line(one: LeftOpen) -> str:
+    """An opening that was left, with the reason."""
+    x, y, z = one.centre_mm
+    size = f"{one.volume_ml:.1f} ml, {one.area_cm2:.1f} cm2"
+    return f"left open: {size}, {one.place}, at ({x:.0f}, {y:.0f}, {z:.0f}) mm: {one.reason}"
 
 
 def score_line(scores: Scores) -> str:
@@ -62,4 +76,4 @@ def timing_lines(record: Record | DesignRecord) -> list[str]:
     return lines + [f"    {name}: {seconds:.2f} s" for name, seconds in record.seconds.stages.items()]
 
 
-__all__ = ["refinement_line", "score_line", "summary_lines", "timing_lines"]
+__all__ = ["failed_line", "open_line", "refinement_line", "score_line", "summary_lines", "timing_lines"]
