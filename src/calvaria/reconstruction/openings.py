@@ -82,14 +82,16 @@ class Openings:
         """Where some of them are, bool on the box grid."""
         return np.isin(self.labels, list(numbers)) & self.all
 
-    def nearest_line(self, point_mm: Point | F64) -> str:
-        """What lies nearest to a world point, in words."""
+    def nearest_line(self, point_mm: Point | F64, what: str) -> str:
+        """What lies nearest to a world point, in words; the point is called ``what``."""
         apart, number = self._nearest(point_mm)
         if not number:
             return "no opening was found in the whole vault"
         (hole, *_) = holes_in(Volume(self.labels == number, box_grid().moved(box_to_world(self.frame))))
         place = place_of(hole.centre_mm, self.frame)
-        return f"the nearest, {hole.volume_ml:.1f} ml, {place}, at {said(hole.centre_mm)}, is {apart:.0f} mm away"
+        return (
+            f"the nearest, {hole.volume_ml:.1f} ml, {place}, at {said(hole.centre_mm)}, is {apart:.0f} mm from {what}"
+        )
 
     def _voxels(self) -> tuple[NDArray[np.intp], F64]:
         index = np.argwhere(self.all)
@@ -120,8 +122,8 @@ def pointed_at(openings: Openings, word: UserWord) -> BoolArray:
         number = openings.at(seed)
         if not number:
             raise InputError(
-                f"seed {said(seed)}: no opening lies within {NEAR_MM:.0f} mm; {openings.nearest_line(seed)}; points "
-                "are x, y, z in LPS mm"
+                f"seed {said(seed)}: no opening lies within {NEAR_MM:.0f} mm; {openings.nearest_line(seed, 'it')}; "
+                "points are x, y, z in LPS mm"
             )
         chosen.add(number)
     if word.box_mm is not None:
@@ -129,7 +131,7 @@ def pointed_at(openings: Openings, word: UserWord) -> BoolArray:
         if not found:
             middle = (np.array(word.box_mm[:3]) + np.array(word.box_mm[3:])) / 2
             raise InputError(
-                f"no opening lies in the box by at least half; {openings.nearest_line(middle)} of its middle"
+                f"no opening lies in the box by at least half; {openings.nearest_line(middle, 'its middle')}"
             )
         chosen.update(found)
     return openings.pieces(chosen)
@@ -165,8 +167,8 @@ def in_box(mask: Volume, frame: CanonicalFrame) -> BoolArray:
     index = np.rint(grid.to_index(mask.grid.to_world(voxels))).astype(np.intp)
     index = index[((index >= 0) & (index < grid.shape)).all(axis=1)]
     out[tuple(index.T)] = True
-    if len(index) and max(mask.grid.spacing_mm) > min(grid.spacing_mm):
-        # Between the centres of wider voxels: boxes' own centres, read in the mask.
+    if len(index) and 2 * max(mask.grid.spacing_mm) > min(grid.spacing_mm):
+        # Between the centres of voxels that are not much finer: boxes' own centres, read in the mask.
         box = tuple(slice(max(low - 4, 0), high + 5) for low, high in zip(index.min(0), index.max(0), strict=True))
         asked = np.argwhere(np.ones_like(out[box])) + [part.start for part in box]
         there = np.rint(mask.grid.to_index(grid.to_world(asked))).astype(np.intp)
