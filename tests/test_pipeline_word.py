@@ -76,6 +76,11 @@ class TestWhatIsFilled:
         assert {check.verdict for check in by_mask().report.checks} == {"pass"}
         assert any(line.endswith(": not pointed at") for line in by_mask().report.warnings)
 
+    def test_a_large_hole_is_filled_by_its_mask_and_settles_the_pose(self):
+        result = reconstruct(defective(), word=UserWord(hole=taken(SIDE)))
+        assert dice(result.patch, taken(SIDE)) > 0.92
+        assert {one.reason for one in result.report.left_open} == {"not pointed at"}
+
     def test_a_mirrored_head_and_a_mirrored_mask_give_the_mirrored_patch(self):
         head, mask = (one.with_data(one.mask[::-1].copy(order="F")) for one in (defective(), taken(BURR)))
         mirrored = reconstruct(head, word=UserWord(hole=mask)).patch

@@ -35,6 +35,9 @@ from calvaria.volume.volume import Volume
 MARGIN_MM = 0.5
 """A patch reaches beyond the mask that it fills by this at most: about a voxel's edge."""
 
+PULLING_ML = 5.0
+"""A smaller hole pulls no pose: the pose is settled by what else is missing."""
+
 BESIDE_MM = 24.0
 """Other openings nearer than this to what is filled are not mistaken for the end of the bone."""
 
@@ -155,7 +158,7 @@ def complete_directed(
 
 def _settled(prior: ShapePrior, skull: Posed, hole: Volume | None) -> Completion:
     """The pose by all large holes: also those that stay open pull it."""
-    if hole is None:
+    if hole is None or hole.volume_ml < PULLING_ML:
         return settle(skull.bone, skull.frame, prior, skull.surface)
 
     def draw(field: BoxField, at: CanonicalFrame, before: SoftField | None) -> SoftField:
