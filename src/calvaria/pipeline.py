@@ -334,7 +334,7 @@ def _reconstruct(
     holes = _placed(patch, frame)
     lines = doubts(frame, done.soft, defective.grid)
     confidence = judge(done, holes, completer.calibration).doubted(lines)
-    lines += unseen(defective, frame, lines) + tuple(left_open_line(hole) for hole in rest)
+    lines += unseen(defective, frame, lines) + tuple(left_open_line(one) for one in rest if not one.meant)
     clock.done()
     report = Report(
         ModelUsed.of(model),

@@ -125,6 +125,8 @@ def test_result_json_holds_the_figures_and_nobodys_name(run, engine, skull, tmp_
         "refine": False,
         "trust": "auto",
         "series": None,
+        "word": {"hole": None, "seed": [], "box": None, "ignore": None, "plane": None, "keep_open": []},
+        "gate": True,
     }
     assert record["seconds"]["stages"] == {"fit": 0.5, "pose": 0.25}
     assert record["seconds"]["total"] > 0

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from calvaria.reconstruction.doubts import beyond_scan_ml
-from calvaria.reconstruction.holes import KEPT_OPEN, NATURAL, NOT_POINTED_AT, REST, LeftOpen
+from calvaria.reconstruction.doubts import BEYOND_ML, beyond_scan_ml
+from calvaria.reconstruction.holes import NATURAL, REST, LeftOpen
 from calvaria.reconstruction.openings import added_by, voxel_ml
 from calvaria.reconstruction.protocol import Completion
 from calvaria.skull.canonical import CanonicalFrame
@@ -18,8 +18,8 @@ from calvaria.volume.grid import Grid
 
 Verdict = Literal["pass", "warn", "fail"]
 
-MAX_BEYOND_ML, TRACE_ML = 0.5, 0.05
-"""A patch of which more than the first lies where the scan shows nothing fails; less than the second is rounding."""
+MAX_BEYOND_ML = 0.5
+"""A patch of which more than this lies where the scan shows nothing fails; less than `BEYOND_ML` is rounding."""
 
 MAX_REST_CM2 = 1.0
 """An opening of more than this, 11 mm across, is no drill hole for a suture."""
@@ -67,7 +67,7 @@ def _beyond(done: Completion, grid: Grid) -> Iterator[Check]:
     outside_ml = beyond_scan_ml(done.frame, done.soft, grid)
     unknown_ml = float(np.count_nonzero(added & ~done.field.known)) * voxel_ml(done.frame)
     value = round(outside_ml + unknown_ml, 3)
-    verdict: Verdict = "fail" if value > MAX_BEYOND_ML else ("warn" if value > TRACE_ML else "pass")
+    verdict: Verdict = "fail" if value > MAX_BEYOND_ML else ("warn" if value > BEYOND_ML else "pass")
     yield Check(
         "patch beyond the scan's end",
         value,
@@ -86,7 +86,7 @@ def _sizes(frame: CanonicalFrame) -> Iterator[Check]:
 
 def _open_rest(rest: Sequence[LeftOpen]) -> Check:
     """What stays open and should not; small by the setting or not all in the scan, it is only worth a warning."""
-    counted = [one for one in rest if one.reason not in {KEPT_OPEN, NOT_POINTED_AT}]
+    counted = [one for one in rest if not one.meant]
     largest = max(counted, key=lambda one: one.area_cm2, default=None)
     value = 0.0 if largest is None else round(float(largest.area_cm2), 3)
     verdict: Verdict = "pass"

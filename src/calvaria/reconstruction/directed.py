@@ -32,7 +32,7 @@ from calvaria.types import BoolArray
 from calvaria.volume.morphology import dilate_mm
 from calvaria.volume.volume import Volume
 
-MARGIN_MM = 0.5
+BEYOND_MASK_MM = 0.5
 """A patch reaches beyond the mask that it fills by this at most: about a voxel's edge."""
 
 PULLING_ML = 5.0
@@ -190,8 +190,8 @@ def _completed(prior: ShapePrior, field: BoxField, hole: BoolArray, others: Bool
 
 
 def around(hole: Volume) -> BoolArray:
-    """Where the patch of a mask may lie, bool on its grid: in it and up to `MARGIN_MM` beyond."""
-    return dilate_mm(hole, MARGIN_MM).mask
+    """Where the patch of a mask may lie, bool on its grid: in it and up to `BEYOND_MASK_MM` beyond."""
+    return dilate_mm(hole, BEYOND_MASK_MM).mask
 
 
 def without_kept(completer: Engine, done: Completion, word: UserWord) -> Chosen:

@@ -28,6 +28,18 @@ MIDLINE_MM = 12.0
 """Nearer to the midsagittal plane than this a hole has no side."""
 
 
+TOO_SMALL, KEPT_OPEN, BEYOND, NATURAL, NOT_POINTED_AT, REST = REASONS = (
+    "too small",
+    "kept open by the user",
+    "beyond the scan's end",
+    "natural opening",
+    "not pointed at",
+    "rest of a hole that was filled",
+)
+"""Why an opening is left: less missing bone than was asked for; the user's word; the scan does not show all of it; the
+engine takes it for none that bone is missing in; something else was pointed at; the patch does not cover it all."""
+
+
 @dataclass(frozen=True)
 class Hole:
     """One piece of missing bone.
@@ -60,17 +72,10 @@ class LeftOpen(Hole):
 
     reason: str = ""
 
-
-TOO_SMALL, KEPT_OPEN, BEYOND, NATURAL, NOT_POINTED_AT, REST = REASONS = (
-    "too small",
-    "kept open by the user",
-    "beyond the scan's end",
-    "natural opening",
-    "not pointed at",
-    "rest of a hole that was filled",
-)
-"""Why an opening is left: less missing bone than was asked for; the user's word; the scan does not show all of it; the
-engine takes it for none that bone is missing in; something else was pointed at; the patch does not cover it all."""
+    @property
+    def meant(self) -> bool:
+        """Whether the user decided so."""
+        return self.reason in {KEPT_OPEN, NOT_POINTED_AT}
 
 
 def holes_in(patch: Volume) -> tuple[Hole, ...]:

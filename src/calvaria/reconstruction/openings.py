@@ -19,16 +19,16 @@ from calvaria.volume.components import label
 from calvaria.volume.distance import distance_to
 from calvaria.volume.volume import Volume
 
-NEAR_MM = 15.0
+SEED_MM = 15.0
 """A point belongs to the nearest opening within this distance: it may lie in the bone beside it, or in the brain."""
 
-SPECK_ML = 0.1
+MIN_OPENING_ML = 0.1
 """Smaller openings are nothing that a point or a box can mean: gaps of thin bone."""
 
-HALF = 0.5
+MEANT_SHARE = 0.5
 """Share of an opening in a box, or in a mask, from which it is meant."""
 
-FAR_MM = 60.0
+APART_MM = 60.0
 """Distances between openings are cut off here."""
 
 
@@ -47,7 +47,7 @@ class Openings:
     frame: CanonicalFrame
 
     @classmethod
-    def of(cls, open_: BoolArray, frame: CanonicalFrame, least_ml: float = SPECK_ML) -> Openings:
+    def of(cls, open_: BoolArray, frame: CanonicalFrame, least_ml: float = MIN_OPENING_ML) -> Openings:
         """The connected pieces of at least so many ml."""
         labels, count = label(open_)
         sizes = np.bincount(labels.reshape(-1), minlength=count + 1) * voxel_ml(frame)
@@ -62,9 +62,9 @@ class Openings:
         return self.labels > 0
 
     def at(self, point_mm: Point) -> int:
-        """The number of the opening nearest to a world point, within `NEAR_MM`; 0 where there is none."""
+        """The number of the opening nearest to a world point, within `SEED_MM`; 0 where there is none."""
         apart, number = self._nearest(point_mm)
-        return number if apart <= NEAR_MM else 0
+        return number if apart <= SEED_MM else 0
 
     def in_box(self, corners_mm: tuple[float, ...]) -> list[int]:
         """The numbers of those that lie in a box by at least half."""
@@ -108,7 +108,7 @@ class Openings:
     def _mostly(self, numbers: NDArray[np.int32], meant: BoolArray) -> list[int]:
         whole = np.bincount(numbers, minlength=self.count + 1)
         part = np.bincount(numbers[meant], minlength=self.count + 1)
-        return [n for n in range(1, self.count + 1) if part[n] >= HALF * whole[n]]
+        return [n for n in range(1, self.count + 1) if part[n] >= MEANT_SHARE * whole[n]]
 
 
 def pointed_at(openings: Openings, word: UserWord) -> BoolArray:
@@ -122,7 +122,7 @@ def pointed_at(openings: Openings, word: UserWord) -> BoolArray:
         number = openings.at(seed)
         if not number:
             raise InputError(
-                f"seed {said(seed)}: no opening lies within {NEAR_MM:.0f} mm; {openings.nearest_line(seed, 'it')}; "
+                f"seed {said(seed)}: no opening lies within {SEED_MM:.0f} mm; {openings.nearest_line(seed, 'it')}; "
                 "points are x, y, z in LPS mm"
             )
         chosen.add(number)
@@ -152,7 +152,7 @@ def kept_open(openings: Openings, word: UserWord) -> tuple[BoolArray, tuple[str,
         else:
             number = openings.at(one)
             found = openings.pieces([number] if number else [])
-            where = f"within {NEAR_MM:.0f} mm of {said(one)}"
+            where = f"within {SEED_MM:.0f} mm of {said(one)}"
         if not found.any():
             lines.append(f"keep open: nothing is open {where}, so nothing had to be kept open")
         kept |= found
@@ -183,7 +183,7 @@ def nearer_to(these: BoolArray, others: BoolArray) -> BoolArray:
     """Where one set of voxels of the box grid is at least as near as another."""
     if not others.any():
         return np.ones(these.shape, bool)
-    near, far = (distance_to(Volume(one, box_grid()), limit_mm=FAR_MM) for one in (these, others))
+    near, far = (distance_to(Volume(one, box_grid()), limit_mm=APART_MM) for one in (these, others))
     return np.asarray(near <= far)
 
 
@@ -197,4 +197,4 @@ def voxel_ml(frame: CanonicalFrame) -> float:
     return box_grid().voxel_volume_mm3 * float(np.prod(frame.scale)) / 1000
 
 
-__all__ = ["NEAR_MM", "Openings", "added_by", "in_box", "kept_open", "nearer_to", "pointed_at", "voxel_ml"]
+__all__ = ["SEED_MM", "Openings", "added_by", "in_box", "kept_open", "nearer_to", "pointed_at", "voxel_ml"]

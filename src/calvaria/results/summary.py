@@ -9,7 +9,6 @@ from calvaria.results.design_summary import failed_line
 
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
-    from calvaria.reconstruction.holes import LeftOpen
     from calvaria.refinement.refine import RefinementReport
     from calvaria.results.design_record import DesignRecord
     from calvaria.results.record import Record
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 def summary_lines(record: Record) -> list[str]:
     """A record in lines for a reader."""
+    from calvaria.reconstruction.holes import left_open_line
+
     lines = []
     if record.patch.empty:
         limit = f"no defect of {record.parameters.min_hole_ml:g} ml or more found"
@@ -25,7 +26,9 @@ def summary_lines(record: Record) -> list[str]:
         lines.append(f"hole {number}: {hole.volume_ml:.1f} ml, {hole.area_cm2:.1f} cm2")
     if not record.patch.empty:
         lines.append(f"patch: {record.patch.volume_ml:.1f} ml")
-    lines += [open_line(one) for one in record.left_open]
+    # What the user did not decide stands among the warnings already.
+    told = (left_open_line(one) for one in record.left_open)
+    lines += [line for line in told if line not in record.warnings]
     if record.refinement is not None:
         lines.append(refinement_line(record.refinement))
     if record.scores is not None:
@@ -39,13 +42,6 @@ def summary_lines(record: Record) -> list[str]:
     used = "" if record.peak_memory_mb is None else f", {record.peak_memory_mb:.0f} MB"
     lines.append(f"took {record.seconds.total:.1f} s{used}")
     return lines
-
-
-def open_line(one: LeftOpen) -> str:
-    """An opening that was left, with the reason."""
-    x, y, z = one.centre_mm
-    size = f"{one.volume_ml:.1f} ml, {one.area_cm2:.1f} cm2"
-    return f"left open: {size}, {one.place}, at ({x:.0f}, {y:.0f}, {z:.0f}) mm: {one.reason}"
 
 
 def score_line(scores: Scores) -> str:
@@ -76,4 +72,4 @@ def timing_lines(record: Record | DesignRecord) -> list[str]:
     return lines + [f"    {name}: {seconds:.2f} s" for name, seconds in record.seconds.stages.items()]
 
 
-__all__ = ["failed_line", "open_line", "refinement_line", "score_line", "summary_lines", "timing_lines"]
+__all__ = ["failed_line", "refinement_line", "score_line", "summary_lines", "timing_lines"]
