@@ -159,7 +159,7 @@ class TestMadeUpHeads:
         result = reconstruct(complete.crop((slice(None), slice(None), slice(0, top - int(below_mm / 4)))))
         assert not result.patch.mask.any()
         assert "the scan ends at the vertex: what lies beyond was not looked at" in result.report.warnings
-        assert result.report.left_open == ()
+        assert {one.reason for one in result.report.left_open} <= {"beyond the scan's end"}
 
     def test_a_small_hole_is_told_and_filled_where_it_is_asked_for(self):
         head = Head(21, (Ball((38.0, -16.0, 62.0), 11.0),))

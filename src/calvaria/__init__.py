@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from calvaria.io import write_volume as write
     from calvaria.metrics import Scores
     from calvaria.pipeline import Reconstruction, Refined, design, evaluate, reconstruct, refine
+    from calvaria.reconstruction.word import UserWord
     from calvaria.symmetry.estimate import PlaneEstimate, estimate_plane
     from calvaria.volume import Grid, Mesh, Volume
 
@@ -52,6 +53,7 @@ _HOMES = {
     "Reconstruction": ("calvaria.pipeline", "Reconstruction"),
     "Refined": ("calvaria.pipeline", "Refined"),
     "Scores": ("calvaria.metrics", "Scores"),
+    "UserWord": ("calvaria.reconstruction.word", "UserWord"),
     "Volume": ("calvaria.volume", "Volume"),
     "design": ("calvaria.pipeline", "design"),
     "estimate_plane": ("calvaria.symmetry.estimate", "estimate_plane"),
@@ -80,6 +82,7 @@ __all__ = [
     "Reconstruction",
     "Refined",
     "Scores",
+    "UserWord",
     "Volume",
     "__version__",
     "design",

@@ -17,15 +17,20 @@ from calvaria.jobs import Progress, unheard
 from calvaria.models import ModelInfo, find
 from calvaria.models.registry import SHAPE_PRIOR
 from calvaria.reconstruction.account import Clock, ModelUsed, PoseReport, Report
+from calvaria.reconstruction.box import box_grid, box_to_world
+from calvaria.reconstruction.checks import gates
 from calvaria.reconstruction.confidence import Confidence, judge
-from calvaria.reconstruction.doubts import doubts, openings_within, require_known_bone, unseen, within_scan
+from calvaria.reconstruction.directed import Posed, complete_asked, off_kept, what_is_open
+from calvaria.reconstruction.doubts import doubts, require_known_bone, unseen, within_scan
 from calvaria.reconstruction.engines import load_engine, load_prior
 from calvaria.reconstruction.given_patch import mask_of_patch, on_skull, prior_for
-from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line, place_of
-from calvaria.reconstruction.postprocess import MIN_PIECE_ML, surface_of, to_patch
+from calvaria.reconstruction.holes import Hole, holes_in, left_open_line, place_of
+from calvaria.reconstruction.openings import added_by
+from calvaria.reconstruction.postprocess import MIN_PIECE_ML, SPECK_ML, surface_of, to_patch
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, Engine, SoftField, Surveyor
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.surface import BoneSurface
+from calvaria.reconstruction.word import UserWord, held_to, without_ignored
 from calvaria.refinement.refine import TRUST, Refinement, Trust
 from calvaria.refinement.refine import refine as refine_patch
 from calvaria.skull.bone import bone_of
@@ -88,6 +93,8 @@ class Reconstruction:
         unrefined: the engine's patch, where ``patch`` is the refined one.
         soft: the engine's answer, in the common box of ``frame``, of which ``patch`` is cut; None of a refined patch.
         scan: the CT that bone was segmented out of, where that was the input.
+        open_places: mask on a grid of its own: roughly the bone that is missing in openings that were left; None where
+            there are none.
     """
 
     patch: Volume
@@ -102,6 +109,7 @@ class Reconstruction:
     unrefined: Volume | None = None
     soft: SoftField | None = None
     scan: Scan | None = None
+    open_places: Volume | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +134,7 @@ def reconstruct(
     threshold_hu: float | None = None,
     min_hole_ml: float = MIN_HOLE_ML,
     refine: bool = False,
+    word: UserWord | None = None,
     progress: Progress = unheard,
     name: str = "the volume",
 ) -> Reconstruction:
@@ -139,6 +148,7 @@ def reconstruct(
         threshold_hu: bone of a CT ends at it, HU; None: half way up its edge, see `calvaria.skull.segment`.
         min_hole_ml: holes of less missing bone than this are left open, and told in the report.
         refine: whether the patch is then refined, as `refine` does with a given one.
+        word: what the user knows: what to fill and what to leave open, bone that does not count, the plane.
         progress: called when a stage begins.
         name: of the file or case; messages on the volume begin with it.
 
@@ -147,13 +157,21 @@ def reconstruct(
 
     Raises:
         InputError: the volume is neither mask nor CT, or shows no skull; a threshold is given for a mask; or there is
-            no such model or device, or it cannot fill holes as small as that.
+            no such model or device, or it cannot fill holes as small as that; or the user's word cannot be followed:
+            a mask is empty, elsewhere or all in bone, nothing is open where was pointed at, or the model is none that
+            can be pointed at something.
     """
+    word = word or UserWord()
     completer = _filling(load_engine(engine, device), engine, min_hole_ml)
+    if word.points_at_something and not isinstance(completer, ShapePrior):
+        raise InputError(
+            f"the model {engine!r} finds holes in its own way: what to fill (a mask of the hole, seeds, a box) can be "
+            f"said to a shape prior only, such as {SHAPE_PRIOR}"
+        )
     prior = load_prior() if refine and not isinstance(completer, ShapePrior) else None
     clock = Clock(progress, REFINING_STAGES if refine else STAGES)
     with _alone(), naming(name):
-        asked = _Asked(kind, threshold_hu, min_hole_ml, name)
+        asked = _Asked(kind, threshold_hu, min_hole_ml, name, word)
         return _reconstruct(volume, completer, prior, find(engine), clock=clock, asked=asked)
 
 
@@ -208,7 +226,7 @@ def refine(
     clock = Clock(progress, REFINING_STAGES)
     with _alone():
         with naming(name):
-            seen = _see(volume, completer, clock, _Asked(kind, threshold_hu, MIN_HOLE_ML, name))
+            seen = _see(volume, completer, clock, _Asked(kind, threshold_hu, MIN_HOLE_ML, name, UserWord()))
         with naming(patch_name), clock.stage("given"):
             given, notes = on_skull(given, seen.defective, seen.frame)
         with naming(name):
@@ -245,6 +263,7 @@ class _Asked:
     threshold_hu: float | None
     min_hole_ml: float
     name: str
+    word: UserWord
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,18 +284,24 @@ def _see(volume: Volume, completer: Engine, clock: Clock, asked: _Asked) -> _See
         ready = beside.submit(completer.prepare)
         with clock.stage("bone"):
             segmented = bone_of(volume, asked.kind, asked.threshold_hu, name=asked.name)
-            defective = segmented.bone
+            defective, notes = segmented.bone, segmented.notes
+            if asked.word.ignore is not None:
+                defective, line = without_ignored(defective, asked.word.ignore)
+                notes = (*notes, line)
             skull = defective.crop(cast(Box, bounding_box(defective.mask)))  # there is bone
             require_head_sized(skull)
         with clock.stage("pose"):
             frame = locate(skull, completer.template)
             require_adult(frame, defective.grid)
+            if asked.word.plane is not None:
+                frame, lines = held_to(frame, asked.word.plane)
+                notes += lines
             # While the engine is not ready yet; of a CT between its voxels.
             scan = segmented.scan
             wide = cast(Box, bounding_box(defective.mask, (1, 1, 1)))
             surface = BoneSurface.of(skull if scan is None else scan.fraction(defective, wide))
             ready.result()
-    return _Seen(defective, skull, frame, surface, segmented.notes, segmented.scan)
+    return _Seen(defective, skull, frame, surface, notes, segmented.scan)
 
 
 def _reconstruct(
@@ -284,27 +309,35 @@ def _reconstruct(
 ) -> Reconstruction:
     """The stages of `reconstruct`, one after the other."""
     seen = _see(volume, completer, clock, asked)
-    defective = seen.defective
-    done = completer.reconstruct(seen.skull, seen.frame, seen.surface, clock.stage)  # the stages hole and completion
-    require_known_bone(done.soft)
-    frame = done.frame
-    done = done._replace(soft=within_scan(done.soft, done.field, frame, defective.grid, asked.min_hole_ml))
+    defective, word = seen.defective, asked.word
+    posed = Posed(seen.skull, seen.frame, seen.surface)
+    chosen = complete_asked(completer, posed, defective, word, clock.stage)
+    whole = chosen.done
+    require_known_bone(whole.soft)
+    frame, least_ml = whole.frame, SPECK_ML if word.points_at_something else asked.min_hole_ml
+    done = whole._replace(soft=within_scan(whole.soft, whole.field, frame, defective.grid, least_ml))
+    chosen = replace(chosen, done=done)
     with clock.stage("patch"):
-        patch = to_patch(done.soft, frame, defective)
-        rest: tuple[Hole, ...] = ()
-        if isinstance(completer, Surveyor):
-            openings = completer.left_open(done.field, done.soft)
-            rest = left_open(openings_within(openings, frame, defective.grid), frame)
-    refinement, unrefined, notes = None, None, seen.notes
+        patch = to_patch(done.soft, frame, defective, chosen.within, narrow=word.points_at_something)
+        patch = off_kept(patch, word)
+        if word.points_at_something and not patch.mask.any():
+            raise InputError("no bone is missing where was pointed at: the patch would be empty; check the coordinates")
+        dropped = added_by(whole.soft, whole.field) & ~added_by(done.soft, done.field)
+        rest, places = what_is_open(
+            completer, chosen, dropped, defective, asked.min_hole_ml, directed=word.points_at_something
+        )
+    refinement, unrefined, notes = None, None, (*seen.notes, *chosen.lines)
     if "refinement" in clock.begins and patch.mask.any():
         with clock.stage("refinement"):
             compared = done if prior is None else prior.reconstruct(seen.skull, seen.frame, seen.surface)
             refinement, lines = _displaced(seen, patch, frame, compared, clock)
             unrefined, patch, notes = patch, _off(refinement.patch, defective), notes + lines
+            # Moved or not, the user's word holds.
+            patch = off_kept(patch if chosen.within is None else patch.with_data(patch.mask & chosen.within), word)
     holes = _placed(patch, frame)
     lines = doubts(frame, done.soft, defective.grid)
     confidence = judge(done, holes, completer.calibration).doubted(lines)
-    lines += unseen(defective, frame, lines) + tuple(left_open_line(hole) for hole in rest)
+    lines += unseen(defective, frame, lines) + tuple(left_open_line(one) for one in rest if not one.meant)
     clock.done()
     report = Report(
         ModelUsed.of(model),
@@ -312,11 +345,13 @@ def _reconstruct(
         clock.seconds,
         (*notes, *_warnings(frame, holes, confidence, lines, asked.min_hole_ml)),
         rest,
+        gates(done, rest, defective.grid),
     )
     completed = defective.with_data(defective.mask | patch.mask)
     found = (patch, completed, defective, frame.plane, frame, holes, confidence, report)
     moved = refinement is not None and not refinement.report.declined
-    return Reconstruction(*found, refinement, unrefined, None if moved else done.soft, seen.scan)
+    left = Volume(places, box_grid().moved(box_to_world(frame))) if places.any() else None
+    return Reconstruction(*found, refinement, unrefined, None if moved else done.soft, seen.scan, left)
 
 
 def _refine(
@@ -444,6 +479,7 @@ __all__ = [
     "Reconstruction",
     "Refined",
     "Report",
+    "UserWord",
     "design",
     "evaluate",
     "reconstruct",

@@ -23,6 +23,7 @@ from calvaria.metrics import score
 from calvaria.pipeline import ModelUsed, PoseReport, Report
 from calvaria.reconstruction.confidence import Confidence
 from calvaria.reconstruction.holes import Hole
+from calvaria.reconstruction.word import UserWord
 from calvaria.refinement.refine import Displacement, Refinement, RefinementReport
 from calvaria.results.case import run_case
 from calvaria.results.settings import Settings
@@ -55,6 +56,7 @@ class Engine:
     empty: bool = False
     warnings: tuple[str, ...] = ()
     report: RefinementReport = MOVED
+    checks: tuple[Check, ...] = ()
 
     def reconstruct(
         self,
@@ -66,6 +68,7 @@ class Engine:
         threshold_hu: float | None = None,
         min_hole_ml: float = 5.0,
         refine: bool = False,
+        word: UserWord | None = None,
         progress: Callable[[str, float], None] | None = None,
         name: str = "the volume",
     ) -> SimpleNamespace:
@@ -77,6 +80,7 @@ class Engine:
                 "threshold_hu": threshold_hu,
                 "min_hole_ml": min_hole_ml,
                 "refine": refine,
+                "word": word,
                 "grid": volume.grid,
             }
         )
@@ -111,14 +115,24 @@ class Engine:
             holes=() if self.empty else (hole,),
             confidence=Confidence(None if self.empty else 0.94, "like the validation cases"),
             report=Report(
-                ModelUsed("stand-in", "0" * 64, "none"), POSE, {"pose": 0.25, "fit": 0.5}, tuple(self.warnings)
+                ModelUsed("stand-in", "0" * 64, "none"),
+                POSE,
+                {"pose": 0.25, "fit": 0.5},
+                tuple(self.warnings),
+                checks=self.checks,
             ),
             refinement=Refinement(patch, still, self.report) if refined else None,
             unrefined=patch if refined else None,
+            open_places=None,
         )
 
     def render_case(
-        self, defective: Volume, patch: Volume | None, reference: Volume | None = None, frame: object = None
+        self,
+        defective: Volume,
+        patch: Volume | None,
+        reference: Volume | None = None,
+        frame: object = None,
+        left_open: Volume | None = None,
     ) -> Image.Image:
         self.calls.append({"drawn": (defective, patch, reference)})
         return Image.new("RGB", (8, 8))

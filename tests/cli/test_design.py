@@ -125,7 +125,7 @@ def test_every_parameter_is_an_option_and_reaches_the_design(run, designer, fini
 def test_the_help_says_every_range_and_default_in_its_group(run):
     text = run("design", "--help").out
     groups = [line.rstrip(":") for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert groups == ["Arguments", "Options", *PANELS]
+    assert groups == ["Arguments", "Options", "What you know", *PANELS]
     words = " ".join(text.split())
     for said in (
         "--clearance-mm MM Gap to the bone at the outer surface. [0.2 to 4 mm; default: 0.7]",

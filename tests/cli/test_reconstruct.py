@@ -126,6 +126,8 @@ def test_result_json_holds_the_figures_and_nobodys_name(run, engine, skull, tmp_
         "trust": "auto",
         "series": None,
         "study": None,
+        "word": {"hole": None, "seed": [], "box": None, "ignore": None, "plane": None, "keep_open": []},
+        "gate": True,
     }
     assert record["seconds"]["stages"] == {"fit": 0.5, "pose": 0.25}
     assert record["seconds"]["total"] > 0

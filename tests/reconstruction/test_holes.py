@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from tests.strategies import grids, rotations, shapes, spacings
 
 from calvaria.reconstruction.box import box_grid
-from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line, place_of
+from calvaria.reconstruction.holes import Hole, LeftOpen, holes_in, left_open, left_open_line, place_of
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.volume import Grid, Volume
 
@@ -107,3 +107,8 @@ class TestLeftOpen:
         assert line.startswith(
             f"left open: {hole.volume_ml:.1f} ml, {hole.across_mm:.0f} mm across, right frontal, at (-40"
         )
+
+
+def test_what_is_left_open_is_said_with_its_reason():
+    left = LeftOpen(0.61, 1.13, (40.2, -15.7, 60.0), "left parietal", "too small")
+    assert left_open_line(left) == ("left open: 0.6 ml, 12 mm across, left parietal, at (40, -16, 60) mm: too small")

@@ -212,3 +212,21 @@ def test_a_real_case_is_drawn(real_data: Path) -> None:
     table = cells(render_case(complete.with_data(complete.data & ~patch.data), patch))
     assert share(table[0, 0], "orange") > 0.08
     assert share(table[1, 0], "orange") == 0
+
+
+def test_openings_that_were_left_have_a_row_and_a_view_of_their_own() -> None:
+    skull, patch = skull_and_patch()
+    _, other = skull_and_patch((-0.5, 0.8, -0.3))  # where no view onto the patch looks
+    bare = Volume(skull.mask & ~other.mask, skull.grid)
+    plain = cells(render_case(bare, patch))
+    table = cells(render_case(bare, patch, left_open=other))
+    assert (plain.shape[0], table.shape[0]) == (2, 3)
+
+    def magenta(cell: NDArray[np.int64]) -> float:
+        red, green, blue = (cell[46:, 16:-16, k] for k in range(3))
+        return float(((red > 1.4 * green) & (blue > 1.4 * green) & (red > 50)).mean())
+
+    assert magenta(table[1, 3]) > 0.03
+    assert magenta(table[0, 3]) == magenta(table[2, 3]) == 0
+    empty = Volume(np.zeros_like(other.data), other.grid)
+    np.testing.assert_array_equal(cells(render_case(bare, patch, left_open=empty)), plain)

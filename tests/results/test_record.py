@@ -15,7 +15,7 @@ from calvaria.io import write_result_json
 from calvaria.metrics import Scores
 from calvaria.pipeline import ModelUsed
 from calvaria.reconstruction.confidence import Confidence
-from calvaria.reconstruction.holes import Hole
+from calvaria.reconstruction.holes import Hole, LeftOpen
 from calvaria.refinement.refine import RefinementReport
 from calvaria.results import settings
 from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane, rounded_refinement
@@ -28,7 +28,7 @@ RECORD = Record(
     parameters=Settings(),
     patch=Patch(False, 12.5),
     holes=(Hole(12.5, 30.0, (1.0, 2.0, 3.0), "left parietal"),),
-    left_open=(Hole(0.5, 1.0, (4.0, 5.0, 6.0), "right frontal"),),
+    left_open=(LeftOpen(0.5, 1.0, (4.0, 5.0, 6.0), "right frontal", "kept open by the user"),),
     plane=SymmetryPlane((1.0, 0.0, 0.0), 4.0),
     confidence=Confidence(0.93, "as it is"),
     model=ModelUsed("prior", "1" * 64, "none"),
@@ -58,6 +58,7 @@ def test_the_layout_is_the_documented_one():
         "seconds",
         "peak_memory_mb",
         "files",
+        "checks",
     }
     assert found["schema"] == 2
     assert found["input"] == {"format": ".nrrd", "shape": [3, 4, 5], "spacing_mm": [1, 1, 2], "sha256": "0" * 64}
@@ -65,7 +66,10 @@ def test_the_layout_is_the_documented_one():
     assert found["holes"] == [
         {"volume_ml": 12.5, "area_cm2": 30.0, "centre_mm": [1.0, 2.0, 3.0], "place": "left parietal"}
     ]
-    assert [hole["place"] for hole in found["left_open"]] == ["right frontal"]
+    assert [(hole["place"], hole["reason"]) for hole in found["left_open"]] == [
+        ("right frontal", "kept open by the user")
+    ]
+    assert found["checks"] == []
     assert found["plane"] == {"normal": [1.0, 0.0, 0.0], "offset_mm": 4.0}
     assert found["seconds"] == {"read": 0.5, "stages": {"pose": 0.25}, "total": 0.75}
     assert set(found["pose"]) == {"canonical_to_world", "scale", "mismatch", "scan_ends"}
@@ -107,21 +111,26 @@ def test_a_refinement_stands_in_it_where_there_was_one():
 def test_a_refinement_in_words():
     done = RefinementReport(False, "by symmetry", 0.0312, 0.0241, 0.81, 3.14, 0.7, 1.0)
     line = "refined: moved by 0.8 mm on average, 3.1 mm at most; symmetry loss 0.031 -> 0.024 (by symmetry)"
-    assert summary_lines(replace(RECORD, refinement=done))[2] == line
+    assert summary_lines(replace(RECORD, refinement=done))[3] == line
     declined = replace(done, declined=True, reason="the mirror side is damaged too")
     line = "left as it was: the mirror side is damaged too"
-    assert summary_lines(replace(RECORD, refinement=declined))[2] == line
+    assert summary_lines(replace(RECORD, refinement=declined))[3] == line
 
 
 def test_a_record_in_words():
     assert summary_lines(RECORD) == [
         "hole 1: 12.5 ml, 30.0 cm2",
         "patch: 12.5 ml",
+        "left open: 0.5 ml, 11 mm across, right frontal, at (4, 5, 6) mm: kept open by the user",
         "expected accuracy: DSC 0.93 (as it is)",
         "took 0.8 s, 500 MB",
     ]
     assert timing_lines(RECORD) == ["  read: 0.50 s", "    pose: 0.25 s"]
-    nothing = replace(RECORD, patch=Patch(True, 0.0), holes=(), confidence=Confidence(None, "why"), peak_memory_mb=None)
+    said = replace(RECORD, warnings=(summary_lines(RECORD)[2],))
+    assert not any(line.startswith("left open") for line in summary_lines(said))  # once is enough
+    nothing = replace(
+        RECORD, left_open=(), patch=Patch(True, 0.0), holes=(), confidence=Confidence(None, "why"), peak_memory_mb=None
+    )
     assert summary_lines(nothing) == [
         "no defect of 5 ml or more found: the patch is empty, the completed skull is the input's bone",
         "expected accuracy: unknown (why)",

@@ -28,6 +28,7 @@ from calvaria.cli.options import (
     Verbose,
 )
 from calvaria.cli.screen import Screen
+from calvaria.cli.word_options import HELP, Gate, require_one_head, with_word_options
 from calvaria.errors import InputError, QualityError
 from calvaria.files import require_writable
 from calvaria.implant.settings import ImplantSettings
@@ -51,14 +52,19 @@ Examples:
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
-OF_RECONSTRUCTION = ("kind", "threshold_hu", "min_hole_ml", "orientation", "series", "study", "model", "refine")
+OF_RECONSTRUCTION = (
+    *("kind", "threshold_hu", "min_hole_ml", "orientation", "series", "study", "model", "refine", "gate"),
+    *HELP,
+)
 """Options that say how the missing bone is found."""
 
 
 @with_implant_options
+@with_word_options
 def design(
     context: typer.Context,
     changes: dict[str, Any],
+    word: dict[str, Any],
     *,
     output: Output,
     source: Annotated[
@@ -96,6 +102,7 @@ def design(
     preview: Annotated[
         bool, typer.Option("--preview/--no-preview", help="Draw preview.png, design.png and report.html.")
     ] = True,
+    gate: Gate = True,
     dicom: Dicom = False,
     deidentify: Deidentify = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
@@ -114,9 +121,10 @@ def design(
     path = the_input(source, source_option, "design")
     asked = None if settings is None else read_asked(settings)
     implant = changed(ImplantSettings() if asked is None else asked.implant, changes)
-    found = {"engine" if name == "model" else name: context.params[name] for name in _given(context)}
+    given = [name for name in _given(context) if name not in HELP]
+    found = {"engine" if name == "model" else name: context.params[name] for name in given}
     base = Settings() if asked is None else asked.reconstruction
-    wanted = replace(base, **found, preview=preview, device=device)
+    wanted = replace(base, **found, preview=preview, device=device, word=replace(base.word, **word))
     back = dicom_asked(dicom, deidentify)
     require_writable(output)  # before a folder is looked through
     cases = [] if is_finished(path) else several(path, wanted.series, wanted.study, screen, by_folder=by_folder)
@@ -124,6 +132,7 @@ def design(
         archive_for(path.name, None, back)  # folders of files are none of DICOM
         cases = designable(path)
     if cases:
+        require_one_head(wanted.word)
         if any(is_finished(case.path) for case in cases):
             _require_none(context, path)
         _run_cases(context, cases, output, partial(run_design, settings=wanted, implant=implant, dicom=back), jobs=jobs)

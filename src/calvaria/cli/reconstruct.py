@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,13 +26,15 @@ from calvaria.cli.options import (
     Verbose,
 )
 from calvaria.cli.screen import Screen
+from calvaria.cli.word_options import Gate, require_one_head, with_word_options
+from calvaria.errors import QualityError
 from calvaria.files import require_writable
 from calvaria.results.case import run_case
 from calvaria.results.dicom_out import DicomAsked, archive_for
 from calvaria.results.folder import run_cases
 from calvaria.results.names import Case, find_cases, is_dicom
-from calvaria.results.settings import Settings
-from calvaria.results.summary import summary_lines, timing_lines
+from calvaria.results.settings import Settings, Word
+from calvaria.results.summary import failed_line, summary_lines, timing_lines
 
 EXAMPLES = """\b
 Examples:
@@ -41,13 +43,16 @@ Examples:
   calvaria reconstruct study.zip -o out --series 201
   calvaria reconstruct skull.nrrd -o out --model my-network.safetensors --refine
   calvaria reconstruct export/ -o results/ --dicom --jobs 2
+  calvaria reconstruct skull.nrrd -o out --seed 41,-22,68 --keep-open drain.nrrd
   calvaria reconstruct cases/ -o results/ --jobs 2 --no-preview
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
 
+@with_word_options
 def reconstruct(
     context: typer.Context,
+    word: dict[str, Any],
     *,
     output: Output,
     source: Annotated[
@@ -76,6 +81,7 @@ def reconstruct(
         bool, typer.Option("--refine", help="Refine the patch by symmetry and the bone around it; see calvaria refine.")
     ] = False,
     preview: Preview = True,
+    gate: Gate = True,
     dicom: Dicom = False,
     deidentify: Deidentify = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
@@ -88,11 +94,23 @@ def reconstruct(
     Writes patch, completed skull, patch.stl, preview.png and result.json into OUT, images in the input's
     format (NRRD, NIfTI or MHA) and on its grid; with --refine also refinement.png. A folder of cases gives one
     folder of results for each; so do several studies of DICOM: study-1, study-2 ... in order of the files' names.
+    Exits 3, with all files there, when a check failed.
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     path = the_input(source, source_option, "reconstruct")
     settings = Settings(
-        model, kind, orientation, preview, device, threshold_hu, min_hole_ml, refine, series=series, study=study
+        model,
+        kind,
+        orientation,
+        preview,
+        device,
+        threshold_hu,
+        min_hole_ml,
+        refine,
+        series=series,
+        study=study,
+        word=Word(**word),
+        gate=gate,
     )
     asked = dicom_asked(dicom, deidentify)
     require_writable(output)  # before a folder is looked through
@@ -101,6 +119,7 @@ def reconstruct(
         archive_for(path.name, None, asked)  # folders of files are none of DICOM
         cases = find_cases(path)
     if cases:
+        require_one_head(settings.word)
         _run_cases(cases, output, settings, screen, jobs=jobs, asked=asked)
     else:
         _run_file(path, output, settings, screen, asked)
@@ -119,6 +138,8 @@ def _run_file(path: Path, output: Path, settings: Settings, screen: Screen, aske
     for name in record.files:
         screen.say(str(output / name))
     screen.json(record.to_json())
+    if record.failed:
+        raise QualityError(f"{path.name}: {failed_line(record)}; the files are in {output}, marked in result.json")
 
 
 def _run_cases(
@@ -127,3 +148,6 @@ def _run_cases(
     with screen.progress() as progress:
         outcomes = heard(run_cases(cases, output, settings, jobs, progress, dicom=asked), screen, summary_lines)
     told(outcomes, output, screen)
+    bad = [outcome.name for outcome in outcomes if outcome.record is not None and outcome.record.failed]
+    if bad:
+        raise QualityError(f"{len(bad)} of {len(outcomes)} cases failed a check: {', '.join(bad)}; see result.json")

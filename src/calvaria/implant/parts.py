@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.implant.settings import ImplantSettings
+from calvaria.reconstruction.checks import Check, Verdict
 from calvaria.types import F64, BoolArray
 from calvaria.volume.mesh import Mesh
 from calvaria.volume.volume import Volume
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
-
-Verdict = Literal["pass", "warn", "fail"]
 
 FOOT_STEPS, ASIDE_MM = 2, 0.6
 """Steps from a point to its foot on the outer surface, and how far beside the normal there it may lie: a cell."""
@@ -164,29 +163,6 @@ class Part:
     thickness_mm: F64
     asked_mm: F64
     relief: Relief
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was measured of an implant.
-
-    Args:
-        name: what, in a few words.
-        value: measured; None where it could not be.
-        unit: of value and limit.
-        limit: as it is read, such as "at least 1.5" or "0".
-        verdict: pass, warn or fail.
-        source: what the limit is based on.
-        part: the implant's name; "" for the design as a whole.
-    """
-
-    name: str
-    value: float | str | bool | None
-    unit: str
-    limit: str
-    verdict: Verdict
-    source: str
-    part: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from calvaria.jobs import Progress
 from calvaria.models import ModelInfo
-from calvaria.reconstruction.holes import Hole
+from calvaria.reconstruction.checks import Check
+from calvaria.reconstruction.holes import LeftOpen
 from calvaria.skull.canonical import CanonicalFrame
 
 
@@ -65,14 +66,16 @@ class Report:
         pose: how the head lies.
         seconds: stage -> how long it took.
         warnings: one line each, for the user to read.
-        left_open: openings of the vault that are smaller than what was asked to be filled, largest first.
+        left_open: openings of the vault that were found and not filled, each with its reason, largest first.
+        checks: the gates; one that failed says that the patch must not be used as it is.
     """
 
     model: ModelUsed
     pose: PoseReport
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
-    left_open: tuple[Hole, ...] = ()
+    left_open: tuple[LeftOpen, ...] = ()
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass

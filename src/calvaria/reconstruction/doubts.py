@@ -61,14 +61,23 @@ def scan_end_doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple
     Arguments as for `doubts`. An engine knows of the lower end (`CanonicalFrame.cuts`); what else the grid cuts looks
     like a hole that goes on, and is completed as one.
     """
-    missing = (soft.distance_mm < 0) & soft.region
-    world = _world(missing, frame)
-    outside = world[~_inside(grid, world)]
+    outside = _outside(frame, soft, grid)
     beyond_ml = len(outside) * _voxel_ml(frame)
     if beyond_ml < BEYOND_ML:
         return ()
     side = _side(_out(grid, outside, frame))
     return (f"the scan ends at the {side}: about {beyond_ml:.1f} ml of the patch would lie beyond and are left out",)
+
+
+def beyond_scan_ml(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> float:
+    """How much of a patch lies beyond the faces of the scan's grid, ml; arguments as for `doubts`."""
+    return len(_outside(frame, soft, grid)) * _voxel_ml(frame)
+
+
+def _outside(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> F64:
+    """(N, 3) world mm of the completed voxels beyond a grid."""
+    world = _world((soft.distance_mm < 0) & soft.region, frame)
+    return world[~_inside(grid, world)]
 
 
 def unseen(mask: Volume, frame: CanonicalFrame, known: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -168,4 +177,12 @@ def _side(normal: F64) -> str:
     return SIDES[axis][0 if normal[axis] > 0 else 1]
 
 
-__all__ = ["doubts", "openings_within", "require_known_bone", "scan_end_doubts", "unseen", "within_scan"]
+__all__ = [
+    "beyond_scan_ml",
+    "doubts",
+    "openings_within",
+    "require_known_bone",
+    "scan_end_doubts",
+    "unseen",
+    "within_scan",
+]

@@ -28,6 +28,18 @@ MIDLINE_MM = 12.0
 """Nearer to the midsagittal plane than this a hole has no side."""
 
 
+TOO_SMALL, KEPT_OPEN, BEYOND, NATURAL, NOT_POINTED_AT, REST = REASONS = (
+    "too small",
+    "kept open by the user",
+    "beyond the scan's end",
+    "natural opening",
+    "not pointed at",
+    "rest of a hole that was filled",
+)
+"""Why an opening is left: less missing bone than was asked for; the user's word; the scan does not show all of it; the
+engine takes it for none that bone is missing in; something else was pointed at; the patch does not cover it all."""
+
+
 @dataclass(frozen=True)
 class Hole:
     """One piece of missing bone.
@@ -48,6 +60,22 @@ class Hole:
     def across_mm(self) -> float:
         """Diameter of the circle of the same area."""
         return float(2 * np.sqrt(self.area_cm2 * 100 / np.pi))
+
+
+@dataclass(frozen=True)
+class LeftOpen(Hole):
+    """An opening of the vault that was not filled.
+
+    Args:
+        reason: one of `REASONS`.
+    """
+
+    reason: str = ""
+
+    @property
+    def meant(self) -> bool:
+        """Whether the user decided so."""
+        return self.reason in {KEPT_OPEN, NOT_POINTED_AT}
 
 
 def holes_in(patch: Volume) -> tuple[Hole, ...]:
@@ -88,10 +116,11 @@ def place_of(centre_mm: tuple[float, float, float], frame: CanonicalFrame) -> st
 def left_open_line(hole: Hole) -> str:
     """One opening that was not completed, for the warnings."""
     x, y, z = hole.centre_mm
-    return (
+    line = (
         f"left open: {hole.volume_ml:.1f} ml, {hole.across_mm:.0f} mm across, {hole.place}, at ({x:.0f}, {y:.0f}, "
         f"{z:.0f}) mm"
     )
+    return f"{line}: {hole.reason}" if isinstance(hole, LeftOpen) else line
 
 
 def _describe(part: Volume, piece: np.ndarray) -> Hole:

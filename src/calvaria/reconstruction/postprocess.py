@@ -28,6 +28,9 @@ FLAKE_MM = 0.6
 REACH_MM = 1.2
 """How far beyond the body a thin edge may run: the rim tapers, it does not spread."""
 
+SPECK_ML = 0.02
+"""... and of what the user points at those smaller than this: a few voxels."""
+
 BLOCK = 16
 """Voxels along the edge of the blocks in which a field is read."""
 
@@ -35,7 +38,9 @@ MIN_PIECE_ML = 0.5
 """Loose pieces smaller than this are dropped; a hole that matters needs more bone."""
 
 
-def to_patch(soft: SoftField, frame: CanonicalFrame, defective: Volume) -> Volume:
+def to_patch(
+    soft: SoftField, frame: CanonicalFrame, defective: Volume, within: BoolArray | None = None, *, narrow: bool = False
+) -> Volume:
     """The missing bone on the input's grid.
 
     The field is interpolated (trilinear) at the input's voxels and cut at zero there; nothing is set where bone is or
@@ -45,6 +50,8 @@ def to_patch(soft: SoftField, frame: CanonicalFrame, defective: Volume) -> Volum
         soft: an engine's answer.
         frame: where the common box lies in the world.
         defective: bone on the input's grid.
+        within: bool on that grid: the patch keeps to it; None: anywhere.
+        narrow: slits and small pieces stay too: for what the user points at.
 
     Returns:
         A mask on the input's grid; empty if the region is.
@@ -61,7 +68,13 @@ def to_patch(soft: SoftField, frame: CanonicalFrame, defective: Volume) -> Volum
     missing = below_zero(Volume(distance, place), part.grid) & ~part.mask
     if frame.cuts:
         missing &= known_mask(part, [cut.moved(frame.to_world) for cut in frame.cuts])
-    out[box] = without_flakes(Volume(missing, part.grid))
+    if within is not None:
+        missing &= within[box]
+    deep = None
+    if narrow:
+        # Flakes lie as deep as they are thick; the middle of a slit, however narrow, as deep as the bone beside it.
+        deep = missing & below_zero(Volume(distance + np.float32(2 * FLAKE_MM), place), part.grid)
+    out[box] = without_flakes(Volume(missing, part.grid), deep, SPECK_ML if narrow else MIN_PIECE_ML)
     return patch
 
 
@@ -124,11 +137,16 @@ def below_zero(field: Volume, grid: Grid) -> BoolArray:
     return out
 
 
-def without_flakes(missing: Volume) -> BoolArray:
+def without_flakes(missing: Volume, deep: BoolArray | None = None, min_ml: float = MIN_PIECE_ML) -> BoolArray:
     """The mask without thin sheets away from its body, and without small pieces.
 
     An opening by ``FLAKE_MM`` finds the body; thin parts stay only within ``REACH_MM`` of it, so that the rim keeps
     its exact edge against the bone.
+
+    Args:
+        missing: mask.
+        deep: bool on its grid: what belongs to the body even where it is thin.
+        min_ml: loose pieces smaller than this are dropped.
     """
     box = bounding_box(missing.mask, (1, 1, 1))
     out = np.zeros(missing.shape, bool)
@@ -137,6 +155,8 @@ def without_flakes(missing: Volume) -> BoolArray:
     # A border of air, so that the body does not end where the crop does.
     part = missing.crop(box).pad((1, 1, 1), (1, 1, 1), False)
     core = erode_mm(part, FLAKE_MM)
+    if deep is not None:
+        core = core.with_data(core.mask | Volume(deep, missing.grid).crop(box).pad((1, 1, 1), (1, 1, 1), False).mask)
     if not core.mask.any():
         return out
     kept = part.mask & dilate_mm(core, FLAKE_MM + REACH_MM).mask
@@ -144,5 +164,5 @@ def without_flakes(missing: Volume) -> BoolArray:
     labels, count = label(kept, connectivity=6)
     sizes = np.bincount(labels.ravel(), minlength=count + 1) * missing.grid.voxel_volume_mm3 / 1000
     sizes[0] = 0
-    out[box] = (sizes >= MIN_PIECE_ML)[labels][1:-1, 1:-1, 1:-1]
+    out[box] = (sizes >= min_ml)[labels][1:-1, 1:-1, 1:-1]
     return out

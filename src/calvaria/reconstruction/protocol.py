@@ -115,5 +115,19 @@ class Surveyor(Protocol):
     def with_min_hole_ml(self, min_ml: float) -> Engine:
         """The same engine, but holes of less missing bone than this are left open."""
 
-    def left_open(self, field: BoxField, soft: SoftField) -> BoolArray:
-        """Openings of the vault that a completion has left, bool on the box grid."""
+    def left_open(self, field: BoxField, soft: SoftField, sketch: SoftField | None = None) -> BoolArray:
+        """Openings of the vault that a completion has left, bool on the box grid.
+
+        Args:
+            field: the skull in the common box.
+            soft: the completion.
+            sketch: of large holes that it left on purpose.
+        """
+
+    def openings(self, field: BoxField, sketch: SoftField) -> BoolArray:
+        """Where the head's wall is open, however small or narrow, bool on the box grid.
+
+        Args:
+            field: the skull in the common box.
+            sketch: of its large holes, which are among the openings all the same.
+        """

@@ -58,14 +58,25 @@ def settle(skull: Volume, frame: CanonicalFrame, sketcher: Sketcher, surface: Bo
     Raises:
         InputError: there is too little bone for a skull.
     """
+    return settle_by(skull, frame, lambda field, _, before: sketcher.sketch(field, before), sketcher.template, surface)
+
+
+def settle_by(
+    skull: Volume,
+    frame: CanonicalFrame,
+    draw: Callable[[BoxField, CanonicalFrame, SoftField | None], SoftField],
+    template: Template,
+    surface: BoneSurface | None = None,
+) -> Completion:
+    """As `settle`, by a function of the skull in the box, its frame, and an earlier sketch in that frame."""
     # Once for all poses: only what is sampled from them changes.
     coarse, surface = coarse_bone(skull), surface or BoneSurface.of(skull)
     field = surface.in_box(frame)
-    sketch = sketcher.sketch(field)
+    sketch = draw(field, frame, None)
     for iteration in range(1, MAX_ITERATIONS + 1):
         if not sketch.region.any():
             break
-        before, frame = frame, relocate(filled(coarse, frame, sketch), frame, sketcher.template)
+        before, frame = frame, relocate(filled(coarse, frame, sketch), frame, template)
         settled = displacement_mm(before, frame) < SETTLED_MM
         last = iteration == MAX_ITERATIONS or (iteration >= MIN_ITERATIONS and settled)
         # The sketch moves on a second thread while the skull is sampled.
@@ -73,7 +84,7 @@ def settle(skull: Volume, frame: CanonicalFrame, sketcher: Sketcher, surface: Bo
             earlier = beside.submit(moved, sketch, before, frame)
             # Interpolation loses thin bone, which a sketch does not show anyway; the last field must be exact.
             field = surface.in_box(frame) if last else moved_field(field, before, frame)
-            sketch = sketcher.sketch(field, earlier.result())
+            sketch = draw(field, frame, earlier.result())
         if last:
             break
     return Completion(frame, field, sketch)

@@ -18,6 +18,7 @@ from calvaria.report.raycast import cast, prepare, recast
 from calvaria.report.render import BACKGROUND, camera_for, fitting, shade
 from calvaria.report.scene import Colour, Layer, Scene, build_scenes
 from calvaria.report.views import VIEWS, View, frame_axes, view_onto
+from calvaria.volume.components import largest_component
 from calvaria.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ PATCH: Colour = (240, 134, 46)
 
 REFERENCE: Colour = (72, 160, 214)
 """Blue: the reference; distinguished from orange by the colour-blind too."""
+
+LEFT_OPEN: Colour = (198, 92, 190)
+"""Magenta: what is missing in openings that were left."""
+
+FACED_COSINE = 0.6
+"""An opening that was left is shown by a view within 53 degrees of the one straight onto it."""
 
 INK: Colour = (232, 234, 238)
 FAINT: Colour = (150, 156, 166)
@@ -61,10 +68,12 @@ def render_case(
     patch: Volume | None,
     reference: Volume | None = None,
     frame: ArrayLike | None = None,
+    left_open: Volume | None = None,
 ) -> Image:
     """A sheet of pictures of one case.
 
-    Rows: the result (defective skull and patch), the reference if there is one, and the defective skull alone.
+    Rows: the result (defective skull and patch), the reference if there is one, the openings that were left, and the
+    defective skull alone.
     Columns: straight onto the patch, and three named views that show it and the head best. All pictures have one
     scale. An empty patch is said in words.
 
@@ -73,6 +82,7 @@ def render_case(
         patch: mask of the patch, on any grid; None or empty: no defect was found.
         reference: mask of the true patch, on any grid, where it is known.
         frame: (4, 4) canonical -> world LPS mm: a tilted head is shown upright; None: as it lies in the world.
+        left_open: mask, on any grid, of what is missing in openings that were not filled.
 
     Returns:
         An RGB image, about 1400 pixels wide.
@@ -84,13 +94,16 @@ def render_case(
     axes = frame_axes(frame)
     found = patch if patch is not None and patch.mask.any() else None
     known = reference if reference is not None and reference.mask.any() else None
-    rows = _rows(found, known, reference is not None)
+    left = left_open if left_open is not None and left_open.mask.any() else None
+    rows = _rows(found, known, left, compared=reference is not None)
     skull = Layer(defective.with_data(defective.mask), BONE, "defective skull")
     scenes = build_scenes(skull, [row.added for row in rows if row.added])
     if scenes is None:
         raise InputError("the defective skull is empty: there is nothing to draw")
     base, more = scenes[0], iter(scenes[1:])
     views = choose_views(defective, known if found is None else found, axes)
+    if left is not None:
+        views = _showing(left, defective, axes, views)
     shown = [next(more) if row.added else base for row in rows]
     pictures = _pictures(base, shown, [view.axes() @ axes.T for view in views])
     return _sheet(rows, views, *pictures)
@@ -139,7 +152,16 @@ def choose_views(defective: Volume, aim: Volume | None, axes: NDArray[np.float64
     return [onto, *(VIEWS[name] for name in names)]
 
 
-def _rows(found: Volume | None, known: Volume | None, compared: bool) -> list[_Row]:
+def _showing(left: Volume, defective: Volume, axes: NDArray[np.float64], views: list[View]) -> list[View]:
+    """The views, the last but for one onto what was left open if none of them shows it."""
+    largest = largest_component(left)
+    onto = view_onto(largest, defective, axes, "left open")
+    if max(float(view.axes()[2] @ onto.axes()[2]) for view in views) > FACED_COSINE:
+        return views
+    return [*views[: COLUMNS - 1], onto]
+
+
+def _rows(found: Volume | None, known: Volume | None, left: Volume | None, *, compared: bool) -> list[_Row]:
     if found is None:
         rows = [_Row("result", "no defect found", None)]
     else:
@@ -148,6 +170,8 @@ def _rows(found: Volume | None, known: Volume | None, compared: bool) -> list[_R
         rows.append(_Row("reference", f"{known.volume_ml:.1f} ml", Layer(known, REFERENCE, "reference")))
     elif compared:
         rows.append(_Row("reference", "empty: no bone is missing", None))
+    if left is not None:
+        rows.append(_Row("left open", f"{left.volume_ml:.1f} ml", Layer(left, LEFT_OPEN, "left open")))
     if any(row.added for row in rows):
         rows.append(_Row("defective skull", "", None))
     return rows

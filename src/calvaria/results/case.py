@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from calvaria import __version__
 from calvaria.errors import InputError
@@ -29,6 +29,7 @@ from calvaria.results.names import (
 from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane, rounded_refinement
 from calvaria.results.settings import Kind, Settings
 from calvaria.results.staging import files_in, require_room, staged
+from calvaria.results.word import read_word, with_hashes
 
 if TYPE_CHECKING:
     from calvaria.io.dicom import DicomSource
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from calvaria.reconstruction.holes import Hole
     from calvaria.refinement.refine import Refinement
     from calvaria.volume import Volume
+
+    H = TypeVar("H", bound=Hole)
 
 ENGINE_SHARE = (0.1, 0.8)
 """Where the engine's part of the progress bar begins and ends; reading comes before, writing after."""
@@ -110,6 +113,7 @@ def run_case(
     progress("read", 0.0)
     require_place(output, source)
     require_dicom(source, dicom)
+    settings = with_hashes(settings, source)
     notes: list[str] = []
     settings = settings.of_study(study)
     result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress)
@@ -143,12 +147,13 @@ def reconstructed(
 
     Args:
         source: a CT or a mask of a skull, or its bone as a closed mesh.
-        settings: what is asked for.
+        settings: what is asked for, from `with_hashes`.
         clock: of the steps, which are added to it.
         notes: what is doubtful of the file as it was read is added to them.
         progress: called with the stage and the fraction done.
     """
     read = read_case(source, settings, notes)
+    word = read_word(settings.word, read.volume.grid, settings.orientation) if settings.word.said else None
     clock.lap("read")
     from calvaria.pipeline import reconstruct  # after reading: a bad file is reported at once
 
@@ -161,6 +166,7 @@ def reconstructed(
         threshold_hu=settings.threshold_hu,
         min_hole_ml=settings.min_hole_ml,
         refine=settings.refine,
+        word=word,
         progress=engine_share(progress),
         name=source.name,
     )
@@ -392,7 +398,8 @@ def _draw(folder: Path, result: Reconstruction, reference: Volume | None) -> Non
         drawn = None
         if result.refinement is not None and result.unrefined is not None and result.patch.mask.any():
             drawn = beside.submit(draw_refinement, result.refinement, result.unrefined)
-        render_case(result.defective, result.patch, reference, frame=frame).save(folder / "preview.png")
+        sheet = render_case(result.defective, result.patch, reference, frame=frame, left_open=result.open_places)
+        sheet.save(folder / "preview.png")
         if drawn is not None:
             drawn.result()
 
@@ -440,6 +447,7 @@ def _record(
         scores=scores,
         refinement=None if result.refinement is None else rounded_refinement(result.refinement.report),
         given_patch=inputs.patch,
+        checks=report.checks,
     )
 
 
@@ -466,7 +474,7 @@ def input_of(source: Path, volume: Volume, geometry: dict[str, Any] | None = Non
     )
 
 
-def _rounded(hole: Hole) -> Hole:
+def _rounded(hole: H) -> H:
     """A hole in figures that mean something: 0.1 mm3, 0.01 mm2, um."""
     x, y, z = (round(float(x), 3) for x in hole.centre_mm)
     return replace(

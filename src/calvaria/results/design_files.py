@@ -39,6 +39,7 @@ class Origin:
         confidence: what accuracy to expect of the missing bone.
         warnings: of the missing bone.
         ending: the suffix of the image that is written.
+        failed: gates of the reconstruction that failed; they are checks of the design too.
     """
 
     input: Input
@@ -46,6 +47,7 @@ class Origin:
     confidence: Confidence
     warnings: tuple[str, ...]
     ending: str
+    failed: tuple[Check, ...] = ()
 
 
 def fill_design(
@@ -200,7 +202,7 @@ def _record(design: Design, origin: Origin, files: dict[str, list[str]], own: li
             _part_record(part, _thickness_mm(design, number), files[part.name], design.settings.travel_mm)
             for number, part in enumerate(design.parts)
         ),
-        checks=tuple(_plain(check) for check in design.checks),
+        checks=tuple(_plain(check) for check in (*origin.failed, *design.checks)),
         files=tuple(own),
         confidence=origin.confidence,
         surface_from=design.surface_from,

@@ -9,6 +9,7 @@ from calvaria.results.design_record import VERDICTS
 if TYPE_CHECKING:
     from calvaria.implant.parts import Check
     from calvaria.results.design_record import DesignRecord, PartRecord
+    from calvaria.results.record import Record
 
 
 def design_lines(record: DesignRecord, *, every_check: bool = False) -> list[str]:
@@ -85,8 +86,8 @@ def limit_words(check: Check) -> str:
     return f"(limit: {check.limit}{unit})"
 
 
-def failed_line(record: DesignRecord) -> str:
-    """The checks that failed, in a line."""
+def failed_line(record: DesignRecord | Record) -> str:
+    """The checks of a design or of a reconstruction that failed, in a line."""
     count = len(record.failed)
     said = "; ".join(
         f"{one.name}{f' of {one.part}' if one.part else ''}: {value_words(one)} {limit_words(one)}".rstrip()

@@ -34,6 +34,7 @@ from calvaria.results.names import (
 )
 from calvaria.results.settings import Settings
 from calvaria.results.staging import staged
+from calvaria.results.word import with_hashes
 
 RECONSTRUCTED = 0.5
 """Where the progress bar is when the missing bone is known, if it was not before."""
@@ -120,7 +121,7 @@ def _of_results(
         )
         clock.lap("design")
     drawn = replace(found.settings, preview=settings.preview)
-    origin = Origin(found.input, drawn, found.confidence, found.warnings, found.ending)
+    origin = Origin(found.input, drawn, found.confidence, found.warnings, found.ending, found.failed)
     with staged(output, names, last=DESIGN) as folder:
         record = fill_design(folder, made, origin, clock, _between(progress, DESIGNED, 1.0))
     progress("done", 1.0)
@@ -140,6 +141,7 @@ def _of_file(
     clock = Clock()
     names = [*FILE_NAMES, *names_of_dicom(output), *names_of_design(output)]
     require_place(output, source, names=names)
+    settings = with_hashes(settings, source)
     notes: list[str] = []
     first, then = _between(progress, 0.0, RECONSTRUCTED), _between(progress, RECONSTRUCTED, 1.0)
     result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=first)
@@ -156,7 +158,12 @@ def _of_file(
             made = design(result, implant, progress=_between(then, 0.0, DESIGNED))
         clock.lap("design")
         origin = Origin(
-            before.input, before.parameters, before.confidence, before.warnings, written_ending(inputs.source)
+            before.input,
+            before.parameters,
+            before.confidence,
+            before.warnings,
+            written_ending(inputs.source),
+            before.failed,
         )
         archive = archive_for(source.name, inputs.dicom, dicom)
         bone = None if archive is None else DicomBone(archive, result.patch, result.completed)

@@ -22,6 +22,7 @@ from calvaria.results.record import SCHEMA, Input
 from calvaria.results.settings import Settings
 
 if TYPE_CHECKING:
+    from calvaria.reconstruction.checks import Check
     from calvaria.reconstruction.confidence import Confidence
     from calvaria.types import F64
     from calvaria.volume import Volume
@@ -48,6 +49,7 @@ class Finished:
         settings: what was asked for.
         warnings: that were given, one line each.
         ending: the suffix of its images.
+        failed: gates that failed, where they were to count.
     """
 
     defective: Volume
@@ -58,6 +60,7 @@ class Finished:
     settings: Settings
     warnings: tuple[str, ...]
     ending: str
+    failed: tuple[Check, ...] = ()
 
 
 def is_finished(folder: Path) -> bool:
@@ -83,6 +86,7 @@ def read_finished(folder: Path) -> Finished:
             pose = _rigid(found["pose"]["canonical_to_world"])
             confidence, skull = confidence_from(found["confidence"]), input_from(found["input"])
             settings, warnings = settings_from(found["parameters"]), texts_from(found["warnings"])
+            failed = _failed(found.get("checks", ())) if settings.gate else ()
     if empty:
         raise InputError("no hole was found in this skull: the patch is empty, so there is no implant to design")
     ending = next((one for one in WRITTEN if (folder / f"patch{one}").is_file()), None)
@@ -91,7 +95,14 @@ def read_finished(folder: Path) -> Finished:
     if not (folder / f"completed{ending}").is_file():
         raise InputError(f"no completed{ending} beside patch{ending}: run calvaria reconstruct again")
     defective, patch = _bone_and_patch(folder, ending, volume_ml)
-    return Finished(defective, patch, pose, confidence, skull, settings, warnings, ending)
+    return Finished(defective, patch, pose, confidence, skull, settings, warnings, ending, failed)
+
+
+def _failed(found: Any) -> tuple[Check, ...]:
+    """The checks that failed, of those that a record has."""
+    from calvaria.reconstruction.checks import Check
+
+    return tuple(one for one in (Check(**values) for values in found) if one.verdict == "fail")
 
 
 def _bone_and_patch(folder: Path, ending: str, volume_ml: float) -> tuple[Volume, Volume]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from calvaria.errors import FormatError, one_line
 from calvaria.files import require_file
 from calvaria.results.record import Input
-from calvaria.results.settings import Device, Kind, Settings, Trust
+from calvaria.results.settings import Device, Kind, MaskFile, Settings, Trust, Word
 
 if TYPE_CHECKING:
     from calvaria.reconstruction.confidence import Confidence
@@ -30,6 +30,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "trust": (str,),
     "series": (str, type(None)),
     "study": (int, type(None)),
+    "gate": (bool,),
 }
 """Of the fields of `Settings`, as JSON has them."""
 
@@ -93,7 +94,8 @@ def settings_from(found: Any) -> Settings:
     """
     if not isinstance(found, dict):
         raise FormatError(f"the parameters of the reconstruction are a JSON object; got {found!r}")
-    for name, value in found.items():
+    rest = {name: value for name, value in found.items() if name != "word"}
+    for name, value in rest.items():
         if name not in _KINDS:
             raise FormatError(f"a reconstruction has no parameter {name}")
         fits = isinstance(value, _KINDS[name]) and isinstance(value, bool) == (_KINDS[name] == (bool,))
@@ -101,7 +103,50 @@ def settings_from(found: Any) -> Settings:
             raise FormatError(f"the reconstruction's {name} is none that it can have; got {value!r}")
         if isinstance(value, float) and not math.isfinite(value):
             raise FormatError(f"the reconstruction's {name} must be a number; got {value!r}")
-    return Settings(**found)
+    return Settings(**rest, word=_word_from(found.get("word", {})))
+
+
+def _word_from(found: Any) -> Word:
+    """What a record says that the user said.
+
+    Raises:
+        FormatError: it has other names, or values of another kind.
+    """
+    if not isinstance(found, dict):
+        raise FormatError(f"the word of the reconstruction is a JSON object; got {found!r}")
+    unknown = sorted(set(found) - {one.name for one in fields(Word)})
+    if unknown:
+        raise FormatError(f"the word of the reconstruction has no {unknown[0]}")
+    with as_written():
+        return Word(
+            hole=_file_from(found.get("hole")),
+            seed=tuple(_figures(one, 3) for one in found.get("seed", ())),
+            box=None if found.get("box") is None else _figures(found["box"], 6),
+            ignore=_file_from(found.get("ignore")),
+            plane=None if found.get("plane") is None else _figures(found["plane"], 4),
+            keep_open=tuple(
+                _file(one) if isinstance(one, dict) else _figures(one, 3) for one in found.get("keep_open", ())
+            ),
+        )
+
+
+def _file_from(found: Any) -> MaskFile | None:
+    return None if found is None else _file(found)
+
+
+def _file(found: Mapping[str, Any]) -> MaskFile:
+    path, sha256 = found["path"], found["sha256"]
+    if not isinstance(path, str) or not isinstance(sha256, str):
+        raise TypeError(f"a file has a path and a sha256; got {found!r}")
+    return MaskFile(path, sha256)
+
+
+def _figures(found: Any, count: int) -> Any:
+    """So many finite numbers, as a tuple."""
+    figures = tuple(float(one) for one in found)
+    if len(figures) != count or not all(math.isfinite(one) for one in figures):
+        raise ValueError(f"{count} finite numbers are wanted; got {found!r}")
+    return figures
 
 
 def input_from(found: Mapping[str, Any]) -> Input:

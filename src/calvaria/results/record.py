@@ -10,15 +10,17 @@ from calvaria.results.settings import Settings
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
     from calvaria.pipeline import ModelUsed, PoseReport
+    from calvaria.reconstruction.checks import Check
     from calvaria.reconstruction.confidence import Confidence
-    from calvaria.reconstruction.holes import Hole
+    from calvaria.reconstruction.holes import Hole, LeftOpen
     from calvaria.refinement.refine import RefinementReport
 
 SCHEMA = 2
 """Version of the layout of result.json. 2: ``pose.canonical_to_world`` is rigid, its scales stand in ``pose.scale``
 alone; ``parameters`` has ``threshold_hu`` and ``min_hole_ml``; ``left_open`` and each hole's ``place`` are new. What
 was only added since leaves it at 2: ``refinement`` and ``given_patch``, where there are such; ``parameters.refine``,
-``parameters.trust`` and ``parameters.series``; ``input.geometry`` of a DICOM series."""
+``parameters.trust`` and ``parameters.series``; ``input.geometry`` of a DICOM series; ``parameters.word`` and
+``parameters.gate``, the ``reason`` of what was left open, ``checks``."""
 
 NOT_ALWAYS = ("scores", "refinement", "given_patch")
 """These stand in result.json only where there is something to say."""
@@ -102,7 +104,7 @@ class Record:
         parameters: what was asked for.
         patch: the missing bone.
         holes: those completed, largest first.
-        left_open: openings of the vault that were too small to be completed, largest first.
+        left_open: openings of the vault that were found and not filled, each with its reason, largest first.
         plane: of symmetry.
         confidence: what accuracy to expect, or why none can be said.
         model: what completed the skull.
@@ -114,6 +116,7 @@ class Record:
         scores: against the truth, where it is known.
         refinement: what was done to the patch, where it was refined.
         given_patch: the patch's file, where the patch was given.
+        checks: the gates of the reconstruction.
         schema: version of the layout.
     """
 
@@ -122,7 +125,7 @@ class Record:
     parameters: Settings
     patch: Patch
     holes: tuple[Hole, ...]
-    left_open: tuple[Hole, ...]
+    left_open: tuple[LeftOpen, ...]
     plane: SymmetryPlane
     confidence: Confidence
     model: ModelUsed
@@ -134,7 +137,13 @@ class Record:
     scores: Scores | None = None
     refinement: RefinementReport | None = None
     given_patch: Input | None = None
+    checks: tuple[Check, ...] = ()
     schema: int = SCHEMA
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed, where they were to count."""
+        return tuple(one for one in self.checks if one.verdict == "fail" and self.parameters.gate)
 
     def to_json(self) -> dict[str, Any]:
         """What result.json holds: plain values; some only where there are such, infinite ones as null."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from calvaria.results.design_summary import failed_line
+
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
     from calvaria.refinement.refine import RefinementReport
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 def summary_lines(record: Record) -> list[str]:
     """A record in lines for a reader."""
+    from calvaria.reconstruction.holes import left_open_line
+
     lines = []
     if record.patch.empty:
         limit = f"no defect of {record.parameters.min_hole_ml:g} ml or more found"
@@ -22,6 +26,9 @@ def summary_lines(record: Record) -> list[str]:
         lines.append(f"hole {number}: {hole.volume_ml:.1f} ml, {hole.area_cm2:.1f} cm2")
     if not record.patch.empty:
         lines.append(f"patch: {record.patch.volume_ml:.1f} ml")
+    # What the user did not decide stands among the warnings already.
+    told = (left_open_line(one) for one in record.left_open)
+    lines += [line for line in told if line not in record.warnings]
     if record.refinement is not None:
         lines.append(refinement_line(record.refinement))
     if record.scores is not None:
@@ -29,6 +36,9 @@ def summary_lines(record: Record) -> list[str]:
     expected = record.confidence.expected_dsc
     accuracy = "unknown" if expected is None else f"DSC {expected:.2f}"
     lines.append(f"expected accuracy: {accuracy} ({record.confidence.reason})")
+    if record.checks:
+        verdicts = [one.verdict for one in record.checks]
+        lines.append(f"checks: {', '.join(f'{verdicts.count(one)} {one}' for one in sorted(set(verdicts)))}")
     used = "" if record.peak_memory_mb is None else f", {record.peak_memory_mb:.0f} MB"
     lines.append(f"took {record.seconds.total:.1f} s{used}")
     return lines
@@ -62,4 +72,4 @@ def timing_lines(record: Record | DesignRecord) -> list[str]:
     return lines + [f"    {name}: {seconds:.2f} s" for name, seconds in record.seconds.stages.items()]
 
 
-__all__ = ["refinement_line", "score_line", "summary_lines", "timing_lines"]
+__all__ = ["failed_line", "refinement_line", "score_line", "summary_lines", "timing_lines"]

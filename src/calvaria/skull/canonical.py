@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from calvaria.errors import InputError
 from calvaria.skull.edges import CutPlane, cut_planes
 from calvaria.symmetry.optimise import Comparison, plane_at
-from calvaria.symmetry.plane import Plane
+from calvaria.symmetry.plane import Plane, onto_plane
 from calvaria.types import F64
 from calvaria.volume.gauss_newton import Linear, Normal, descend
 from calvaria.volume.grid import Grid
@@ -118,12 +118,14 @@ class CanonicalFrame:
         scale: (3,) size of this skull over the mean skull along x, y, z.
         cost: robust mismatch to the mean skull, 0 (equal) to 1.
         cuts: planes (canonical mm) beyond which the scan shows nothing.
+        held: a mid-sagittal plane (world mm) that was given, and is kept wherever the pose is found again.
     """
 
     to_world: F64
     scale: F64
     cost: float
     cuts: tuple[CutPlane, ...]
+    held: Plane | None = None
 
     @property
     def to_canonical(self) -> F64:
@@ -134,6 +136,12 @@ class CanonicalFrame:
     def plane(self) -> Plane:
         """The mid-sagittal plane in world mm."""
         return plane_at(self.to_world)
+
+    def onto(self, plane: Plane) -> CanonicalFrame:
+        """The frame turned and shifted as little as possible until its x = 0 is a plane (world mm), which it keeps."""
+        to_world = onto_plane(self.to_world, plane)
+        change = np.asarray(np.linalg.inv(to_world) @ self.to_world, np.float64)
+        return replace(self, to_world=to_world, cuts=tuple(cut.moved(change) for cut in self.cuts), held=plane)
 
     def known(self, points_mm: F64) -> NDArray[np.bool_]:
         """Whether (..., 3) canonical points lie on the scanned side of every cut."""
@@ -232,7 +240,7 @@ def relocate(bone: Volume, frame: CanonicalFrame, template: Template) -> Canonic
 
     Args:
         bone: bone fraction on voxels of about `COARSE_MM`, of the completed skull.
-        frame: as found with the holes; its scan ends are kept.
+        frame: as found with the holes; its scan ends are kept, and a plane that it holds.
         template: the mean skull.
     """
     cuts = tuple(cut.moved(frame.to_world) for cut in frame.cuts)
@@ -240,7 +248,8 @@ def relocate(bone: Volume, frame: CanonicalFrame, template: Template) -> Canonic
     # One start only: the pose is nearly right, and its orientation is held only weakly.
     pose = Pose(frame.to_world[:3, :3], frame.to_world[:3, 3], np.log(frame.scale))
     pose = levels[0].descend(pose, 8, 1e-3, 0.1, pose.rotation, 0.1)
-    return finish(bone, cuts, levels[0].with_cost(_refined(pose, levels[1:])))
+    found = finish(bone, cuts, levels[0].with_cost(_refined(pose, levels[1:])))
+    return found if frame.held is None else found.onto(frame.held)
 
 
 def coarse_bone(mask: Volume) -> Volume:

@@ -110,6 +110,12 @@ def size_doubts(frame: CanonicalFrame, grid: Grid) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def usual_ratios(frame: CanonicalFrame) -> tuple[tuple[str, float, tuple[float, float]], ...]:
+    """Height, width and size of a head over the mean skull's: the name, the value and the usual range of each."""
+    names, limits = ("height for length and width", "width for length", "size"), (USUAL_HEIGHT, USUAL_WIDTH, USUAL_SIZE)
+    return tuple(zip(names, _ratios(frame.scale), limits, strict=True))
+
+
 def _ratios(scale: F64) -> tuple[float, float, float]:
     """Height for length and width, width for length, and size, each over the mean skull's."""
     x, y, z = (float(value) for value in scale)
@@ -124,4 +130,4 @@ def _spacing(grid: Grid) -> str:
     return " x ".join(f"{mm:.3g}" for mm in grid.spacing_mm)
 
 
-__all__ = ["require_adult", "require_head_sized", "size_doubts"]
+__all__ = ["require_adult", "require_head_sized", "size_doubts", "usual_ratios"]

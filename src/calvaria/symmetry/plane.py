@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from calvaria.errors import GeometryError
 from calvaria.types import F64
 from calvaria.volume.resample import resample
+from calvaria.volume.rotation import rotation_matrix
 from calvaria.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -90,6 +91,28 @@ class Plane:
         point = np.asarray(point_mm, np.float64)
         sign = 1.0 if self.normal @ other.normal >= 0 else -1.0
         return float(abs(self.distance_mm(point) - sign * other.distance_mm(point)))
+
+
+def onto_plane(to_world: F64, plane: Plane) -> F64:
+    """A frame turned and shifted as little as possible until its x = 0 is a plane.
+
+    Args:
+        to_world: (4, 4) rigid, frame -> world mm.
+        plane: in world mm; whichever way its normal points, x keeps its side.
+
+    Returns:
+        (4, 4) rigid, frame -> world mm. Turned about its origin, which then moves along the normal.
+    """
+    out = np.array(to_world, np.float64)
+    x = out[:3, 0]
+    sign = 1.0 if plane.normal @ x >= 0 else -1.0
+    normal, offset_mm = sign * plane.normal, sign * plane.offset_mm
+    axis = np.cross(x, normal)
+    sine = float(np.linalg.norm(axis))
+    if sine > 0:
+        out[:3, :3] = rotation_matrix(axis / sine * np.arctan2(sine, x @ normal)) @ out[:3, :3]
+    out[:3, 3] += (offset_mm - normal @ out[:3, 3]) * normal
+    return out
 
 
 def reflect_volume(volume: Volume, plane: Plane, grid: Grid | None = None) -> Volume:

@@ -187,9 +187,13 @@ class ShapePrior:
         other.settings = replace(self.settings, min_hole_ml=max(min_ml, usual), open_ml=open_ml)
         return other
 
-    def left_open(self, field: BoxField, soft: SoftField) -> BoolArray:
+    def left_open(self, field: BoxField, soft: SoftField, sketch: SoftField | None = None) -> BoolArray:
         """Openings that a completion has left, on the box grid; see `HoleFinder.left_open`."""
-        return self.finder.left_open(field, np.where(soft.region, soft.distance_mm, np.float32(AIR_MM)))
+        return self.finder.left_open(field, _in_region(soft), None if sketch is None else _in_region(sketch))
+
+    def openings(self, field: BoxField, sketch: SoftField) -> BoolArray:
+        """Where the head's wall is open, however narrow, on the box grid; see `HoleFinder.openings`."""
+        return self.finder.openings(field, _in_region(sketch))
 
     @cached_property
     def finder(self) -> HoleFinder:
@@ -228,11 +232,34 @@ class ShapePrior:
             field: the skull in the common box.
             before: an earlier sketch, whose holes are outlined anew instead of searching the whole vault.
         """
-        if before is None:
-            hole = self.finder.find(field, self.settings.min_hole_ml, self.settings.open_ml)
-        else:
-            hole = self._hole(field, before)
+        hole = self._found(field, before)
         return self._rough(field, hole) if hole.any() else _no_hole()
+
+    def sketch_known(self, field: BoxField, hole: BoolArray, before: SoftField | None = None) -> SoftField:
+        """As `sketch`, with a hole that is known beside those that are found.
+
+        Args:
+            field: the skull in the common box.
+            hole: bool on the box grid, not empty.
+            before: as for `sketch`.
+        """
+        return self._rough(field, hole | self._found(field, before))
+
+    def outline(self, field: BoxField, hole: BoolArray) -> BoolArray:
+        """A hole that is known roughly, outlined by what is predicted and absent in the open there.
+
+        Args:
+            field: the skull in the common box.
+            hole: bool on the box grid, not empty; it stays part of the outline.
+        """
+        rough, bone = self._rough(field, hole), field.distance_mm < 0
+        return hole | lies_open((rough.distance_mm < 0) & ~bone & rough.region & field.known, bone)
+
+    def _found(self, field: BoxField, before: SoftField | None) -> BoolArray:
+        """The holes of a skull, by themselves or by an earlier sketch."""
+        if before is None:
+            return self.finder.find(field, self.settings.min_hole_ml, self.settings.open_ml)
+        return self._hole(field, before)
 
     def complete(self, field: BoxField, sketch: SoftField | None = None, read_mm: float = READ_MM) -> SoftField:
         """Find the holes of a skull in the common box and complete it there.
@@ -458,6 +485,11 @@ def outside(model: ShapeModel) -> BoolArray:
 def _known_at(field: BoxField, points_mm: F32) -> BoolArray:
     """Whether the scan shows points of the box."""
     return read_box(field.known.astype(np.float32), points_mm, 0.0) > 0.99
+
+
+def _in_region(soft: SoftField) -> F32:
+    """The distances of a completion; air where it says nothing."""
+    return np.where(soft.region, soft.distance_mm, np.float32(AIR_MM))
 
 
 def _no_hole() -> SoftField:

@@ -94,12 +94,13 @@ class HoleFinder:
         surface = self._fine(predicted)
         return self._pieces(field, rough, surface, min_hole_ml, open_ml)
 
-    def left_open(self, field: BoxField, completed_mm: F32) -> BoolArray:
+    def left_open(self, field: BoxField, completed_mm: F32, sketched_mm: F32 | None = None) -> BoolArray:
         """Openings of the vault that a completion has left, small ones too.
 
         Args:
             field: the skull in the common box.
             completed_mm: float32 on its grid, signed distance to the completed skull, exact near the surface.
+            sketched_mm: the same of a sketch of other holes, which were left; without it large ones pull the fit.
 
         Returns:
             Bool on the box grid: roughly what is missing; empty for a complete skull.
@@ -108,12 +109,33 @@ class HoleFinder:
 
         # Signed distances: the union of two solids is their minimum.
         whole = BoxField(np.minimum(field.distance_mm, completed_mm), field.known, field.scale)
-        _, predicted = self._global(*self._seen(whole), LATER_ROUNDS)
-        missing = (self._fine(predicted) < 0.5) & (whole.distance_mm > 1.0) & field.known & vault()
+        predicted = self._predicted(whole, sketched_mm)
+        missing = (predicted < 0.5) & (whole.distance_mm > 1.0) & field.known & vault()
         # Slivers along surfaces that merely lie elsewhere go.
         missing = ndimage.binary_opening(missing)
         # No seed and an infinite limit for closed pieces: only pieces that are open count.
         return real_holes(missing, np.zeros_like(missing), whole, np.inf, MIN_REPORTED_ML)
+
+    def openings(self, field: BoxField, sketched_mm: F32) -> BoolArray:
+        """Where the head's wall is open, however small or narrow: slits too, of which `find` knows nothing.
+
+        Args:
+            field: the skull in the common box.
+            sketched_mm: float32 on its grid, signed distance to a sketch of the large holes.
+
+        Returns:
+            Bool on the box grid: predicted and absent bone with no bone outside or inside of it. Natural openings and
+            gaps of thin bone are among it.
+        """
+        predicted = self._predicted(field, sketched_mm)
+        missing = (predicted < 0.5) & (field.distance_mm > 0) & field.known & vault()
+        return lies_open(missing, field.distance_mm < 0)
+
+    def _predicted(self, field: BoxField, sketched_mm: F32 | None) -> F32:
+        """Distance to the predicted skull on the box grid, from the skull and a sketch of what it lacks."""
+        seen = field.distance_mm if sketched_mm is None else np.minimum(field.distance_mm, sketched_mm)
+        _, predicted = self._global(*self._seen(BoxField(seen, field.known, field.scale)), LATER_ROUNDS)
+        return self._fine(predicted)
 
     def _seen(self, field: BoxField) -> tuple[F32, BoolArray]:
         """(P,) distance at the coarse points, and whether the scan shows them."""
