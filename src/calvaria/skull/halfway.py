@@ -22,6 +22,10 @@ from calvaria.volume.volume import Volume, indices_of
 BLOCK_MM = 1.0
 """Highest and lowest values are taken over blocks of about this size, and their neighbours: from 1.5 to 3 mm."""
 
+MAX_STEP_MM = 2.0
+"""Across wider steps than this the lowest values are not looked for: two slices of 5 mm on, over the vertex, is the air,
+which is not what lies beside bone."""
+
 MAX_BONE_HU = 1600.0
 """Cortex shows no more, but for the ear's; enamel and metal must not raise the level of the bone beside them."""
 
@@ -74,8 +78,10 @@ class Edges:
             high, low = _over_blocks(np.maximum, high, axis, step), _over_blocks(np.minimum, low, axis, step)
         grid = grid_of_blocks(part.grid, high.shape, steps)
         empty = Volume(high <= floor, grid)
-        for axis in range(3):
-            high, low = over_neighbours(np.maximum, high, axis), over_neighbours(np.minimum, low, axis)
+        for axis, step_mm in enumerate(part.grid.spacing_mm):
+            high = over_neighbours(np.maximum, high, axis)
+            if step_mm <= MAX_STEP_MM:
+                low = over_neighbours(np.minimum, low, axis)
         wide = Volume(high.astype(np.float32), grid), Volume(low.astype(np.float32), grid)
         return cls(*wide, empty, steps, float(offset), float(floor))
 
