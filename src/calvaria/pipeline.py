@@ -30,6 +30,7 @@ from calvaria.reconstruction.postprocess import MIN_PIECE_ML, SPECK_ML, surface_
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, Engine, SoftField, Surveyor
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.surface import BoneSurface
+from calvaria.reconstruction.uncertainty import Uncertainty
 from calvaria.reconstruction.word import UserWord, held_to, without_ignored
 from calvaria.refinement.refine import TRUST, Refinement, Trust
 from calvaria.refinement.refine import refine as refine_patch
@@ -95,6 +96,8 @@ class Reconstruction:
         scan: the CT that bone was segmented out of, where that was the input.
         open_places: mask on a grid of its own: roughly the bone that is missing in openings that were left; None where
             there are none.
+        uncertainty: how far the completed surface may lie elsewhere; None of a refined patch, of an engine that cannot
+            say, and without a hole.
     """
 
     patch: Volume
@@ -110,6 +113,7 @@ class Reconstruction:
     soft: SoftField | None = None
     scan: Scan | None = None
     open_places: Volume | None = None
+    uncertainty: Uncertainty | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +340,9 @@ def _reconstruct(
             patch = off_kept(patch if chosen.within is None else patch.with_data(patch.mask & chosen.within), word)
     holes = _placed(patch, frame)
     lines = doubts(frame, done.soft, defective.grid)
-    confidence = judge(done, holes, completer.calibration).doubted(lines)
+    surface = None if completer.calibration is None else completer.calibration.surface
+    uncertainty = Uncertainty.of(done.soft, frame, surface)
+    confidence = judge(done, holes, completer.calibration, uncertainty).doubted(lines)
     lines += unseen(defective, frame, lines) + tuple(left_open_line(one) for one in rest if not one.meant)
     clock.done()
     report = Report(
@@ -345,13 +351,14 @@ def _reconstruct(
         clock.seconds,
         (*notes, *_warnings(frame, holes, confidence, lines, asked.min_hole_ml)),
         rest,
-        gates(done, rest, defective.grid),
+        gates(done, rest, defective.grid, confidence.outer_within_mm),
     )
     completed = defective.with_data(defective.mask | patch.mask)
     found = (patch, completed, defective, frame.plane, frame, holes, confidence, report)
     moved = refinement is not None and not refinement.report.declined
     left = Volume(places, box_grid().moved(box_to_world(frame))) if places.any() else None
-    return Reconstruction(*found, refinement, unrefined, None if moved else done.soft, seen.scan, left)
+    soft, uncertainty = (None, None) if moved else (done.soft, uncertainty)
+    return Reconstruction(*found, refinement, unrefined, soft, seen.scan, left, uncertainty)
 
 
 def _refine(

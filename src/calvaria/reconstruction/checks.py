@@ -25,6 +25,10 @@ MAX_REST_CM2 = 1.0
 """An opening of more than this, 11 mm across, is no drill hole for a suture."""
 
 
+DOUBTFUL_OUTER_MM, MAX_OUTER_MM = 1.5, 2.5
+"""Above the first an expected error of the outer surface is worth a warning, above the second the check has failed."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing that was measured of a reconstruction or of an implant.
@@ -48,16 +52,32 @@ class Check:
     part: str = ""
 
 
-def gates(done: Completion, rest: Sequence[LeftOpen], grid: Grid) -> tuple[Check, ...]:
+def gates(
+    done: Completion, rest: Sequence[LeftOpen], grid: Grid, outer_within_mm: float | None = None
+) -> tuple[Check, ...]:
     """Everything that decides whether a reconstruction passes.
 
     Args:
         done: the completion, of which the patch is cut.
         rest: what was left open.
         grid: of the scan, whole.
+        outer_within_mm: see `Confidence`; None where it cannot be said.
     """
-    # The expected error of the outer surface (mm, with a limit) belongs here, first, once it is stated.
-    return (*_beyond(done, grid), *_sizes(done.frame), _open_rest(rest))
+    return (*_outer(outer_within_mm), *_beyond(done, grid), *_sizes(done.frame), _open_rest(rest))
+
+
+def _outer(within_mm: float | None) -> Iterator[Check]:
+    if within_mm is None:
+        return
+    verdict: Verdict = "fail" if within_mm > MAX_OUTER_MM else ("warn" if within_mm > DOUBTFUL_OUTER_MM else "pass")
+    yield Check(
+        "expected error of the outer surface",
+        within_mm,
+        "mm",
+        f"at most {MAX_OUTER_MM:g} on 90 % of the patch",
+        verdict,
+        "a step of 2 to 3 mm is seen and felt",
+    )
 
 
 def _beyond(done: Completion, grid: Grid) -> Iterator[Check]:

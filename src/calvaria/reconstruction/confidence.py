@@ -10,6 +10,7 @@ from calvaria.models.calibration import Calibration
 from calvaria.reconstruction.box import frontal_floor, vault
 from calvaria.reconstruction.holes import Hole
 from calvaria.reconstruction.protocol import Completion
+from calvaria.reconstruction.uncertainty import Uncertainty
 from calvaria.skull.canonical import GOOD_COST
 
 UNTRIED = "what this model's patches are worth was not measured"
@@ -26,6 +27,8 @@ class Confidence:
         misfit_mm: how far the completed surface is off the known bone near the hole; 0 without a hole.
         area_cm2: area of all holes together.
         frontal_share: share of the patch in the frontal floor, whose thin bone is the hardest to predict.
+        outer_within_mm: the true outer surface is expected within this on nine tenths of the patch, at any size of the
+            hole; None where that cannot be said.
     """
 
     expected_dsc: float | None
@@ -33,19 +36,29 @@ class Confidence:
     misfit_mm: float = 0.0
     area_cm2: float = 0.0
     frontal_share: float = 0.0
+    outer_within_mm: float | None = None
 
     def doubted(self, lines: tuple[str, ...]) -> Confidence:
         """The same without an expectation, for the first of the reasons; itself where there are none."""
-        return replace(self, expected_dsc=None, reason=lines[0]) if lines and self.expected_dsc is not None else self
+        if not lines:
+            return self
+        told = self if self.expected_dsc is None else replace(self, expected_dsc=None, reason=lines[0])
+        return replace(told, outer_within_mm=None)
 
 
-def judge(done: Completion, holes: tuple[Hole, ...], calibration: Calibration | None) -> Confidence:
+def judge(
+    done: Completion,
+    holes: tuple[Hole, ...],
+    calibration: Calibration | None,
+    uncertainty: Uncertainty | None = None,
+) -> Confidence:
     """State the accuracy to expect.
 
     Args:
         done: the engine's answer.
         holes: those that were completed.
         calibration: the engine's; without one no accuracy is stated.
+        uncertainty: of the completed surface, where the engine can say.
     """
     soft, field = done.soft, done.field
     if not holes:
@@ -55,24 +68,26 @@ def judge(done: Completion, holes: tuple[Hole, ...], calibration: Calibration | 
     frontal = round(float(frontal_floor()[added].mean()) if added.any() else 0.0, 4)
     if calibration is None:
         return Confidence(None, UNTRIED, misfit_mm, area_cm2, frontal)
-    doubt = _doubt(done, area_cm2, calibration)
+    within = None if uncertainty is None else round(uncertainty.outer_within_mm(), 2)
+    doubt = _doubt(done, calibration)
     if doubt is not None:
         return Confidence(None, doubt, misfit_mm, area_cm2, frontal)
+    if area_cm2 > calibration.largest_cm2:
+        doubt = f"the hole ({area_cm2:.0f} cm2) is larger than any that was tested ({calibration.largest_cm2:.0f} cm2)"
+        return Confidence(None, doubt, misfit_mm, area_cm2, frontal, within)
     expected = round(float(np.clip(calibration.expected_dsc(misfit_mm, area_cm2, frontal), 0.0, 1.0)), 3)
     spread = calibration.spread_dsc
     reason = f"from validation cases of a like misfit, area and place; true values lie +-{spread:.2f}"
-    return Confidence(expected, reason, misfit_mm, area_cm2, frontal)
+    return Confidence(expected, reason, misfit_mm, area_cm2, frontal, within)
 
 
-def _doubt(done: Completion, area_cm2: float, calibration: Calibration) -> str | None:
+def _doubt(done: Completion, calibration: Calibration) -> str | None:
     """Why no accuracy can be stated; None if one can."""
-    cost, misfit_mm, largest_cm2 = done.frame.cost, done.soft.misfit_mm, calibration.largest_cm2
+    cost, misfit_mm = done.frame.cost, done.soft.misfit_mm
     if cost > GOOD_COST:
         return f"the head is unlike those known (mismatch {cost:.2f} > {GOOD_COST:.2f})"
     if misfit_mm > calibration.worst_misfit_mm:
         return f"the bone around the hole is unlike that of known skulls ({misfit_mm:.2f} mm off)"
-    if area_cm2 > largest_cm2:
-        return f"the hole ({area_cm2:.0f} cm2) is larger than any that was tested ({largest_cm2:.0f} cm2)"
     if (done.soft.region & ~done.field.known & vault()).any():
         return "the hole reaches the end of the scan: what lies beyond is not known"
     return None

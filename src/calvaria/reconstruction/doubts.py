@@ -5,6 +5,8 @@ A wrong voxel spacing of the file, or a hole that the scan's end cuts: in both c
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from calvaria.errors import InputError
@@ -120,7 +122,7 @@ def within_scan(soft: SoftField, field: BoxField, frame: CanonicalFrame, grid: G
     dropped = _reaching_out(missing, shown, min_ml / _voxel_ml(frame))
     if dropped[missing].all():
         return SoftField(soft.distance_mm, np.zeros_like(soft.region), 0.0)
-    return SoftField(soft.distance_mm, soft.region & ~dropped, soft.misfit_mm)
+    return replace(soft, region=soft.region & ~dropped)
 
 
 def openings_within(openings: BoolArray, frame: CanonicalFrame, grid: Grid) -> BoolArray:

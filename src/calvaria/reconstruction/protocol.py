@@ -24,6 +24,19 @@ as far apart as they should be 2 and more. An engine may give up on it, with an 
 
 
 @dataclass(frozen=True, eq=False)
+class Spread:
+    """How far a completed surface may lie elsewhere, as its engine sees it: not calibrated.
+
+    Args:
+        points_mm: (N, 3) float32, points along the completed surface, in the common box.
+        sd_mm: (N,) float32, standard deviation along the surface's normal there, mm.
+    """
+
+    points_mm: F32
+    sd_mm: F32
+
+
+@dataclass(frozen=True, eq=False)
 class SoftField:
     """A completed skull before any threshold.
 
@@ -32,11 +45,13 @@ class SoftField:
             only meaningful in ``region``.
         region: bool on the same grid, where missing bone may lie; all False for a skull without a hole.
         misfit_mm: how far the completed surface is off the known bone near the hole (weighted root mean square).
+        spread: how sure the engine is along the surface; None of an engine that cannot say.
     """
 
     distance_mm: F32
     region: BoolArray
     misfit_mm: float
+    spread: Spread | None = None
 
 
 class Completion(NamedTuple):

@@ -16,6 +16,7 @@ from calvaria import __version__
 from calvaria.errors import InputError
 from calvaria.jobs import Progress, unheard
 from calvaria.results.dicom_out import Archive, DicomAsked, archive_for
+from calvaria.results.images import UNCERTAINTY, write_images
 from calvaria.results.names import (
     DESIGN,
     RESULT,
@@ -44,15 +45,13 @@ if TYPE_CHECKING:
 ENGINE_SHARE = (0.1, 0.8)
 """Where the engine's part of the progress bar begins and ends; reading comes before, writing after."""
 
-SURFACE_SMOOTH_MM = 0.5
-"""Sigma of the Gaussian against the voxel staircase in patch.stl: about a voxel of a head CT, well below its bone."""
-
 IMAGE_ENDINGS = {".nii": ".nii.gz", ".nii.gz": ".nii.gz", ".mha": ".mha", ".mhd": ".mha"}
 """Input suffix -> the suffix of the images written; everything else gives NRRD."""
 
 FILE_NAMES = (
     *(f"{name}{ending}" for name in ("patch", "completed") for ending in WRITTEN),
     "patch.stl",
+    UNCERTAINTY,
     "preview.png",
     "refinement.png",
     RESULT,
@@ -299,7 +298,7 @@ def fill(
     progress("write", ENGINE_SHARE[1])
     ending = written_ending(inputs.source)
     with ThreadPoolExecutor(1) as beside:
-        written = beside.submit(_write_images, folder, result, ending)
+        written = beside.submit(write_images, folder, result, ending)
         if settings.preview:
             progress("picture", 0.9)
             _draw(folder, result, reference)
@@ -363,17 +362,6 @@ def peak_memory_mb() -> float | None:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
-
-
-def _write_images(folder: Path, result: Reconstruction, ending: str) -> None:
-    """Patch and completed skull as images, and the patch as a surface (none for an empty patch)."""
-    from calvaria.io import write_mesh, write_volume
-    from calvaria.volume import extract_surface
-
-    write_volume(folder / f"patch{ending}", result.patch)
-    write_volume(folder / f"completed{ending}", result.completed)
-    if result.patch.mask.any():
-        write_mesh(folder / "patch.stl", extract_surface(result.patch, smooth_mm=SURFACE_SMOOTH_MM))
 
 
 def _write_dicom(folder: Path, result: Reconstruction, archive: Archive) -> None:

@@ -166,7 +166,9 @@ def confidence_from(found: Mapping[str, Any]) -> Confidence:
     """What accuracy a record says to expect; to be used within `as_written`."""
     from calvaria.reconstruction.confidence import Confidence
 
-    return Confidence(**{one.name: found[one.name] for one in fields(Confidence)})
+    # Results of before there was a limit for the outer surface have none.
+    names = [one.name for one in fields(Confidence) if one.name != "outer_within_mm"]
+    return Confidence(**{name: found[name] for name in names}, outer_within_mm=found.get("outer_within_mm"))
 
 
 def texts_from(found: Any) -> tuple[str, ...]:

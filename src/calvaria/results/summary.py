@@ -36,6 +36,8 @@ def summary_lines(record: Record) -> list[str]:
     expected = record.confidence.expected_dsc
     accuracy = "unknown" if expected is None else f"DSC {expected:.2f}"
     lines.append(f"expected accuracy: {accuracy} ({record.confidence.reason})")
+    if record.confidence.outer_within_mm is not None:
+        lines.append(f"outer surface: expected within {record.confidence.outer_within_mm:.1f} mm on 90 % of the patch")
     if record.checks:
         verdicts = [one.verdict for one in record.checks]
         lines.append(f"checks: {', '.join(f'{verdicts.count(one)} {one}' for one in sorted(set(verdicts)))}")

@@ -23,8 +23,8 @@ BLOCK_MM = 1.0
 """Highest and lowest values are taken over blocks of about this size, and their neighbours: from 1.5 to 3 mm."""
 
 MAX_STEP_MM = 2.0
-"""Across wider steps than this the lowest values are not looked for: two slices of 5 mm on, over the vertex, is the air,
-which is not what lies beside bone."""
+"""Across wider steps than this the lowest values are not looked for: two slices of 5 mm on, over the vertex, is air,
+and not what lies beside bone."""
 
 MAX_BONE_HU = 1600.0
 """Cortex shows no more, but for the ear's; enamel and metal must not raise the level of the bone beside them."""

@@ -26,7 +26,7 @@ from calvaria.reconstruction.box import (
     read_box,
     vault,
 )
-from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, SoftField, Stage
+from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, SoftField, Spread, Stage
 from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.shape_prior.cover import behind_bone, lies_open, over_bone, without_covered
 from calvaria.reconstruction.shape_prior.find import real_holes
@@ -42,7 +42,7 @@ from calvaria.reconstruction.shape_prior.observations import Around, Falloff, ar
 from calvaria.reconstruction.shape_prior.regression import Fit, Jitter, by_two, fit, jitters
 from calvaria.reconstruction.shape_prior.table_distances import known_within, ray_voxels, table_distances_at
 from calvaria.reconstruction.shape_prior.tables import TableModel
-from calvaria.reconstruction.surface import BoneSurface
+from calvaria.reconstruction.surface import BoneSurface, crossings
 from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
 from calvaria.skull.template import Template
 from calvaria.types import F32, BoolArray
@@ -94,6 +94,9 @@ LAMELLA_MM, MAX_LAMELLA_DEEPENING_MM = -0.7, 2.0
 
 HULL_DEPTH_MM = 9.0
 """Bone so near to the mean head's convex hull is its outside: forehead, brow, vault; not the orbital roofs."""
+
+SPREAD_MM, MAX_SPREAD_POINTS = 5.0, 400
+"""How sure a completion is, is asked for about so far apart, at no more points than these; it is smooth."""
 
 HULL_MM = 4.8
 """Spacing at which the depth under the hull is computed; it is smooth."""
@@ -332,7 +335,7 @@ class ShapePrior:
         real = real_holes(missing, missing, field, chosen.min_hole_ml * 0.6, chosen.open_ml * 0.6)
         if not real.any():
             return _no_hole()
-        return SoftField(np.where(new_bone & ~real, AIR_MM, soft.distance_mm), soft.region, soft.misfit_mm)
+        return replace(soft, distance_mm=np.where(new_bone & ~real, AIR_MM, soft.distance_mm))
 
     def complete_known(self, field: BoxField, gap_mm: F32, read_mm: float = READ_MM) -> SoftField:
         """Complete a skull whose hole is known.
@@ -342,11 +345,14 @@ class ShapePrior:
             gap_mm: float32 on the box grid: distance to where missing bone may lie, mm; 0 within.
             read_mm: as for `complete`.
         """
-        final = self._fit(field, gap_mm, self.settings.dense_mm, self.moves, self.settings.modes)
+        final = self._fit(field, gap_mm, self.settings.dense_mm, self.moves, self.settings.modes, posterior=True)
         values = self._plates(self._read(final, gap_mm, read_mm, EXACT_MM), field, gap_mm)
         values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, MAX_LAMELLA_DEEPENING_MM)
+        region = (gap_mm <= REGION_MM) & vault()
+        spread = _spread(final, values, field, region)
+        final = replace(final, posterior=None)  # its memory is wanted for the tables
         values = self._blended(values, field, gap_mm, read_mm)
-        return SoftField(values, (gap_mm <= REGION_MM) & vault(), final.misfit_mm)
+        return SoftField(values, region, final.misfit_mm, spread)
 
     def _blended(self, values: F32, field: BoxField, gap_mm: F32, read_mm: float) -> F32:
         """A completion blended with that of the two tables, each fitted alone.
@@ -398,11 +404,21 @@ class ShapePrior:
             near = around(gap_mm, self.model.spacing_mm, dense_mm, falloff)
         return near
 
-    def _fit(self, field: BoxField, gap_mm: F32, dense_mm: tuple[float, float], moves: list[Jitter], modes: int) -> Fit:
+    def _fit(
+        self,
+        field: BoxField,
+        gap_mm: F32,
+        dense_mm: tuple[float, float],
+        moves: list[Jitter],
+        modes: int,
+        *,
+        posterior: bool = False,
+    ) -> Fit:
         """The shape model fitted around the hole."""
         near = self._around(gap_mm, dense_mm)
         observed = near.observations(read_box(field.distance_mm, near.mm, 0.0), _known_at(field, near.mm))
-        return fit(self.model, moves, observed.mm, observed.distance_mm, observed.noise_mm, modes=modes)
+        observations = observed.mm, observed.distance_mm, observed.noise_mm
+        return fit(self.model, moves, *observations, modes=modes, posterior=posterior)
 
     def _read(self, final: Fit, gap_mm: F32, read_mm: float, exact_mm: float = 0.0) -> F32:
         """The completed surface on the box grid, around the hole; air elsewhere. ``exact_mm`` as for `Fit.at`."""
@@ -480,6 +496,22 @@ def outside(model: ShapeModel) -> BoolArray:
     for normal in hull.equations[hull.equations[:, 2] > -0.7].astype(np.float32):
         np.minimum(within, -(points @ normal[:3] + normal[3]), out=within)
     return on_box(within.reshape(coarse.shape), HULL_MM) < HULL_DEPTH_MM
+
+
+def _spread(final: Fit, values: F32, field: BoxField, region: BoolArray) -> Spread | None:
+    """How sure a fit is along the surface that it predicts; None where it predicts none."""
+    surface = crossings(np.where(region & (field.distance_mm > 0), values, np.float32(AIR_MM)), 0.0)
+    points = box_grid().to_world(surface.T)
+    if final.posterior is None or not len(points):
+        return None
+    step = SPREAD_MM
+    while True:  # one point a cell, coarser until there are few enough
+        _, first = np.unique(np.floor(points / step).astype(int), axis=0, return_index=True)
+        if len(first) <= MAX_SPREAD_POINTS:
+            break
+        step *= 1.2
+    chosen = points[np.sort(first)].astype(np.float32)
+    return Spread(chosen, final.posterior.sd_at(chosen))
 
 
 def _known_at(field: BoxField, points_mm: F32) -> BoolArray:

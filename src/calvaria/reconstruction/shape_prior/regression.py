@@ -144,6 +144,7 @@ class Fit:
         anchors: (K,) indices of the anchors that have observations near them.
         weights: (K, J, 1 + M) weights of mean and modes in each jitter, for each of these anchors.
         misfit_mm: weighted root mean square of what the model leaves unexplained.
+        posterior: how sure it is, where that was asked for; holds much memory.
     """
 
     model: Modes
@@ -151,6 +152,7 @@ class Fit:
     anchors: NDArray[np.int64]
     weights: F32
     misfit_mm: float
+    posterior: Posterior | None = None
 
     def at(self, points_mm: NDArray[np.floating], exact_mm: float = 0.0) -> F32:
         """Signed distance, mm, at (N, 3) points of the box.
@@ -189,7 +191,63 @@ class Fit:
         return out
 
 
-def fit(model: Modes, moves: list[Jitter], points_mm: F32, target_mm: F32, noise_mm: F32, *, modes: int) -> Fit:
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What the observations leave open of the model.
+
+    Args:
+        model: the shape model.
+        moves: the jitters.
+        modes: number of modes that are used.
+        factor: (P, P) lower Cholesky factor of the observations' covariance.
+        features: (P, F) of the observed points.
+        share: (P, K) of each point, of each anchor.
+        anchors: (K,) which anchors these are.
+    """
+
+    model: Modes
+    moves: list[Jitter]
+    modes: int
+    factor: F32
+    features: F32
+    share: F32
+    anchors: NDArray[np.int64]
+
+    def sd_at(self, points_mm: NDArray[np.floating]) -> F32:
+        """Posterior standard deviation of the signed distance, mm, at (N, 3) points of the box.
+
+        That of the shape and that of the pose, which the jitters stand for, together (Rasmussen and Williams 2006,
+        equation 2.26). On the surface it is how far the surface may lie elsewhere along its normal, if the model's
+        covariance is right.
+        """
+        from scipy.linalg import solve_triangular
+
+        reads, source = _reads(self.model, self.moves, points_mm, self.modes, trilinear)
+        features, _ = _features(reads, source)
+        share, anchors = _shares(points_mm)
+        # (N, P) the localised covariance of these points with those that were observed.
+        across = features @ self.features.T
+        across *= (share @ _taper(anchors, self.anchors)) @ self.share.T
+        halves = np.array_split(across, 2)
+
+        def explained(some: F32) -> F32:
+            solved = solve_triangular(self.factor, some.T, lower=True, check_finite=False)
+            return np.asarray(np.einsum("pn,pn->n", solved, solved), np.float32)
+
+        left = np.einsum("nf,nf->n", features, features) - np.concatenate(by_two(explained, halves))
+        return np.asarray(np.sqrt(np.maximum(left, 0.0)), np.float32)
+
+
+def fit(
+    model: Modes,
+    moves: list[Jitter],
+    points_mm: F32,
+    target_mm: F32,
+    noise_mm: F32,
+    *,
+    modes: int,
+    posterior: bool = False,
+) -> Fit:
     """Fit the model to distances at points.
 
     Args:
@@ -199,20 +257,14 @@ def fit(model: Modes, moves: list[Jitter], points_mm: F32, target_mm: F32, noise
         target_mm: (P,) signed distances there.
         noise_mm: (P,) observation noise, a standard deviation.
         modes: number of modes that are used; all if the model has fewer.
+        posterior: keep what is needed to say how sure the fit is.
     """
     from scipy.linalg import cho_solve
 
     count, modes = len(moves), min(modes, len(model.parity))
     reads, source = _reads(model, moves, points_mm, modes, trilinear)
-    # (P, J, 1 + M): mean and modes at each point as each jitter sees them.
-    features = np.stack(by_two(lambda read: read @ source, reads), axis=1)
-    mean = features[:, :, 0].mean(axis=1)
-    # Only how the mean changes from jitter to jitter is a feature; the average over them is the prior's mean.
-    features[:, :, 0] -= mean[:, None]
-    # Averaged over the jitters, the features' products are the covariance of the whole set.
-    features /= np.float32(np.sqrt(count))
+    flat, mean = _features(reads, source)
     share, anchors = _shares(points_mm)
-    flat = features.reshape(len(points_mm), -1)
     system = _lower(flat, share @ _taper(anchors, anchors), share)
     variance = noise_mm**2
     # Observation noise belongs to each point alone: the diagonal.
@@ -225,7 +277,8 @@ def fit(model: Modes, moves: list[Jitter], points_mm: F32, target_mm: F32, noise
     misfit = float(np.sqrt((solved**2 * variance).sum() / (1 / variance).sum()))
     # (K, J (1 + M)): summed over the points, so that the cost of a prediction does not depend on their number.
     weights = (share * solved[:, None]).T @ flat / np.float32(np.sqrt(count))
-    return Fit(model, moves, anchors, weights.reshape(len(anchors), count, -1), misfit)
+    kept = Posterior(model, moves, modes, system, flat, share, anchors) if posterior else None
+    return Fit(model, moves, anchors, weights.reshape(len(anchors), count, -1), misfit, kept)
 
 
 def by_two(work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
@@ -278,6 +331,18 @@ def _reads(
     source = np.column_stack([model.mean[needed], model.rows(np.flatnonzero(needed), modes)])
     shape = (len(points_mm), len(source))
     return [csr_matrix((read.data, row[read.indices], read.indptr), shape=shape) for read in reads], source
+
+
+def _features(reads: list[csr_matrix], source: F32) -> tuple[F32, F32]:
+    """(P, J (1 + M)) features of points whose products are the model's covariance, and (P,) the prior's mean."""
+    # (P, J, 1 + M): mean and modes at each point as each jitter sees them.
+    features = np.stack(by_two(lambda read: read @ source, reads), axis=1)
+    mean = features[:, :, 0].mean(axis=1)
+    # Only how the mean changes from jitter to jitter is a feature; the average over them is the prior's mean.
+    features[:, :, 0] -= mean[:, None]
+    # Averaged over the jitters, the features' products are the covariance of the whole set.
+    features /= np.float32(np.sqrt(len(reads)))
+    return features.reshape(len(features), -1), mean
 
 
 def _shares(points_mm: NDArray[np.floating]) -> tuple[F32, NDArray[np.int64]]:
