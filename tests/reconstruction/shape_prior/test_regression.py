@@ -81,7 +81,7 @@ def surface(head: Head, count: int = 1500) -> tuple[np.ndarray, np.ndarray]:
     return points[near], distance[near].astype(np.float32)
 
 
-def by_hand(moves, modes, points, target, noise, where) -> np.ndarray:
+def by_hand(moves, modes, points, target, noise, where) -> tuple[np.ndarray, np.ndarray]:
     """The textbook's Gaussian process: mean and covariance matrices written out, observed at points, read elsewhere."""
     model = family_model()
     volumes = np.column_stack([model.mean, model.rows(np.arange(model.grid.size), modes)]).astype(float)
@@ -102,7 +102,8 @@ def by_hand(moves, modes, points, target, noise, where) -> np.ndarray:
     mean_there, there, near_there = features(where)
     system = (here @ here.T) * (near_here @ taper @ near_here.T) + np.diag(noise.astype(float) ** 2)
     told = (there @ here.T) * (near_there @ taper @ near_here.T)
-    return mean_there + told @ np.linalg.solve(system, target - mean_here)
+    left = (there**2).sum(axis=1) - np.einsum("np,np->n", told, np.linalg.solve(system, told.T).T)
+    return mean_there + told @ np.linalg.solve(system, target - mean_here), np.sqrt(np.maximum(left, 0))
 
 
 @pytest.mark.parametrize(("moves", "modes"), [(jitters(0), 10), (jitters(2), 31)])
@@ -112,10 +113,32 @@ def test_a_fit_is_that_of_a_gaussian_process_with_the_localised_covariance(moves
     noise = np.random.default_rng(0).uniform(0.2, 1, len(points)).astype(np.float32)
     fitted = fit(family_model(), moves, points, target, noise, modes=modes)
     values = fitted.at(points)
-    np.testing.assert_allclose(fitted.at(where), by_hand(moves, modes, points, target, noise, where), atol=5e-3)
-    np.testing.assert_allclose(values, by_hand(moves, modes, points, target, noise, points), atol=5e-3)
+    np.testing.assert_allclose(fitted.at(where), by_hand(moves, modes, points, target, noise, where)[0], atol=5e-3)
+    np.testing.assert_allclose(values, by_hand(moves, modes, points, target, noise, points)[0], atol=5e-3)
     misfit = np.sqrt((((target - values) / noise) ** 2).sum() / (1 / noise**2).sum())
     assert fitted.misfit_mm == pytest.approx(misfit, rel=2e-3)
+
+
+@pytest.mark.parametrize(("moves", "modes"), [(jitters(0), 10), (jitters(2), 31)])
+def test_how_sure_a_fit_is_is_what_the_textbook_says(moves, modes):
+    points, target = surface(Head(25), 400)
+    where, _ = surface(Head(26), 101)
+    noise = np.random.default_rng(0).uniform(0.2, 1, len(points)).astype(np.float32)
+    fitted = fit(family_model(), moves, points, target, noise, modes=modes, posterior=True)
+    _, expected = by_hand(moves, modes, points, target, noise, where)
+    np.testing.assert_allclose(fitted.posterior.sd_at(where), expected, atol=5e-3)
+    plain = fit(family_model(), moves, points, target, noise, modes=modes)
+    assert plain.posterior is None
+    np.testing.assert_array_equal(plain.at(where), fitted.at(where))
+
+
+def test_a_fit_is_surer_where_bone_was_seen():
+    points, target = surface(Head(25))
+    seen = points[:, 0] > 0
+    noise = np.full(int(seen.sum()), 0.2, np.float32)
+    fitted = fit(family_model(), jitters(2), points[seen], target[seen], noise, modes=31, posterior=True)
+    # The right half of the head is known, and the left one's front less than what lies right beside it.
+    assert fitted.posterior.sd_at(points[seen]).mean() < 0.7 * fitted.posterior.sd_at(points[~seen]).mean()
 
 
 def test_a_fit_can_be_read_nowhere():
