@@ -22,6 +22,7 @@ from calvaria.reconstruction.doubts import doubts, openings_within, require_know
 from calvaria.reconstruction.engines import load_engine, load_prior
 from calvaria.reconstruction.given_patch import mask_of_patch, on_skull, prior_for
 from calvaria.reconstruction.holes import Hole, holes_in, left_open, left_open_line, place_of
+from calvaria.reconstruction.own_bone.scans import OwnScan, put_in
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, surface_of, to_patch
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, Engine, SoftField, Surveyor
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
@@ -64,6 +65,9 @@ REFINING_STAGES = {
 }
 """The same where a patch is refined: one that was given, or else the engine's."""
 
+OWN_STAGES = {"bone": 0.0, "pose": 0.03, "hole": 0.12, "completion": 0.35, "patch": 0.55, "own": 0.6, "done": 1.0}
+"""The same where the patient's own bone is put in."""
+
 GIVEN = "the patch was given, not predicted: its accuracy is not known"
 """The reason for no expected accuracy."""
 
@@ -86,7 +90,8 @@ class Reconstruction:
         report: model and its hash, pose, seconds of each stage, warnings.
         refinement: what was done to the engine's patch, where that was asked for and there is one.
         unrefined: the engine's patch, where ``patch`` is the refined one.
-        soft: the engine's answer, in the common box of ``frame``, of which ``patch`` is cut; None of a refined patch.
+        soft: the engine's answer, in the common box of ``frame``, of which ``patch`` is cut; None of a refined patch,
+            and of one of own bone.
         scan: the CT that bone was segmented out of, where that was the input.
     """
 
@@ -126,6 +131,9 @@ def reconstruct(
     threshold_hu: float | None = None,
     min_hole_ml: float = MIN_HOLE_ML,
     refine: bool = False,
+    pre_op: Volume | None = None,
+    flap: Volume | None = None,
+    own_name: str | None = None,
     progress: Progress = unheard,
     name: str = "the volume",
 ) -> Reconstruction:
@@ -139,6 +147,9 @@ def reconstruct(
         threshold_hu: bone of a CT ends at it, HU; None: half way up its edge, see `calvaria.skull.segment`.
         min_hole_ml: holes of less missing bone than this are left open, and told in the report.
         refine: whether the patch is then refined, as `refine` does with a given one.
+        pre_op: a scan of the same head from before the operation, CT or mask: the patch is its bone where it fits.
+        flap: a scan of the removed piece, CT or mask: it is put into the hole, and the kerf around it is closed.
+        own_name: of the file of either; messages on it begin with it.
         progress: called when a stage begins.
         name: of the file or case; messages on the volume begin with it.
 
@@ -147,13 +158,15 @@ def reconstruct(
 
     Raises:
         InputError: the volume is neither mask nor CT, or shows no skull; a threshold is given for a mask; or there is
-            no such model or device, or it cannot fill holes as small as that.
+            no such model or device, or it cannot fill holes as small as that; or the scan from before is another
+            person's, the removed piece does not fit, or both are given, or one together with ``refine``.
     """
+    own = OwnScan.asked(pre_op, flap, own_name, refine=refine)
     completer = _filling(load_engine(engine, device), engine, min_hole_ml)
     prior = load_prior() if refine and not isinstance(completer, ShapePrior) else None
-    clock = Clock(progress, REFINING_STAGES if refine else STAGES)
+    clock = Clock(progress, REFINING_STAGES if refine else STAGES if own is None else OWN_STAGES)
     with _alone(), naming(name):
-        asked = _Asked(kind, threshold_hu, min_hole_ml, name)
+        asked = _Asked(kind, threshold_hu, min_hole_ml, name, own)
         return _reconstruct(volume, completer, prior, find(engine), clock=clock, asked=asked)
 
 
@@ -245,6 +258,7 @@ class _Asked:
     threshold_hu: float | None
     min_hole_ml: float
     name: str
+    own: OwnScan | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,7 +285,10 @@ def _see(volume: Volume, completer: Engine, clock: Clock, asked: _Asked) -> _See
         with clock.stage("pose"):
             frame = locate(skull, completer.template)
             require_adult(frame, defective.grid)
-            surface = BoneSurface.of(skull)  # while the engine is not ready yet
+            # While the engine is not ready yet; of a CT between its voxels.
+            scan = segmented.scan
+            wide = cast(Box, bounding_box(defective.mask, (1, 1, 1)))
+            surface = BoneSurface.of(skull if scan is None else scan.fraction(defective, wide))
             ready.result()
     return _Seen(defective, skull, frame, surface, segmented.notes, segmented.scan)
 
@@ -298,9 +315,15 @@ def _reconstruct(
             compared = done if prior is None else prior.reconstruct(seen.skull, seen.frame, seen.surface)
             refinement, lines = _displaced(seen, patch, frame, compared, clock)
             unrefined, patch, notes = patch, _off(refinement.patch, defective), notes + lines
+    own = None
+    if asked.own is not None:
+        with clock.stage("own"):
+            own = put_in(asked.own, completer.template, done, seen.surface, defective, min_hole_ml=asked.min_hole_ml)
+            patch, notes = own.patch, notes + own.notes
     holes = _placed(patch, frame)
     lines = doubts(frame, done.soft, defective.grid)
-    confidence = judge(done, holes, completer.calibration).doubted(lines)
+    confidence = judge(done, holes, completer.calibration)
+    confidence = (confidence if own is None else own.confidence(confidence)).doubted(lines)
     lines += unseen(defective, frame, lines) + tuple(left_open_line(hole) for hole in rest)
     clock.done()
     report = Report(
@@ -309,10 +332,11 @@ def _reconstruct(
         clock.seconds,
         (*notes, *_warnings(frame, holes, confidence, lines, asked.min_hole_ml)),
         rest,
+        None if own is None else own.report,
     )
     completed = defective.with_data(defective.mask | patch.mask)
     found = (patch, completed, defective, frame.plane, frame, holes, confidence, report)
-    moved = refinement is not None and not refinement.report.declined
+    moved = own is not None or (refinement is not None and not refinement.report.declined)
     return Reconstruction(*found, refinement, unrefined, None if moved else done.soft, seen.scan)
 
 
@@ -432,6 +456,7 @@ def evaluate(patch: Volume, truth: Volume, defective: Volume) -> Scores:
 
 __all__ = [
     "MIN_HOLE_ML",
+    "OWN_STAGES",
     "REFINING_STAGES",
     "STAGES",
     "Device",

@@ -14,11 +14,13 @@ from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.implant_options import changed, with_implant_options
 from calvaria.cli.options import (
     DeviceOption,
+    Flap,
     Json,
     KindOption,
     MinHoleMl,
     Orientation,
     Output,
+    PreOp,
     Quiet,
     Series,
     ThresholdHu,
@@ -35,6 +37,7 @@ from calvaria.results.dicom_out import archive_for
 from calvaria.results.finished import is_finished
 from calvaria.results.folder import run_each
 from calvaria.results.names import is_dicom
+from calvaria.results.own_files import OwnFiles, require_one_case
 from calvaria.results.settings import Settings
 from calvaria.results.summary import timing_lines
 
@@ -87,6 +90,8 @@ def design(
     refine: Annotated[
         bool, typer.Option("--refine", help="Refine the patch by symmetry and the bone around it; see calvaria refine.")
     ] = False,
+    pre_op: PreOp = None,
+    flap: Flap = None,
     preview: Annotated[
         bool, typer.Option("--preview/--no-preview", help="Draw preview.png, design.png and report.html.")
     ] = True,
@@ -111,14 +116,16 @@ def design(
     found = {"engine" if name == "model" else name: context.params[name] for name in _given(context)}
     base = Settings() if asked is None else asked.reconstruction
     wanted = replace(base, **found, preview=preview, device=device)
+    own = OwnFiles.asked(pre_op, flap)
     if path.is_dir() and not is_finished(path) and not is_dicom(path):
+        require_one_case(own, path)
         archive_for(path.name, None, dicom_asked(dicom, deidentify))  # folders of cases are none of DICOM
         _run_folder(context, path, output, partial(run_design, settings=wanted, implant=implant), jobs=jobs)
         return
     if is_finished(path):
         _require_none(context, path)
     with screen.progress() as progress:
-        record = run_design(path, output, wanted, implant, progress, dicom=dicom_asked(dicom, deidentify))
+        record = run_design(path, output, wanted, implant, progress, dicom=dicom_asked(dicom, deidentify), own=own)
     _tell(record, output, path, screen)
 
 

@@ -11,11 +11,13 @@ from calvaria.cli.cases import heard, the_input, told
 from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.options import (
     DeviceOption,
+    Flap,
     Json,
     KindOption,
     MinHoleMl,
     Orientation,
     Output,
+    PreOp,
     Preview,
     Quiet,
     Series,
@@ -28,6 +30,7 @@ from calvaria.results.case import run_case
 from calvaria.results.dicom_out import DicomAsked, archive_for
 from calvaria.results.folder import run_cases
 from calvaria.results.names import find_cases, is_dicom
+from calvaria.results.own_files import OwnFiles, require_one_case
 from calvaria.results.settings import Settings
 from calvaria.results.summary import summary_lines, timing_lines
 
@@ -37,6 +40,7 @@ Examples:
   calvaria reconstruct head-ct.nii.gz -o out --kind ct
   calvaria reconstruct study.zip -o out --series 201
   calvaria reconstruct skull.nrrd -o out --model my-network.safetensors --refine
+  calvaria reconstruct skull.nrrd -o out --pre-op ct-of-last-year.zip
   calvaria reconstruct cases/ -o results/ --jobs 2 --no-preview
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
@@ -68,6 +72,8 @@ def reconstruct(
     refine: Annotated[
         bool, typer.Option("--refine", help="Refine the patch by symmetry and the bone around it; see calvaria refine.")
     ] = False,
+    pre_op: PreOp = None,
+    flap: Flap = None,
     preview: Preview = True,
     dicom: Dicom = False,
     deidentify: Deidentify = False,
@@ -85,15 +91,19 @@ def reconstruct(
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     path = the_input(source, source_option, "reconstruct")
     settings = Settings(model, kind, orientation, preview, device, threshold_hu, min_hole_ml, refine, series=series)
+    own = OwnFiles.asked(pre_op, flap)
     if path.is_dir() and not is_dicom(path):
+        require_one_case(own, path)
         _run_folder(path, output, settings, screen, jobs=jobs, asked=dicom_asked(dicom, deidentify))
     else:
-        _run_file(path, output, settings, screen, dicom_asked(dicom, deidentify))
+        _run_file(path, output, settings, screen, dicom_asked(dicom, deidentify), own)
 
 
-def _run_file(path: Path, output: Path, settings: Settings, screen: Screen, asked: DicomAsked | None) -> None:
+def _run_file(  # noqa: PLR0917 - one caller
+    path: Path, output: Path, settings: Settings, screen: Screen, asked: DicomAsked | None, own: OwnFiles | None
+) -> None:
     with screen.progress() as progress:
-        record = run_case(path, output, settings, progress, dicom=asked)
+        record = run_case(path, output, settings, progress, dicom=asked, own=own)
     for text in record.warnings:
         screen.warn(text)
     for line in summary_lines(record):

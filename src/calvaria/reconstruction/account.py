@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from calvaria.jobs import Progress
 from calvaria.models import ModelInfo
 from calvaria.reconstruction.holes import Hole
+from calvaria.reconstruction.own_bone.scans import OwnBoneReport
 from calvaria.skull.canonical import CanonicalFrame
 
 
@@ -66,6 +67,7 @@ class Report:
         seconds: stage -> how long it took.
         warnings: one line each, for the user to read.
         left_open: openings of the vault that are smaller than what was asked to be filled, largest first.
+        own_bone: how the patient's own bone fits, where it was given.
     """
 
     model: ModelUsed
@@ -73,6 +75,7 @@ class Report:
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
     left_open: tuple[Hole, ...] = ()
+    own_bone: OwnBoneReport | None = None
 
 
 @dataclass

@@ -26,6 +26,7 @@ from calvaria.results.names import (
     names_of_design,
     names_of_dicom,
 )
+from calvaria.results.own_files import OwnFiles
 from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane, rounded_refinement
 from calvaria.results.settings import Settings
 from calvaria.results.staging import files_in, require_room, staged
@@ -87,6 +88,7 @@ def run_case(
     reference: Volume | None = None,
     *,
     dicom: DicomAsked | None = None,
+    own: OwnFiles | None = None,
 ) -> Record:
     """Reconstruct one file and write patch, completed skull, surface, picture and result.json.
 
@@ -97,6 +99,7 @@ def run_case(
         progress: called with the stage and the fraction done.
         reference: the true patch on the same grid, if it is known: drawn beside the result and scored.
         dicom: what is asked for of DICOM; None: nothing.
+        own: what only this patient has.
 
     Returns:
         What result.json holds.
@@ -106,10 +109,10 @@ def run_case(
     """
     clock = Clock()
     progress("read", 0.0)
-    require_place(output, source)
+    require_place(output, source, *_own_sources(own))
     require_dicom(source, dicom)
     notes: list[str] = []
-    result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress)
+    result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress, own=own)
     return publish(
         result,
         inputs,
@@ -134,7 +137,13 @@ def require_dicom(source: Path, asked: DicomAsked | None) -> None:
 
 
 def reconstructed(
-    source: Path, settings: Settings, *, clock: Clock, notes: list[str], progress: Progress = unheard
+    source: Path,
+    settings: Settings,
+    *,
+    clock: Clock,
+    notes: list[str],
+    progress: Progress = unheard,
+    own: OwnFiles | None = None,
 ) -> tuple[Reconstruction, Inputs]:
     """Read one file and reconstruct it; nothing is written.
 
@@ -144,8 +153,11 @@ def reconstructed(
         clock: of the steps, which are added to it.
         notes: what is doubtful of the file as it was read is added to them.
         progress: called with the stage and the fraction done.
+        own: what only this patient has.
     """
     read = read_case(source, settings, notes)
+    scans: list[Input] = []
+    given = {} if own is None else own.read(lambda path: _own_scan(path, notes, scans))
     clock.lap("read")
     from calvaria.pipeline import reconstruct  # after reading: a bad file is reported at once
 
@@ -158,11 +170,27 @@ def reconstructed(
         threshold_hu=settings.threshold_hu,
         min_hole_ml=settings.min_hole_ml,
         refine=settings.refine,
+        **given,
         progress=engine_share(progress),
         name=source.name,
     )
     clock.lap("reconstruct")
-    return result, Inputs(source, input_of(source, read.volume, read.geometry), dicom=read.dicom)
+    skull = input_of(source, read.volume, read.geometry)
+    return result, Inputs(source, skull, dicom=read.dicom, own_scan=scans[0] if scans else None)
+
+
+def _own_sources(own: OwnFiles | None) -> list[Path]:
+    """The file of the patient's own bone, where there is one."""
+    return [own.path] if own is not None and own.path is not None else []
+
+
+def _own_scan(path: Path, notes: list[str], scans: list[Input]) -> Volume:
+    """The scan of the patient's own bone; what is recorded of it is added to ``scans``."""
+    lines: list[str] = []
+    read = read_case(path, Settings(), lines)
+    notes += [f"the scan of the patient's own bone: {line}" for line in lines]  # its name may be the patient's
+    scans.append(input_of(path, read.volume, read.geometry))
+    return read.volume
 
 
 @dataclass(frozen=True)
@@ -174,12 +202,14 @@ class Inputs:
         skull: what is recorded of it.
         patch: what is recorded of a patch that was given.
         dicom: where a DICOM series comes from; it says who the patient is, so it is kept out of all records.
+        own_scan: what is recorded of a scan of the patient's own bone.
     """
 
     source: Path
     skull: Input
     patch: Input | None = None
     dicom: DicomSource | None = field(default=None, repr=False)
+    own_scan: Input | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -432,6 +462,8 @@ def _record(
         scores=scores,
         refinement=None if result.refinement is None else rounded_refinement(result.refinement.report),
         given_patch=inputs.patch,
+        own_bone=report.own_bone,
+        own_scan=inputs.own_scan,
     )
 
 

@@ -251,7 +251,7 @@ def _field(scene: Scene, own: OwnBone, post: BoneSurface, rim: Points, off_mm: F
     bad = _marked(scene.work, rim.at_mm[off_mm > FITTING_MM])
     if gaps.any():
         apart = distance_transform_edt(~gaps, sampling=WORK_MM).astype(np.float32)
-        weight = np.minimum(weight, _smooth(apart / BLEND_MM))
+        weight = np.minimum(weight, _smooth((apart - WORK_MM) / BLEND_MM))
     if bad.any():
         apart = distance_transform_edt(~bad, sampling=WORK_MM).astype(np.float32)
         weight = np.minimum(weight, _smooth((apart - CORE_MM) / (AWAY_MM - CORE_MM)))

@@ -21,6 +21,7 @@ from calvaria.volume.components import label
 from calvaria.volume.gather import trilinear_at
 from calvaria.volume.gauss_newton import Linear, descend
 from calvaria.volume.grid import Grid
+from calvaria.volume.rotation import rotation_vector
 from calvaria.volume.volume import Volume
 
 TURNS = 24
@@ -31,6 +32,9 @@ BODY_STAGES = ((30.0, 8.0, 12), (15.0, 4.0, 12))
 
 CLOSE_STAGES = ((8.0, 3.0, 20),)
 """The same for the best of them."""
+
+FOLLOWED, APART_RAD = 3, 0.15
+"""So many of the best poses are followed to the end, turned against each other by more than the second."""
 
 SOME_POINTS, FITTED_POINTS, JUDGED_POINTS = 400, 6000, 20_000
 """Points of the piece in the search, in the fit and in its figures."""
@@ -103,7 +107,7 @@ class FlapFit:
 
 
 def lay_flap(piece: BoneSurface, done: Completion, skull: BoneSurface) -> tuple[OwnBone, FlapFit]:
-    """Put the removed piece into the hole.
+    """Put the removed piece into the hole, and refuse what fits into none.
 
     Args:
         piece: surface of its bone, in any pose.
@@ -116,13 +120,23 @@ def lay_flap(piece: BoneSurface, done: Completion, skull: BoneSurface) -> tuple[
     Raises:
         InputError: there is no hole; or the piece fits into none.
     """
+    bone, fit = best_fit(piece, done, skull)
+    _require_fitting(fit, piece, _holes(done))
+    return bone, fit
+
+
+def best_fit(piece: BoneSurface, done: Completion, skull: BoneSurface) -> tuple[OwnBone, FlapFit]:
+    """The best position of a piece, whosever it is; arguments as for `lay_flap`.
+
+    Raises:
+        InputError: there is no hole.
+    """
     holes = _holes(done)
     if not holes:
         raise InputError("no hole was found in the skull that a removed piece could be put into; leave it out")
     points = points_of(piece)
     found = [_placed(points, piece, hole, skull, done) for hole in holes]
     pose, fit = max(found, key=lambda one: one[1].meeting - one[1].in_bone)
-    _require_fitting(fit, piece, holes)
     return OwnBone(piece, np.asarray(np.linalg.inv(pose)), _everywhere, has_rim=False), fit
 
 
@@ -213,15 +227,27 @@ def _placed(
         pose = lay_onto(some, hole.body, start, BODY_STAGES)
         tried.append((_apart(some, body.thinned(SOME_POINTS), piece, hole.body, pose), pose))
     tried.sort(key=lambda one: one[0])
+    best = _different([pose for _, pose in tried])
     around = Around.of(hole, done)
     rim = Walls.of(skull, np.eye(4), around)
     fitted = []
-    for _, rough in tried[:3]:
+    for rough in best:
         close = lay_onto(points.thinned(2000), hole.body, rough, CLOSE_STAGES)
         own = Walls.of(piece, close, around)
         pose = _to_rim(own, rim, hole.body, close)
         fitted.append((pose, _judged(own, piece, pose, rim, done)))
     return max(fitted, key=lambda one: one[1].meeting - one[1].in_bone)
+
+
+def _different(poses: list[F64]) -> list[F64]:
+    """The first of poses that are turned against each other: many starts run to one."""
+    kept: list[F64] = []
+    for pose in poses:
+        if all(np.linalg.norm(rotation_vector(pose[:3, :3] @ one[:3, :3].T)) > APART_RAD for one in kept):
+            kept.append(pose)
+        if len(kept) == FOLLOWED:
+            break
+    return kept
 
 
 def _starts(points: Points, hole: Hole) -> list[F64]:
@@ -450,4 +476,4 @@ def _in_bone(piece: BoneSurface, pose: F64, done: Completion) -> float:
     return float((read < -DEEP_MM).mean()) if len(points) else 0.0
 
 
-__all__ = ["FlapFit", "lay_flap"]
+__all__ = ["FlapFit", "best_fit", "lay_flap"]

@@ -76,7 +76,7 @@ class OldSkull:
 
 
 def lay_pre_op(old: OldSkull, skull: BoneSurface, frame: CanonicalFrame) -> tuple[OwnBone, PreOpFit]:
-    """Lay a skull from before onto the one with the hole.
+    """Lay a skull from before onto the one with the hole, and refuse another person's.
 
     Args:
         old: from before.
@@ -89,27 +89,32 @@ def lay_pre_op(old: OldSkull, skull: BoneSurface, frame: CanonicalFrame) -> tupl
     Raises:
         InputError: it is another person's, or shows too little of the same bone.
     """
-    points = vault_points(skull, frame)
-    start = old.frame.to_world @ frame.to_canonical
-    some = points.thinned(FITTED_POINTS)
-    pose = lay_onto(some, old.surface, start)
-    if _agreeing(some, old, pose) < MIN_AGREEING:
-        pose = max([pose, _best_turned(some, old, frame, start)], key=lambda one: _agreeing(some, old, one))
-    fit = judged(points, old, pose, frame)
+    bone, fit = best_fit(old, skull, frame)
     if fit.agreeing < MIN_AGREEING:
         raise InputError(
             f"this seems to be another person's: only {fit.agreeing:.0%} of the vault's surface agrees within "
             f"{FITTING_MM:g} mm, and what both show lies {fit.mean_mm:.1f} mm apart (one person's scans: more than "
             f"{MIN_AGREEING:.0%}, below 0.4 mm); give a scan of this patient, or leave it out"
         )
-    return OwnBone(old.surface, pose, old.shown), fit
+    return bone, fit
+
+
+def best_fit(old: OldSkull, skull: BoneSurface, frame: CanonicalFrame) -> tuple[OwnBone, PreOpFit]:
+    """The best rigid fit of two skulls, whosever they are; arguments as for `lay_pre_op`."""
+    points = vault_points(skull, frame)
+    start = old.frame.to_world @ frame.to_canonical
+    some = points.thinned(FITTED_POINTS)
+    pose = lay_onto(some, old.surface, start)
+    if _agreeing(some, old, pose) < MIN_AGREEING:
+        pose = max([pose, _best_turned(some, old, frame, start)], key=lambda one: _agreeing(some, old, one))
+    return OwnBone(old.surface, pose, old.shown), judged(points, old, pose, frame)
 
 
 def vault_points(skull: BoneSurface, frame: CanonicalFrame) -> Points:
     """The surface of the vault, where neither jaw nor neck nor the scan's end matter."""
     grid = box_grid().moved(box_to_world(frame))
     index = np.rint(grid.to_index(skull.points_mm)).astype(int)
-    kept = ((index >= 0) & (index < np.array(grid.shape))).all(axis=1)
+    kept: BoolArray = np.asarray(((index >= 0) & (index < np.array(grid.shape))).all(axis=1))
     kept[kept] = vault()[tuple(index[kept].T)]
     for cut in frame.cuts:
         there = cut.moved(frame.to_world)
@@ -158,4 +163,4 @@ def _best_turned(points: Points, old: OldSkull, frame: CanonicalFrame, start: F6
     return lay_onto(points, old.surface, best)
 
 
-__all__ = ["MIN_AGREEING", "OldSkull", "PreOpFit", "judged", "lay_pre_op", "vault_points"]
+__all__ = ["MIN_AGREEING", "OldSkull", "PreOpFit", "best_fit", "judged", "lay_pre_op", "vault_points"]
