@@ -63,14 +63,14 @@ TABLE, FACE = 0.85, 0.6
 FIT_STAGES = ((2.0, 15), (1.0, 15), (0.5, 20))
 """Difference at which a pair has lost three quarters of its weight, mm, and steps: the fit to the rim."""
 
-SIDE_WEIGHT, BODY_WEIGHT, BODY_PART = 0.5, 0.2, 3.0
+SIDE_WEIGHT, BODY_WEIGHT, BODY_PART = 0.5, 0.02, 3.0
 """What the kerf's evenness counts and what the completion does, a part of whose distance is
 looked at, where the rim's tables count 1."""
 
 MAX_STEP = np.array([0.1] * 3 + [3.0] * 4)
 SETTLED_STEP = np.array([1e-5] * 3 + [1e-3] * 4)
 
-MIN_RIM_SHARE = 0.45
+MIN_RIM_SHARE = 0.38
 """Share of the rim that the piece has to meet within ``FITTING_MM``; see docs/own-bone.md."""
 
 MAX_IN_BONE = 0.06

@@ -9,7 +9,6 @@ from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.halfway import Edges, draw_in
 from calvaria.skull.kinds import UNSIGNED_OFFSET_HU, require_numbers
 from calvaria.skull.partial import Scan
-from calvaria.skull.segment import BONE_HU
 from calvaria.types import BoolArray
 from calvaria.volume.components import label
 from calvaria.volume.foreground import foreground_of, has_two_values, looks_inverted
@@ -17,6 +16,10 @@ from calvaria.volume.volume import Volume, bounding_box
 
 MIN_PIECE_ML, MAX_PIECE_ML = 0.5, 300.0
 """A removed piece has 2 to 120 ml; a whole skull has more than the second."""
+
+PIECE_HU = 150.0
+"""Bone of a piece lies above this, and its surface there or further in: half way from air to cortex. Wet tissue that
+hangs on it stays below 100."""
 
 AIR_HU = -500.0
 """A CT has air, and values below this; files that hold HU + 1024 have none below 0."""
@@ -52,22 +55,22 @@ def piece_of(volume: Volume) -> BoneSurface:
 def _of_ct(ct: Volume) -> BoneSurface:
     low, high = float(ct.data.min()), float(ct.data.max())
     offset = 0 if low <= AIR_HU else UNSIGNED_OFFSET_HU
-    if high - offset <= BONE_HU or (offset and low < 0):
+    if high - offset <= PIECE_HU or (offset and low < 0):
         raise InputError(
             f"values from {low:g} to {high:g} are no CT of a piece of bone in air (air -1000, bone over 300); give its "
             "CT in Hounsfield units, or a mask of it"
         )
-    bone = _largest(ct.data > BONE_HU + offset)
+    bone = _largest(ct.data > PIECE_HU + offset)
     box = bounding_box(bone, (MARGIN, MARGIN, MARGIN))
     if box is None:
         raise InputError("no bone was found in it: give a CT of the removed piece, or a mask of it")
     part, mask = ct.crop(box), bone[box].copy()
-    edges = Edges.of(part, offset, BONE_HU + offset)
+    edges = Edges.of(part, offset, PIECE_HU + offset)
     draw_in(mask, part, edges)
     found = Volume(mask, part.grid)
     _require_piece(found)
     everywhere = (slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2]))
-    return BoneSurface.of(Scan(part, BONE_HU + offset, edges).fraction(found, everywhere))
+    return BoneSurface.of(Scan(part, PIECE_HU + offset, edges).fraction(found, everywhere))
 
 
 def _cropped(mask: Volume) -> Volume:

@@ -160,15 +160,20 @@ def _laid(
 ) -> tuple[OwnBone, PreOpFit | FlapFit, tuple[str, ...]]:
     if own.which == "flap":
         return *lay_flap(piece_of(own.volume), done, skull), ()
+    old, notes = _old_skull(own, template)
+    return *lay_pre_op(old, skull, done.frame), notes
+
+
+def _old_skull(own: OwnScan, template: Template) -> tuple[OldSkull, tuple[str, ...]]:
+    """The skull before the operation; what is as large as its scan is let go."""
     segmented = bone_of(own.volume, name=own.name)
     bone, scan = segmented.bone, segmented.scan
     box = cast(Box, bounding_box(bone.mask, (1, 1, 1)))  # there is bone
     part = bone.crop(box)
     require_head_sized(part)
+    frame = locate(part, template)
     surface = BoneSurface.of(part if scan is None else scan.fraction(bone, box))
-    old = OldSkull(surface, locate(part, template), bone.grid)
-    notes = tuple(f"{NAMES['pre-op']}: {line}" for line in segmented.notes)
-    return *lay_pre_op(old, skull, done.frame), notes
+    return OldSkull(surface, frame, bone.grid), tuple(f"{NAMES['pre-op']}: {line}" for line in segmented.notes)
 
 
 def _doubts(report: OwnBoneReport) -> tuple[str, ...]:
