@@ -319,7 +319,7 @@ def _reconstruct(
     if asked.own is not None:
         with clock.stage("own"):
             own = put_in(asked.own, completer.template, done, seen.surface, defective, min_hole_ml=asked.min_hole_ml)
-            patch, notes = own.patch, notes + own.notes
+            patch, rest, notes = own.patch, own.unfilled(rest), notes + own.notes
     holes = _placed(patch, frame)
     lines = doubts(frame, done.soft, defective.grid)
     confidence = judge(done, holes, completer.calibration)

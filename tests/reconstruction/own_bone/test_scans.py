@@ -9,6 +9,7 @@ from tests.reconstruction.own_bone.parts import POSE, STEP, defective, done, sur
 
 from calvaria.errors import InputError
 from calvaria.reconstruction.confidence import Confidence
+from calvaria.reconstruction.holes import Hole
 from calvaria.reconstruction.own_bone.flap import FlapFit
 from calvaria.reconstruction.own_bone.pre_op import PreOpFit
 from calvaria.reconstruction.own_bone.scans import OwnBoneReport, OwnPatch, OwnScan, put_in
@@ -61,6 +62,16 @@ def test_a_wider_kerf_and_an_empty_patch_change_what_is_expected():
     assert wide is not None
     assert narrow > wide
     assert patch_with(report(1.0), empty=True).confidence(engine) == engine
+
+
+def test_an_opening_that_own_bone_fills_is_none_that_is_left():
+    mask = np.zeros((40, 40, 40), bool)
+    mask[10:14, 10:14, 10:14] = True
+    report = OwnBoneReport("pre-op", 1.0, 1.0, PreOpFit(0.1, 0.3, 0.95, ROWS, 1.0, 1.0))
+    patch = OwnPatch(Volume(mask, Grid.isotropic(mask.shape, 1.0)), report, ())
+    near, far, outside = (Hole(1.0, 1.0, centre) for centre in ((12.0, 12, 16), (30.0, 30, 30), (-50.0, 9, 9)))
+    assert patch.unfilled((near, far, outside)) == (far, outside)
+    assert patch.unfilled(()) == ()
 
 
 def test_a_mask_from_before_is_put_in_and_doubts_are_told():

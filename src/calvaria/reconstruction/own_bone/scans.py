@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 
 from calvaria.errors import InputError, naming
 from calvaria.reconstruction.confidence import Confidence
+from calvaria.reconstruction.holes import Hole
 from calvaria.reconstruction.own_bone.fill import FITTING_MM, OwnBone, fill
 from calvaria.reconstruction.own_bone.flap import FlapFit, lay_flap
 from calvaria.reconstruction.own_bone.piece import piece_of
@@ -22,13 +23,15 @@ from calvaria.skull.template import Template
 from calvaria.volume.grid import Box
 from calvaria.volume.volume import Volume, bounding_box
 
+AnyHole = TypeVar("AnyHole", bound=Hole)
+
 Which = Literal["pre-op", "flap"]
 """A scan of the head from before the operation, or one of the removed piece."""
 
 NAMES: dict[Which, str] = {"pre-op": "the scan from before", "flap": "the removed piece"}
 """As messages call them, where there is no file."""
 
-DSC_AT_0, DSC_PER_MM, DSC_SPREAD = 0.978, -0.07, 0.01
+DSC_AT_0, DSC_PER_MM, DSC_SPREAD = 0.986, -0.13, 0.01
 """Expected Dice of a patch of bone from an old scan: at a mean distance of 0 mm of the surfaces that both scans show,
 and its change with that; and how far true values lie off. From `calvaria.benchmarks.own_bone`."""
 
@@ -37,6 +40,9 @@ FLAP_DSC, FLAP_PER_KERF_MM, FLAP_SPREAD = 0.975, -0.008, 0.015
 
 ENGINE_DSC = 0.85
 """What is expected of the engine's share of the patch where it says nothing itself."""
+
+FILLED_MM = 3.0
+"""An opening is filled where own bone lies so near to its centre."""
 
 MIN_SHARE, MIN_RIM = 0.9, 0.9
 """Less own bone in the patch, or less of the rim that it meets, is worth a warning."""
@@ -106,6 +112,18 @@ class OwnPatch:
     patch: Volume
     report: OwnBoneReport
     notes: tuple[str, ...]
+
+    def unfilled(self, openings: tuple[AnyHole, ...]) -> tuple[AnyHole, ...]:
+        """Those of the engine's openings that this patch leaves open, too."""
+        centres = self.patch.grid.to_index(np.array([one.centre_mm for one in openings]).reshape(-1, 3))
+        reach = np.ceil(FILLED_MM / np.asarray(self.patch.grid.spacing_mm))
+        kept = []
+        for one, centre in zip(openings, centres, strict=True):
+            low, high = np.maximum(centre - reach, 0).astype(int), np.maximum(centre + reach + 1, 0).astype(int)
+            around = self.patch.mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+            if not around.any():
+                kept.append(one)
+        return tuple(kept)
 
     def confidence(self, engine: Confidence) -> Confidence:
         """What accuracy to expect: that of own bone by its fit, and the engine's for the rest.
