@@ -26,10 +26,12 @@ from calvaria.reconstruction.engines import load_engine, load_prior
 from calvaria.reconstruction.given_patch import mask_of_patch, on_skull, prior_for
 from calvaria.reconstruction.holes import Hole, holes_in, left_open_line, place_of
 from calvaria.reconstruction.openings import added_by
+from calvaria.reconstruction.own_bone.scans import OwnScan, put_in
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, SPECK_ML, surface_of, to_patch
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, Engine, SoftField, Surveyor
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
 from calvaria.reconstruction.surface import BoneSurface
+from calvaria.reconstruction.told import on_posture, warnings_on
 from calvaria.reconstruction.uncertainty import Uncertainty
 from calvaria.reconstruction.word import UserWord, held_to, without_ignored
 from calvaria.refinement.refine import TRUST, Refinement, Trust
@@ -70,11 +72,11 @@ REFINING_STAGES = {
 }
 """The same where a patch is refined: one that was given, or else the engine's."""
 
+OWN_STAGES = {"bone": 0.0, "pose": 0.03, "hole": 0.12, "completion": 0.35, "patch": 0.55, "own": 0.6, "done": 1.0}
+"""The same where the patient's own bone is put in."""
+
 GIVEN = "the patch was given, not predicted: its accuracy is not known"
 """The reason for no expected accuracy."""
-
-MIN_UPRIGHT = 0.5
-"""Cosine of the angle between the head's axis and the file's, 60 degrees, below which a head counts as lying."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,8 @@ class Reconstruction:
         report: model and its hash, pose, seconds of each stage, warnings.
         refinement: what was done to the engine's patch, where that was asked for and there is one.
         unrefined: the engine's patch, where ``patch`` is the refined one.
-        soft: the engine's answer, in the common box of ``frame``, of which ``patch`` is cut; None of a refined patch.
+        soft: the engine's answer, in the common box of ``frame``, of which ``patch`` is cut; None of a refined patch,
+            and of one of own bone.
         scan: the CT that bone was segmented out of, where that was the input.
         open_places: mask on a grid of its own: roughly the bone that is missing in openings that were left; None where
             there are none.
@@ -139,6 +142,9 @@ def reconstruct(
     min_hole_ml: float = MIN_HOLE_ML,
     refine: bool = False,
     word: UserWord | None = None,
+    pre_op: Volume | None = None,
+    flap: Volume | None = None,
+    own_name: str | None = None,
     progress: Progress = unheard,
     name: str = "the volume",
 ) -> Reconstruction:
@@ -153,6 +159,9 @@ def reconstruct(
         min_hole_ml: holes of less missing bone than this are left open, and told in the report.
         refine: whether the patch is then refined, as `refine` does with a given one.
         word: what the user knows: what to fill and what to leave open, bone that does not count, the plane.
+        pre_op: a scan of the same head from before the operation, CT or mask: the patch is its bone where it fits.
+        flap: a scan of the removed piece, CT or mask: it is put into the hole, and the kerf around it is closed.
+        own_name: of the file of either; messages on it begin with it.
         progress: called when a stage begins.
         name: of the file or case; messages on the volume begin with it.
 
@@ -163,9 +172,11 @@ def reconstruct(
         InputError: the volume is neither mask nor CT, or shows no skull; a threshold is given for a mask; or there is
             no such model or device, or it cannot fill holes as small as that; or the user's word cannot be followed:
             a mask is empty, elsewhere or all in bone, nothing is open where was pointed at, or the model is none that
-            can be pointed at something.
+            can be pointed at something; or the scan from before is another person's, the removed piece does not fit,
+            or both are given, or one together with ``refine``.
     """
     word = word or UserWord()
+    own = OwnScan.asked(pre_op, flap, own_name, refine=refine)
     completer = _filling(load_engine(engine, device), engine, min_hole_ml)
     if word.points_at_something and not isinstance(completer, ShapePrior):
         raise InputError(
@@ -173,9 +184,9 @@ def reconstruct(
             f"said to a shape prior only, such as {SHAPE_PRIOR}"
         )
     prior = load_prior() if refine and not isinstance(completer, ShapePrior) else None
-    clock = Clock(progress, REFINING_STAGES if refine else STAGES)
+    clock = Clock(progress, REFINING_STAGES if refine else STAGES if own is None else OWN_STAGES)
     with _alone(), naming(name):
-        asked = _Asked(kind, threshold_hu, min_hole_ml, name, word)
+        asked = _Asked(kind, threshold_hu, min_hole_ml, name, word, own)
         return _reconstruct(volume, completer, prior, find(engine), clock=clock, asked=asked)
 
 
@@ -268,6 +279,7 @@ class _Asked:
     min_hole_ml: float
     name: str
     word: UserWord
+    own: OwnScan | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,26 +350,33 @@ def _reconstruct(
             unrefined, patch, notes = patch, _off(refinement.patch, defective), notes + lines
             # Moved or not, the user's word holds.
             patch = off_kept(patch if chosen.within is None else patch.with_data(patch.mask & chosen.within), word)
+    own = None
+    if asked.own is not None:
+        with clock.stage("own"):
+            own = put_in(asked.own, completer.template, done, seen.surface, defective, min_hole_ml=asked.min_hole_ml)
+            patch, rest, notes = off_kept(own.patch, word), own.unfilled(rest), notes + own.notes
     holes = _placed(patch, frame)
     lines = doubts(frame, done.soft, defective.grid)
-    surface = None if completer.calibration is None else completer.calibration.surface
+    moved = own is not None or (refinement is not None and not refinement.report.declined)
+    surface = None if completer.calibration is None or moved else completer.calibration.surface
     uncertainty = Uncertainty.of(done.soft, frame, surface)
-    confidence = judge(done, holes, completer.calibration, uncertainty).doubted(lines)
+    confidence = judge(done, holes, completer.calibration, uncertainty)
+    confidence = (confidence if own is None else own.confidence(confidence)).doubted(lines)
     lines += unseen(defective, frame, lines) + tuple(left_open_line(one) for one in rest if not one.meant)
     clock.done()
     report = Report(
         ModelUsed.of(model),
         PoseReport.of(frame),
         clock.seconds,
-        (*notes, *_warnings(frame, holes, confidence, lines, asked.min_hole_ml)),
+        (*notes, *warnings_on(frame, holes, confidence, lines, asked.min_hole_ml)),
         rest,
         gates(done, rest, defective.grid, confidence.outer_within_mm),
+        None if own is None else own.report,
     )
     completed = defective.with_data(defective.mask | patch.mask)
     found = (patch, completed, defective, frame.plane, frame, holes, confidence, report)
-    moved = refinement is not None and not refinement.report.declined
     left = Volume(places, box_grid().moved(box_to_world(frame))) if places.any() else None
-    soft, uncertainty = (None, None) if moved else (done.soft, uncertainty)
+    soft = None if moved else done.soft
     return Reconstruction(*found, refinement, unrefined, soft, seen.scan, left, uncertainty)
 
 
@@ -385,7 +404,7 @@ def _refine(
         ModelUsed.of(model),
         PoseReport.of(frame),
         clock.seconds,
-        (*seen.notes, *notes, *lines, *size_doubts(frame, defective.grid), *_of_posture(frame)),
+        (*seen.notes, *notes, *lines, *size_doubts(frame, defective.grid), *on_posture(frame)),
     )
     completed = defective.with_data(defective.mask | patch.mask)
     found = (patch, completed, defective, frame.plane, frame, holes, Confidence(None, GIVEN), report)
@@ -410,32 +429,6 @@ def _off(patch: Volume, defective: Volume) -> Volume:
 def _placed(patch: Volume, frame: CanonicalFrame) -> tuple[Hole, ...]:
     """The pieces of a patch, with their positions on the head."""
     return tuple(replace(hole, place=place_of(hole.centre_mm, frame)) for hole in holes_in(patch))
-
-
-def _warnings(
-    frame: CanonicalFrame,
-    holes: tuple[Hole, ...],
-    confidence: Confidence,
-    lines: tuple[str, ...],
-    min_hole_ml: float,
-) -> Iterator[str]:
-    """What the user should read, a line a matter, each once."""
-    first = tuple(_of_holes(holes, confidence, min_hole_ml))
-    yield from first
-    yield from (line for line in lines if line not in first)
-    yield from _of_posture(frame)
-
-
-def _of_holes(holes: tuple[Hole, ...], confidence: Confidence, min_hole_ml: float) -> Iterator[str]:
-    if not holes:
-        yield f"no defect of {min_hole_ml:g} ml or more was found: the patch is empty"
-    elif confidence.expected_dsc is None:
-        yield confidence.reason
-
-
-def _of_posture(frame: CanonicalFrame) -> Iterator[str]:
-    if frame.to_world[2, 2] < MIN_UPRIGHT:
-        yield "the head does not stand upright in the file's coordinates: check the orientation of the input"
 
 
 def design(result: Reconstruction, settings: ImplantSettings | None = None, *, progress: Progress = unheard) -> Design:
@@ -477,6 +470,7 @@ def evaluate(patch: Volume, truth: Volume, defective: Volume) -> Scores:
 
 __all__ = [
     "MIN_HOLE_ML",
+    "OWN_STAGES",
     "REFINING_STAGES",
     "STAGES",
     "Device",

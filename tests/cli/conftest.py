@@ -23,6 +23,9 @@ from calvaria.metrics import score
 from calvaria.pipeline import ModelUsed, PoseReport, Report
 from calvaria.reconstruction.confidence import Confidence
 from calvaria.reconstruction.holes import Hole
+from calvaria.reconstruction.own_bone.flap import FlapFit
+from calvaria.reconstruction.own_bone.pre_op import PreOpFit
+from calvaria.reconstruction.own_bone.scans import OwnBoneReport
 from calvaria.reconstruction.word import UserWord
 from calvaria.refinement.refine import Displacement, Refinement, RefinementReport
 from calvaria.results.case import run_case
@@ -36,6 +39,12 @@ GRID = Grid((24, 24, 20), np.diag([2.0, 2.0, 2.5, 1.0]))
 
 MOVED = RefinementReport(False, "symmetry", 0.03123456, 0.024, 0.8, 3.1, 0.7, 1.25)
 """What the stand-in says of a refinement."""
+
+
+ROWS = tuple(tuple(row) for row in np.eye(4).tolist())
+PRE_OP = OwnBoneReport("pre-op", 0.97, 0.99, PreOpFit(0.05, 0.12, 0.98, ROWS, 12.0, 3.0))
+FLAP = OwnBoneReport("flap", 0.97, 0.99, FlapFit(1.5, 2.0, 0.3, 0.8, 0.8, 0.0, ROWS))
+"""What the stand-in says of own bone."""
 
 
 @dataclass
@@ -71,7 +80,10 @@ class Engine:
         word: UserWord | None = None,
         progress: Callable[[str, float], None] | None = None,
         name: str = "the volume",
+        **own: Any,
     ) -> SimpleNamespace:
+        if own:
+            self.calls.append({"own": own})
         self.calls.append(
             {
                 "engine": engine,
@@ -91,7 +103,7 @@ class Engine:
         if progress is not None:
             progress("fit", 0.5)
         defective = volume.with_data(volume.data > 0)
-        return self._result(volume, defective, shell().mask & ~defective.mask & (not self.empty), refine)
+        return self._result(volume, defective, shell().mask & ~defective.mask & (not self.empty), refine, own)
 
     def refine(self, volume: Volume, patch: Volume, **asked: Any) -> SimpleNamespace:
         """Leaves the patch where it is, whatever its report says."""
@@ -101,7 +113,9 @@ class Engine:
         asked["progress"]("refinement", 0.5)
         return self._result(volume, volume.with_data(volume.data > 0), patch.data > 0, True)
 
-    def _result(self, volume: Volume, defective: Volume, mask: np.ndarray, refine: bool) -> SimpleNamespace:
+    def _result(
+        self, volume: Volume, defective: Volume, mask: np.ndarray, refine: bool, own: dict[str, Any] | None = None
+    ) -> SimpleNamespace:
         patch = volume.with_data(mask)
         still = Displacement(np.zeros((3, 2, 2, 2), np.float32), Grid.isotropic((2, 2, 2), 1.0))
         refined = refine and not self.empty
@@ -120,6 +134,7 @@ class Engine:
                 {"pose": 0.25, "fit": 0.5},
                 tuple(self.warnings),
                 checks=self.checks,
+                own_bone=None if not own else (FLAP if "flap" in own else PRE_OP),
             ),
             refinement=Refinement(patch, still, self.report) if refined else None,
             unrefined=patch if refined else None,

@@ -12,9 +12,10 @@ from tests.io.dicom.source_files import SECRETS, ct_series, source_of
 
 from calvaria.errors import InputError
 from calvaria.implant.settings import ImplantSettings
-from calvaria.results.case import CaseRead, run_case
+from calvaria.results.case import run_case
 from calvaria.results.designing import run_design
 from calvaria.results.dicom_out import DicomAsked
+from calvaria.results.reading import CaseRead
 from calvaria.results.settings import Settings
 
 GEOMETRY = {"slices": 20}

@@ -16,11 +16,13 @@ from calvaria.cli.implant_options import changed, with_implant_options
 from calvaria.cli.options import (
     ByFolder,
     DeviceOption,
+    Flap,
     Json,
     KindOption,
     MinHoleMl,
     Orientation,
     Output,
+    PreOp,
     Quiet,
     Series,
     Study,
@@ -39,6 +41,7 @@ from calvaria.results.dicom_out import archive_for
 from calvaria.results.finished import is_finished
 from calvaria.results.folder import run_each
 from calvaria.results.names import Case, is_dicom
+from calvaria.results.own_files import OwnFiles, require_one_case
 from calvaria.results.settings import Settings
 from calvaria.results.summary import timing_lines
 
@@ -99,6 +102,8 @@ def design(
     refine: Annotated[
         bool, typer.Option("--refine", help="Refine the patch by symmetry and the bone around it; see calvaria refine.")
     ] = False,
+    pre_op: PreOp = None,
+    flap: Flap = None,
     preview: Annotated[
         bool, typer.Option("--preview/--no-preview", help="Draw preview.png, design.png and report.html.")
     ] = True,
@@ -131,8 +136,10 @@ def design(
     if not cases and path.is_dir() and not is_finished(path) and not is_dicom(path):
         archive_for(path.name, None, back)  # folders of files are none of DICOM
         cases = designable(path)
+    own = OwnFiles.asked(pre_op, flap)
     if cases:
         require_one_head(wanted.word)
+        require_one_case(own, path)
         if any(is_finished(case.path) for case in cases):
             _require_none(context, path)
         _run_cases(context, cases, output, partial(run_design, settings=wanted, implant=implant, dicom=back), jobs=jobs)
@@ -140,7 +147,7 @@ def design(
     if is_finished(path):
         _require_none(context, path)
     with screen.progress() as progress:
-        record = run_design(path, output, wanted, implant, progress, dicom=back)
+        record = run_design(path, output, wanted, implant, progress, dicom=back, own=own)
     _tell(record, output, path, screen)
 
 

@@ -72,6 +72,23 @@ ByFolder = Annotated[
     ),
 ]
 
+PreOp = Annotated[
+    Path | None,
+    typer.Option(
+        "--pre-op",
+        metavar="FILE",
+        help="A scan of this head from before the operation, CT or mask: the patch is its bone where it fits.",
+    ),
+]
+Flap = Annotated[
+    Path | None,
+    typer.Option(
+        "--flap",
+        metavar="FILE",
+        help="A scan of the removed piece, CT or mask, in any pose: it is put into the hole, its kerf closed.",
+    ),
+]
+
 AutoImplant = Annotated[Path, typer.Option("--data", metavar="FOLDER", help="The AutoImplant 2020 (SkullFix) set.")]
 TrainingCache = Annotated[
     Path, typer.Option("--cache", metavar="FILE", help="A training cache, from `calvaria data cache`.")

@@ -21,8 +21,8 @@ from calvaria.cli.options import (
 )
 from calvaria.cli.screen import Screen
 from calvaria.errors import CalvariaError, InputError, one_line
-from calvaria.results.case import read_case
 from calvaria.results.names import Case, case_name, find_cases, is_dicom
+from calvaria.results.reading import read_case
 from calvaria.results.settings import Settings
 
 if TYPE_CHECKING:

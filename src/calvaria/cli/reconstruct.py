@@ -13,11 +13,13 @@ from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.options import (
     ByFolder,
     DeviceOption,
+    Flap,
     Json,
     KindOption,
     MinHoleMl,
     Orientation,
     Output,
+    PreOp,
     Preview,
     Quiet,
     Series,
@@ -33,6 +35,7 @@ from calvaria.results.case import run_case
 from calvaria.results.dicom_out import DicomAsked, archive_for
 from calvaria.results.folder import run_cases
 from calvaria.results.names import Case, find_cases, is_dicom
+from calvaria.results.own_files import OwnFiles, require_one_case
 from calvaria.results.settings import Settings, Word
 from calvaria.results.summary import failed_line, summary_lines, timing_lines
 
@@ -44,6 +47,7 @@ Examples:
   calvaria reconstruct skull.nrrd -o out --model my-network.safetensors --refine
   calvaria reconstruct export/ -o results/ --dicom --jobs 2
   calvaria reconstruct skull.nrrd -o out --seed 41,-22,68 --keep-open drain.nrrd
+  calvaria reconstruct skull.nrrd -o out --pre-op ct-of-last-year.zip
   calvaria reconstruct cases/ -o results/ --jobs 2 --no-preview
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
@@ -80,6 +84,8 @@ def reconstruct(
     refine: Annotated[
         bool, typer.Option("--refine", help="Refine the patch by symmetry and the bone around it; see calvaria refine.")
     ] = False,
+    pre_op: PreOp = None,
+    flap: Flap = None,
     preview: Preview = True,
     gate: Gate = True,
     dicom: Dicom = False,
@@ -118,16 +124,20 @@ def reconstruct(
     if not cases and path.is_dir() and not is_dicom(path):
         archive_for(path.name, None, asked)  # folders of files are none of DICOM
         cases = find_cases(path)
+    own = OwnFiles.asked(pre_op, flap)
     if cases:
         require_one_head(settings.word)
+        require_one_case(own, path)
         _run_cases(cases, output, settings, screen, jobs=jobs, asked=asked)
     else:
-        _run_file(path, output, settings, screen, asked)
+        _run_file(path, output, settings, screen, asked, own)
 
 
-def _run_file(path: Path, output: Path, settings: Settings, screen: Screen, asked: DicomAsked | None) -> None:
+def _run_file(  # noqa: PLR0917 - one caller
+    path: Path, output: Path, settings: Settings, screen: Screen, asked: DicomAsked | None, own: OwnFiles | None
+) -> None:
     with screen.progress() as progress:
-        record = run_case(path, output, settings, progress, dicom=asked)
+        record = run_case(path, output, settings, progress, dicom=asked, own=own)
     for text in record.warnings:
         screen.warn(text)
     for line in summary_lines(record):

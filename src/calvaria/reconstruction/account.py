@@ -11,6 +11,7 @@ from calvaria.jobs import Progress
 from calvaria.models import ModelInfo
 from calvaria.reconstruction.checks import Check
 from calvaria.reconstruction.holes import LeftOpen
+from calvaria.reconstruction.own_bone.scans import OwnBoneReport
 from calvaria.skull.canonical import CanonicalFrame
 
 
@@ -68,6 +69,7 @@ class Report:
         warnings: one line each, for the user to read.
         left_open: openings of the vault that were found and not filled, each with its reason, largest first.
         checks: the gates; one that failed says that the patch must not be used as it is.
+        own_bone: how the patient's own bone fits, where it was given.
     """
 
     model: ModelUsed
@@ -76,6 +78,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     left_open: tuple[LeftOpen, ...] = ()
     checks: tuple[Check, ...] = ()
+    own_bone: OwnBoneReport | None = None
 
 
 @dataclass

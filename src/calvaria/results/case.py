@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from calvaria import __version__
 from calvaria.errors import InputError
@@ -23,12 +23,13 @@ from calvaria.results.names import (
     WRITTEN,
     image_suffix,
     is_dicom,
-    is_mesh,
     names_of_design,
     names_of_dicom,
 )
+from calvaria.results.own_files import OwnFiles
+from calvaria.results.reading import input_of, read_case
 from calvaria.results.record import Input, Patch, Record, Seconds, SymmetryPlane, rounded_refinement
-from calvaria.results.settings import Kind, Settings
+from calvaria.results.settings import Settings
 from calvaria.results.staging import files_in, require_room, staged
 from calvaria.results.word import read_word, with_hashes
 
@@ -90,6 +91,7 @@ def run_case(
     *,
     dicom: DicomAsked | None = None,
     study: int | None = None,
+    own: OwnFiles | None = None,
 ) -> Record:
     """Reconstruct one file and write patch, completed skull, surface, picture and result.json.
 
@@ -101,6 +103,7 @@ def run_case(
         reference: the true patch on the same grid, if it is known: drawn beside the result and scored.
         dicom: what is asked for of DICOM; None: nothing.
         study: which one of several in the source; None: as the settings have it.
+        own: what only this patient has.
 
     Returns:
         What result.json holds.
@@ -110,12 +113,12 @@ def run_case(
     """
     clock = Clock()
     progress("read", 0.0)
-    require_place(output, source)
+    require_place(output, source, *_own_sources(own))
     require_dicom(source, dicom)
     settings = with_hashes(settings, source)
     notes: list[str] = []
     settings = settings.of_study(study)
-    result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress)
+    result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress, own=own)
     return publish(
         result,
         inputs,
@@ -140,7 +143,13 @@ def require_dicom(source: Path, asked: DicomAsked | None) -> None:
 
 
 def reconstructed(
-    source: Path, settings: Settings, *, clock: Clock, notes: list[str], progress: Progress = unheard
+    source: Path,
+    settings: Settings,
+    *,
+    clock: Clock,
+    notes: list[str],
+    progress: Progress = unheard,
+    own: OwnFiles | None = None,
 ) -> tuple[Reconstruction, Inputs]:
     """Read one file and reconstruct it; nothing is written.
 
@@ -150,9 +159,12 @@ def reconstructed(
         clock: of the steps, which are added to it.
         notes: what is doubtful of the file as it was read is added to them.
         progress: called with the stage and the fraction done.
+        own: what only this patient has.
     """
     read = read_case(source, settings, notes)
     word = read_word(settings.word, read.volume.grid, settings.orientation) if settings.word.said else None
+    scans: list[Input] = []
+    given = {} if own is None else own.read(lambda path: _own_scan(path, notes, scans))
     clock.lap("read")
     from calvaria.pipeline import reconstruct  # after reading: a bad file is reported at once
 
@@ -166,11 +178,27 @@ def reconstructed(
         min_hole_ml=settings.min_hole_ml,
         refine=settings.refine,
         word=word,
+        **given,
         progress=engine_share(progress),
         name=source.name,
     )
     clock.lap("reconstruct")
-    return result, Inputs(source, input_of(source, read.volume, read.geometry), dicom=read.dicom)
+    skull = input_of(source, read.volume, read.geometry)
+    return result, Inputs(source, skull, dicom=read.dicom, own_scan=scans[0] if scans else None)
+
+
+def _own_sources(own: OwnFiles | None) -> list[Path]:
+    """The file of the patient's own bone, where there is one."""
+    return [own.path] if own is not None and own.path is not None else []
+
+
+def _own_scan(path: Path, notes: list[str], scans: list[Input]) -> Volume:
+    """The scan of the patient's own bone; what is recorded of it is added to ``scans``."""
+    lines: list[str] = []
+    read = read_case(path, Settings(), lines)
+    notes += [f"the scan of the patient's own bone: {line}" for line in lines]  # its name may be the patient's
+    scans.append(input_of(path, read.volume, read.geometry))
+    return read.volume
 
 
 @dataclass(frozen=True)
@@ -182,31 +210,14 @@ class Inputs:
         skull: what is recorded of it.
         patch: what is recorded of a patch that was given.
         dicom: where a DICOM series comes from; it says who the patient is, so it is kept out of all records.
+        own_scan: what is recorded of a scan of the patient's own bone.
     """
 
     source: Path
     skull: Input
     patch: Input | None = None
     dicom: DicomSource | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, eq=False)
-class CaseRead:
-    """A skull's file as it was read.
-
-    Args:
-        volume: the voxels.
-        geometry: what is recorded of a DICOM series' geometry; None of other files.
-        dicom: where a DICOM series comes from; None of other files.
-    """
-
-    volume: Volume
-    geometry: dict[str, Any] | None = None
-    dicom: DicomSource | None = field(default=None, repr=False)
-
-    def kind(self, asked: Kind) -> Kind:
-        """What the volume is: DICOM is a CT by its modality, where it is not said otherwise."""
-        return "ct" if self.dicom is not None and asked == "auto" else asked
+    own_scan: Input | None = None
 
 
 def require_place(output: Path, *sources: Path, names: Sequence[str] = ()) -> None:
@@ -324,36 +335,6 @@ def written_ending(source: Path) -> str:
     return IMAGE_ENDINGS.get(image_suffix(source), ".nrrd")
 
 
-def read_case(source: Path, settings: Settings, notes: list[str]) -> CaseRead:
-    """A series of DICOM slices, an image as it is, or a closed mesh; what is doubtful of it in ``notes``.
-
-    Raises:
-        CalvariaError: it cannot be read.
-    """
-    if is_dicom(source):
-        from calvaria.io.dicom import read_dicom
-
-        found = read_dicom(source, settings.series, notes, study=settings.study)
-        return CaseRead(found.volume, found.geometry, found.source)
-    for option, value in (("--series", settings.series), ("--study", settings.study)):
-        if value is not None:
-            raise InputError(f"{source.name}: {option} is for DICOM, and this is none; leave it out")
-    return CaseRead(read_input(source, settings.orientation, notes))
-
-
-def read_input(source: Path, orientation: str | None, notes: list[str]) -> Volume:
-    """An image as it is, what is doubtful of it in ``notes``; a closed mesh as a mask on a grid of its own.
-
-    Raises:
-        CalvariaError: the file cannot be read.
-    """
-    from calvaria.io import read_as_mask, read_volume
-
-    if is_mesh(source):
-        return read_as_mask(source)
-    return read_volume(source, orientation=orientation, notes=notes)
-
-
 def peak_memory_mb() -> float | None:
     """The most memory this process has held so far, MB (10^6 bytes); None where the system does not tell."""
     if sys.platform == "win32":
@@ -436,6 +417,8 @@ def _record(
         refinement=None if result.refinement is None else rounded_refinement(result.refinement.report),
         given_patch=inputs.patch,
         checks=report.checks,
+        own_bone=report.own_bone,
+        own_scan=inputs.own_scan,
     )
 
 
@@ -446,20 +429,6 @@ def versions(*more: str) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("numpy", "scipy", *more)},
     }
-
-
-def input_of(source: Path, volume: Volume, geometry: dict[str, Any] | None = None) -> Input:
-    """What is recorded of a file, or a DICOM series with its geometry, and the volume that was read from it."""
-    from calvaria.io import sha256_of
-    from calvaria.io.result import sha256_of_volume
-
-    return Input(
-        format=(image_suffix(source) or source.suffix.lower()) if geometry is None else "DICOM",
-        shape=volume.shape,
-        spacing_mm=tuple(round(float(step), 6) for step in volume.grid.spacing_mm),
-        sha256=sha256_of(source) if geometry is None else sha256_of_volume(volume),
-        geometry=geometry,
-    )
 
 
 def _rounded(hole: H) -> H:
@@ -475,16 +444,12 @@ def _rounded(hole: H) -> H:
 
 __all__ = [
     "FILE_NAMES",
-    "CaseRead",
     "Clock",
     "Inputs",
     "engine_share",
     "fill",
-    "input_of",
     "peak_memory_mb",
     "publish",
-    "read_case",
-    "read_input",
     "reconstructed",
     "require_dicom",
     "require_place",

@@ -32,6 +32,7 @@ from calvaria.results.names import (
     names_of_design,
     names_of_dicom,
 )
+from calvaria.results.own_files import OwnFiles, require_unknown
 from calvaria.results.settings import Settings
 from calvaria.results.staging import staged
 from calvaria.results.word import with_hashes
@@ -52,6 +53,7 @@ def run_design(
     *,
     dicom: DicomAsked | None = None,
     study: int | None = None,
+    own: OwnFiles | None = None,
 ) -> DesignRecord:
     """Design the implants of one skull and write them, their pictures, their report and design.json.
 
@@ -64,6 +66,7 @@ def run_design(
         progress: called with the stage and the fraction done.
         dicom: what is asked for of DICOM; None: nothing.
         study: which one of several in the source; None: as the settings have it.
+        own: what only this patient has, for the reconstruction.
 
     Returns:
         What design.json holds. A check that failed stands in it; the files are there all the same.
@@ -75,10 +78,11 @@ def run_design(
     progress("read", 0.0)
     if is_finished(source) or (source.is_dir() and not is_dicom(source)):
         archive_for(source.name, None, dicom)  # results do not say whose they are
+        require_unknown(own, source)
         return _of_results(source, output, settings, implant, progress)
     require_dicom(source, dicom)
     require_unmarked(dicom is not None and dicom.deidentify, bool(implant.mark))
-    return _of_file(source, output, settings.of_study(study), implant, progress, dicom=dicom)
+    return _of_file(source, output, settings.of_study(study), implant, progress, dicom=dicom, own=own)
 
 
 def designable(folder: Path) -> list[Case]:
@@ -136,15 +140,16 @@ def _of_file(
     progress: Progress,
     *,
     dicom: DicomAsked | None,
+    own: OwnFiles | None = None,
 ) -> DesignRecord:
     """The reconstruction of a skull and the design, written together or not at all."""
     clock = Clock()
     names = [*FILE_NAMES, *names_of_dicom(output), *names_of_design(output)]
-    require_place(output, source, names=names)
+    require_place(output, source, *([own.path] if own is not None and own.path is not None else []), names=names)
     settings = with_hashes(settings, source)
     notes: list[str] = []
     first, then = _between(progress, 0.0, RECONSTRUCTED), _between(progress, RECONSTRUCTED, 1.0)
-    result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=first)
+    result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=first, own=own)
     if not result.patch.mask.any():
         raise InputError(
             f"{source.name}: no defect of {settings.min_hole_ml:g} ml or more was found, so there is no implant to "

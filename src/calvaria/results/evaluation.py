@@ -11,8 +11,8 @@ from calvaria import __version__
 from calvaria.errors import CalvariaError, MissingExtraError, one_line
 from calvaria.files import atomic_path, require_writable
 from calvaria.jobs import Progress, in_processes, unheard
-from calvaria.results.case import read_case
 from calvaria.results.names import find_cases, find_patches, is_dicom, is_mesh, match
+from calvaria.results.reading import read_case
 from calvaria.results.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,16 +13,17 @@ if TYPE_CHECKING:
     from calvaria.reconstruction.checks import Check
     from calvaria.reconstruction.confidence import Confidence
     from calvaria.reconstruction.holes import Hole, LeftOpen
+    from calvaria.reconstruction.own_bone.scans import OwnBoneReport
     from calvaria.refinement.refine import RefinementReport
 
 SCHEMA = 2
 """Version of the layout of result.json. 2: ``pose.canonical_to_world`` is rigid, its scales stand in ``pose.scale``
 alone; ``parameters`` has ``threshold_hu`` and ``min_hole_ml``; ``left_open`` and each hole's ``place`` are new. What
-was only added since leaves it at 2: ``refinement`` and ``given_patch``, where there are such; ``parameters.refine``,
-``parameters.trust`` and ``parameters.series``; ``input.geometry`` of a DICOM series; ``parameters.word`` and
-``parameters.gate``, the ``reason`` of what was left open, ``checks``."""
+was only added since leaves it at 2: ``refinement``, ``given_patch``, ``own_bone`` and ``own_scan``, where there are
+such; ``parameters.refine``, ``parameters.trust`` and ``parameters.series``; ``input.geometry`` of a DICOM series;
+``parameters.word`` and ``parameters.gate``, the ``reason`` of what was left open, ``checks``."""
 
-NOT_ALWAYS = ("scores", "refinement", "given_patch")
+NOT_ALWAYS = ("scores", "refinement", "given_patch", "own_bone", "own_scan")
 """These stand in result.json only where there is something to say."""
 
 
@@ -117,6 +118,8 @@ class Record:
         refinement: what was done to the patch, where it was refined.
         given_patch: the patch's file, where the patch was given.
         checks: the gates of the reconstruction.
+        own_bone: how the patient's own bone fits and how much of the patch it is, where it was given.
+        own_scan: its file.
         schema: version of the layout.
     """
 
@@ -138,6 +141,8 @@ class Record:
     refinement: RefinementReport | None = None
     given_patch: Input | None = None
     checks: tuple[Check, ...] = ()
+    own_bone: OwnBoneReport | None = None
+    own_scan: Input | None = None
     schema: int = SCHEMA
 
     @property
@@ -152,6 +157,8 @@ class Record:
         record = asdict(self) | {"seconds": self.seconds.to_json(), "input": self.input.to_json()}
         if self.given_patch is not None:
             record["given_patch"] = self.given_patch.to_json()
+        if self.own_scan is not None:
+            record["own_scan"] = self.own_scan.to_json()
         for name in NOT_ALWAYS:
             if record[name] is None:
                 del record[name]

@@ -10,15 +10,13 @@ from calvaria.results.case import (
     Clock,
     Inputs,
     engine_share,
-    input_of,
     publish,
-    read_case,
-    read_input,
     require_dicom,
     require_place,
 )
 from calvaria.results.dicom_out import DicomAsked, archive_for
 from calvaria.results.names import is_mesh
+from calvaria.results.reading import input_of, read_case, read_input
 from calvaria.results.record import Record
 from calvaria.results.settings import Settings
 

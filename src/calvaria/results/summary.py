@@ -9,6 +9,7 @@ from calvaria.results.design_summary import failed_line
 
 if TYPE_CHECKING:
     from calvaria.metrics import Scores
+    from calvaria.reconstruction.own_bone.scans import OwnBoneReport
     from calvaria.refinement.refine import RefinementReport
     from calvaria.results.design_record import DesignRecord
     from calvaria.results.record import Record
@@ -31,6 +32,8 @@ def summary_lines(record: Record) -> list[str]:
     lines += [line for line in told if line not in record.warnings]
     if record.refinement is not None:
         lines.append(refinement_line(record.refinement))
+    if record.own_bone is not None:
+        lines.append(own_bone_line(record.own_bone))
     if record.scores is not None:
         lines.append("against the truth: " + score_line(record.scores))
     expected = record.confidence.expected_dsc
@@ -68,10 +71,22 @@ def refinement_line(report: RefinementReport) -> str:
     return f"refined: moved by {moved}; symmetry loss {symmetry} ({report.reason})"
 
 
+def own_bone_line(report: OwnBoneReport) -> str:
+    """How much of the patch is the patient's own bone, and how it fits."""
+    from calvaria.reconstruction.own_bone.pre_op import PreOpFit
+
+    fit = report.fit
+    if isinstance(fit, PreOpFit):
+        where = f"surfaces of both scans {fit.mean_mm:.2f} mm apart, {fit.agreeing:.0%} of the vault within 0.5 mm"
+    else:
+        where = f"kerf {fit.kerf_mm:.1f} mm, step at the rim {fit.step_mm:.1f} mm"
+    return f"own bone ({report.scan}): {report.share:.0%} of the patch, {report.rim_share:.0%} of the rim met; {where}"
+
+
 def timing_lines(record: Record | DesignRecord) -> list[str]:
     """The seconds of every stage, for -v."""
     lines = [f"  {name}: {seconds:.2f} s" for name, seconds in record.seconds.steps.items()]
     return lines + [f"    {name}: {seconds:.2f} s" for name, seconds in record.seconds.stages.items()]
 
 
-__all__ = ["failed_line", "refinement_line", "score_line", "summary_lines", "timing_lines"]
+__all__ = ["failed_line", "own_bone_line", "refinement_line", "score_line", "summary_lines", "timing_lines"]
