@@ -139,6 +139,7 @@ class Engine:
             refinement=Refinement(patch, still, self.report) if refined else None,
             unrefined=patch if refined else None,
             open_places=None,
+            uncertainty=None,
         )
 
     def render_case(

@@ -93,4 +93,4 @@ def test_a_file_system_that_holds_no_files_is_found_before_reading(run, engine, 
 def test_the_default_bone_threshold_that_is_told_is_the_one_used(run):
     for command in ("reconstruct", "refine", "plane"):
         told = " ".join(run(command, "--help").out.split())
-        assert f"Bone of a CT lies above it. [default: {BONE_HU:g}]" in told
+        assert f"Bone of a CT ends at it. [default: half way up its edge, at {BONE_HU:g} or above]" in told

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from calvaria.pipeline import Reconstruction
     from calvaria.reconstruction.uncertainty import Uncertainty
@@ -23,7 +21,7 @@ LEVEL = 0.9
 REACH_MM = 2.0
 """Colours run from 0 to this."""
 
-SURE, DOUBTFUL = np.array((70.0, 110.0, 190.0)), np.array((215.0, 60.0, 45.0))
+SURE, DOUBTFUL = (70.0, 110.0, 190.0), (215.0, 60.0, 45.0)
 """Blue and red."""
 
 
@@ -62,11 +60,13 @@ def write_uncertainty(path: Path, mesh: Mesh, uncertainty: Uncertainty) -> None:
     Raises:
         InputError: it cannot be written.
     """
+    import numpy as np
+
     from calvaria.io import write_mesh
 
     half_mm = uncertainty.at(mesh.vertices_mm, LEVEL)
     share = np.clip(half_mm / REACH_MM, 0.0, 1.0)[:, None]
-    write_mesh(path, mesh, values=half_mm, colours=SURE + (DOUBTFUL - SURE) * share)
+    write_mesh(path, mesh, values=half_mm, colours=share * DOUBTFUL + (1 - share) * SURE)
 
 
 __all__ = ["SURFACE_SMOOTH_MM", "UNCERTAINTY", "write_images", "write_uncertainty"]
