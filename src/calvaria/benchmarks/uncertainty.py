@@ -28,7 +28,7 @@ from calvaria.errors import CalvariaError, InputError
 from calvaria.files import atomic_path
 from calvaria.jobs import DIED, Countdown, in_processes
 from calvaria.models.calibration import LEVELS, SurfaceCalibration
-from calvaria.reconstruction.uncertainty import SHARE, Uncertainty
+from calvaria.reconstruction.uncertainty import SPOKEN_SHARE, Uncertainty
 from calvaria.types import F64, BoolArray
 from calvaria.volume.volume import Volume, bounding_box
 
@@ -171,7 +171,7 @@ def table(cases: dict[str, list[dict[str, F64 | BoolArray]]], used: SurfaceCalib
 def _outer_mm(case: dict[str, F64 | BoolArray], used: SurfaceCalibration) -> tuple[float, float]:
     chosen = np.asarray(case["outer"], bool)
     said = Uncertainty(np.zeros((int(chosen.sum()), 3)), case["outer"][chosen], case["sd_mm"][chosen], used)
-    return said.outer_within_mm(), float(np.quantile(np.abs(case["error_mm"][chosen]), SHARE))
+    return said.outer_within_mm(), float(np.quantile(np.abs(case["error_mm"][chosen]), SPOKEN_SHARE))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

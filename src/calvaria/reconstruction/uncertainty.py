@@ -15,16 +15,16 @@ from calvaria.reconstruction.surface import gradients
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.types import F64, BoolArray
 
-NEIGHBOURS = 4
+SPREAD_NEIGHBOURS = 4
 """Between points, the spread is a mean of so many, weighted by the inverse of their distance."""
 
-NEAR_MM = 0.5
+SOFTENED_MM = 0.5
 """... to which this is added."""
 
 MAX_OFF_MM = 3.0
 """The surface that is blended of several fits lies so near to that of the first."""
 
-SHARE = 0.9
+SPOKEN_SHARE = 0.9
 """Share of the outer surface that a result speaks of."""
 
 
@@ -82,12 +82,12 @@ class Uncertainty:
         """
         from scipy.spatial import cKDTree
 
-        count = min(NEIGHBOURS, len(self.points_mm))
+        count = min(SPREAD_NEIGHBOURS, len(self.points_mm))
         apart, nearest = cKDTree(self.points_mm).query(points_mm, k=[*range(1, count + 1)])
-        weight = 1 / (apart + NEAR_MM)
+        weight = 1 / (apart + SOFTENED_MM)
         return np.asarray((self.half_width_mm(level)[nearest] * weight).sum(axis=1) / weight.sum(axis=1))
 
-    def outer_within_mm(self, share: float = SHARE) -> float:
+    def outer_within_mm(self, share: float = SPOKEN_SHARE) -> float:
         """How far off the true outer surface is expected to be at most, on a share of the patch.
 
         Each point's distance has the calibrated distribution: known at `LEVELS`, straight between them.
@@ -106,4 +106,4 @@ class Uncertainty:
         return high
 
 
-__all__ = ["SHARE", "Uncertainty"]
+__all__ = ["SPOKEN_SHARE", "Uncertainty"]

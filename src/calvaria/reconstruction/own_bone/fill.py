@@ -41,7 +41,7 @@ MIN_CORE_ML = 0.2
 COLUMN_MM = 6.0
 """Own bone covers what the engine predicts if it lies so near above or below; predictions are rarely farther off."""
 
-PREDICTED_MM = 1.7
+OWN_PREDICTED_MM = 1.7
 """Gaps lie this near to a voxel of the box that the engine adds: about one of them."""
 
 MIN_GAP_ML = 0.02
@@ -56,14 +56,14 @@ END_MM = 2.0
 FITTING_MM = 0.5
 """Own bone fits the rim where the two surfaces lie nearer to each other."""
 
-RIM_MM, LOCAL_MM, AWAY_MM = 12.0, 8.0, 10.0
+OWN_RIM_MM, OWN_LOCAL_MM, AWAY_MM = 12.0, 8.0, 10.0
 """The rim is bone within the first of what is missing; its fit is the mean over the second; where it is bad, the
 completion is believed up to the third from there."""
 
 UNPAIRED_MM = 2.0
 """Rim without a partner counts as so far off."""
 
-DRAWN_MM, NEIGHBOURS = 5.0, 24
+DRAWN_MM, DRAWN_NEIGHBOURS = 5.0, 24
 """The completion is drawn to the surfaces of bone by Gaussian weights so wide, of so many points near."""
 
 HOLD = 0.3
@@ -217,7 +217,7 @@ def rim_of(post: BoneSurface, scene: Scene) -> Points:
     index = scene.box.to_index(post.points_mm).T
     apart = trilinear_at(away.reshape(-1), away.shape, index)
     # The cut face lies next to what is missing; tables begin beside it.
-    return points_of(post, (apart > CORE_MM + 1.5) & (apart < RIM_MM))
+    return points_of(post, (apart > CORE_MM + 1.5) & (apart < OWN_RIM_MM))
 
 
 def _off_rim(rim: Points, own: OwnBone) -> F64:
@@ -233,7 +233,7 @@ def _off_rim(rim: Points, own: OwnBone) -> F64:
     chosen = np.sort(np.random.default_rng(0).permutation(len(rim.at_mm))[:4000]) if len(off) > 4000 else slice(None)
     near = off[chosen]
     tree = cKDTree(some.at_mm)
-    apart, index = tree.query(rim.at_mm, k=min(16, len(near)), distance_upper_bound=LOCAL_MM)
+    apart, index = tree.query(rim.at_mm, k=min(16, len(near)), distance_upper_bound=OWN_LOCAL_MM)
     apart, index = apart.reshape(len(off), -1), index.reshape(len(off), -1)
     there = np.isfinite(apart)
     values = np.where(there, near[np.where(there, index, 0)], 0.0)
@@ -274,7 +274,7 @@ def _smooth(x: F32) -> F32:
 def _gaps(scene: Scene, own: OwnBone) -> BoolArray:
     """What the engine predicts where no own bone lies, above or below, or where its scan shows nothing."""
     gaps = np.zeros(scene.work.shape, bool)
-    index = np.argwhere((scene.prior_mm < 0) & scene.close_to(scene.predicted, PREDICTED_MM))
+    index = np.argwhere((scene.prior_mm < 0) & scene.close_to(scene.predicted, OWN_PREDICTED_MM))
     if not len(index):
         return gaps
     points = scene.work.to_world(index)
@@ -344,7 +344,7 @@ def _drawn(scene: Scene, zone: BoolArray, anchors: Points) -> F32:
     from scipy.spatial import cKDTree
 
     values = scene.prior_mm[zone]
-    if len(anchors.at_mm) < NEIGHBOURS:
+    if len(anchors.at_mm) < DRAWN_NEIGHBOURS:
         return values
     index = np.argwhere(zone)
     points = scene.work.to_world(index)
@@ -356,7 +356,7 @@ def _drawn(scene: Scene, zone: BoolArray, anchors: Points) -> F32:
     # Outer and inner table each by their own: points on the side that the voxel is nearer to.
     for start in range(0, len(points), 50_000):
         part = slice(start, start + 50_000)
-        apart, near = tree.query(points[part], k=NEIGHBOURS, workers=2)
+        apart, near = tree.query(points[part], k=DRAWN_NEIGHBOURS, workers=2)
         facing = np.einsum("nk,nmk->nm", slope[part], -anchors.normals[near]) > 0.3
         share = np.exp(-((apart / DRAWN_MM) ** 2) / 2) * facing
         out[part] -= ((share * off[near]).sum(axis=1) / (share.sum(axis=1) + HOLD)).astype(np.float32)

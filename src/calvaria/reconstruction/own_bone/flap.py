@@ -34,7 +34,7 @@ CLOSE_STAGES = ((8.0, 3.0, 20),)
 FOLLOWED, APART_RAD = 3, 0.15
 """So many of the best poses are followed to the end, turned against each other by more than the second."""
 
-SOME_POINTS, FITTED_POINTS, JUDGED_POINTS = 400, 6000, 20_000
+SOME_POINTS, FITTED_FLAP_POINTS, JUDGED_FLAP_POINTS = 400, 6000, 20_000
 """Points of the piece in the search, in the fit and in its figures."""
 
 ROUGH_MM = 3.0
@@ -43,7 +43,7 @@ ROUGH_MM = 3.0
 MAX_KERF_MM = 6.0
 """Wider gaps are no kerf: a saw takes 1 to 3 mm, and rims resorb."""
 
-REACH_MM = 11.0
+FLAP_REACH_MM = 11.0
 """The piece's tables are compared with the rim's over gaps of so much, as the chord between them runs."""
 
 FIT_STAGES = ((2.0, 15), (1.0, 15), (0.5, 20))
@@ -53,8 +53,8 @@ SIDE_WEIGHT, BODY_WEIGHT, BODY_PART = 0.5, 0.02, 3.0
 """What the kerf's evenness counts and what the completion does, a part of whose distance is
 looked at, where the rim's tables count 1."""
 
-MAX_STEP = np.array([0.1] * 3 + [3.0] * 4)
-SETTLED_STEP = np.array([1e-5] * 3 + [1e-3] * 4)
+MAX_FLAP_STEP = np.array([0.1] * 3 + [3.0] * 4)
+SETTLED_FLAP_STEP = np.array([1e-5] * 3 + [1e-3] * 4)
 
 MIN_RIM_SHARE = 0.38
 """Share of the rim that the piece has to meet within ``FITTING_MM``. Pieces of the same person with kerfs of 1 to 3 mm
@@ -237,14 +237,14 @@ def _chords(here: Points, tables: BoneSurface, limit_mm: float) -> tuple[BoolArr
 
 def _to_rim(own: Walls, rim: Walls, body: BoneSurface, start: F64) -> F64:
     """The pose in which tables go on and the kerf is even; (4, 4)."""
-    tables, faces = points_of(own.tables).thinned(FITTED_POINTS), points_of(own.faces).thinned(FITTED_POINTS)
+    tables, faces = points_of(own.tables).thinned(FITTED_FLAP_POINTS), points_of(own.faces).thinned(FITTED_FLAP_POINTS)
     state = (start, 1.5)
     for robust_mm, iterations in FIT_STAGES:
         centre = tables.moved(state[0]).at_mm.mean(axis=0) if len(tables.at_mm) else np.zeros(3)
 
         def linear(at: tuple[F64, float], centre: F64 = centre, robust_mm: float = robust_mm) -> Linear:
             here, cut = tables.moved(at[0]), faces.moved(at[0])
-            on, step, across = _chords(here, rim.tables, REACH_MM)
+            on, step, across = _chords(here, rim.tables, FLAP_REACH_MM)
             gap = _gaps(cut, rim.faces)
             two = pairs(here, body, 4 * robust_mm + 2)
             off = np.concatenate([step, -gap.off_mm - at[1], two.off_mm / BODY_PART])
@@ -262,7 +262,13 @@ def _to_rim(own: Walls, rim: Walls, body: BoneSurface, start: F64) -> F64:
             return turned(step[:6], centre) @ at[0], float(np.clip(at[1] + step[6], 0.0, MAX_KERF_MM))
 
         state = descend(
-            state, linear, move, iterations=iterations, robust=robust_mm, largest=MAX_STEP, settled=SETTLED_STEP
+            state,
+            linear,
+            move,
+            iterations=iterations,
+            robust=robust_mm,
+            largest=MAX_FLAP_STEP,
+            settled=SETTLED_FLAP_STEP,
         )
     return state[0]
 
@@ -280,9 +286,9 @@ def _by_pose(points: Points, normals: F64, centre: F64, kerf: float) -> F64:
 
 def _judged(own: Walls, piece: BoneSurface, pose: F64, rim: Walls, done: Completion) -> FlapFit:
     """The figures of a pose."""
-    gap = _gaps(points_of(own.faces).thinned(JUDGED_POINTS).moved(pose), rim.faces)
+    gap = _gaps(points_of(own.faces).thinned(JUDGED_FLAP_POINTS).moved(pose), rim.faces)
     kerf, kerf_p95 = _median_p95(np.maximum(-gap.off_mm[gap.found], 0.0))
-    on, steps, _ = _chords(points_of(own.tables).thinned(JUDGED_POINTS).moved(pose), rim.tables, REACH_MM)
+    on, steps, _ = _chords(points_of(own.tables).thinned(JUDGED_FLAP_POINTS).moved(pose), rim.tables, FLAP_REACH_MM)
     step = np.abs(steps[on])
     mean = float(step.mean()) if len(step) else np.inf
     rows = tuple(tuple(row) for row in pose.round(6).tolist())
@@ -306,18 +312,18 @@ def _median_p95(values: F64) -> tuple[float, float]:
 
 def _meeting(own: Walls, pose: F64, rim: Walls) -> float:
     """Share of the rim's tables next to the hole that go on in the piece's."""
-    edge = points_of(rim.tables, rim.apart_mm < RIM_EDGE_MM).thinned(JUDGED_POINTS)
+    edge = points_of(rim.tables, rim.apart_mm < RIM_EDGE_MM).thinned(JUDGED_FLAP_POINTS)
     if not len(edge.at_mm):
         return 0.0
     there = edge.moved(np.asarray(np.linalg.inv(pose)))
-    found, step, _ = _chords(there, own.tables, REACH_MM + RIM_EDGE_MM)
+    found, step, _ = _chords(there, own.tables, FLAP_REACH_MM + RIM_EDGE_MM)
     return float((found & (np.abs(step) < FITTING_MM)).mean())
 
 
 def _in_bone(piece: BoneSurface, pose: F64, done: Completion) -> float:
     """Share of the piece that lies deep in bone that is there."""
     index = np.argwhere(piece.fraction.data > 0.5)
-    index = index[:: max(1, len(index) // JUDGED_POINTS)]
+    index = index[:: max(1, len(index) // JUDGED_FLAP_POINTS)]
     points = piece.fraction.grid.to_world(index) @ pose[:3, :3].T + pose[:3, 3]
     box = box_grid().moved(box_to_world(done.frame))
     read = trilinear_at(done.field.distance_mm.reshape(-1), box.shape, box.to_index(points).T)

@@ -14,7 +14,7 @@ from calvaria.volume.components import label
 from calvaria.volume.foreground import foreground_of, has_two_values, looks_inverted
 from calvaria.volume.volume import Volume, bounding_box
 
-MIN_PIECE_ML, MAX_PIECE_ML = 0.5, 300.0
+MIN_FLAP_ML, MAX_FLAP_ML = 0.5, 300.0
 """A removed piece has 2 to 120 ml; a whole skull has more than the second."""
 
 PIECE_HU = 150.0
@@ -97,9 +97,9 @@ def _require_piece(piece: Volume) -> None:
     Raises:
         InputError: it is not.
     """
-    if not MIN_PIECE_ML <= piece.volume_ml <= MAX_PIECE_ML:
+    if not MIN_FLAP_ML <= piece.volume_ml <= MAX_FLAP_ML:
         raise InputError(
-            f"the piece holds {piece.volume_ml:.1f} ml of bone, a removed one {MIN_PIECE_ML:g} to {MAX_PIECE_ML:g}: "
+            f"the piece holds {piece.volume_ml:.1f} ml of bone, a removed one {MIN_FLAP_ML:g} to {MAX_FLAP_ML:g}: "
             "give the scan of the piece alone (a scan of the whole head from before is for --pre-op)"
         )
 

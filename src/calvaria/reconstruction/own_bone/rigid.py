@@ -19,7 +19,7 @@ STAGES = ((12.0, 4.0, 12), (6.0, 1.5, 12), (3.0, 0.5, 20))
 """How far partners may lie apart, the difference at which a pair has lost three quarters of its weight, both mm, and
 steps at most: coarse to fine."""
 
-FACING = 0.6
+ALIKE_FACING = 0.6
 """Partners face the same way: the cosine between their normals is more. The other table of a thin plate does not."""
 
 MAX_STEP = np.array([0.15] * 3 + [10.0] * 3)
@@ -85,7 +85,7 @@ def points_of(surface: BoneSurface, kept: BoolArray | None = None) -> Points:
     return Points(surface.points_mm[good], surface.normals[good], np.ones(np.count_nonzero(good)))
 
 
-def pairs(points: Points, surface: BoneSurface, limit_mm: float, facing: float = FACING) -> Pairs:
+def pairs(points: Points, surface: BoneSurface, limit_mm: float, facing: float = ALIKE_FACING) -> Pairs:
     """The nearest partners of points on a surface, not farther away than a limit."""
     count = len(points.at_mm)
     if surface.tree is None or not count:
@@ -140,4 +140,4 @@ def turned(step: F64, centre: F64) -> F64:
     return out
 
 
-__all__ = ["FACING", "Pairs", "Points", "lay_onto", "pairs", "points_of", "turned"]
+__all__ = ["ALIKE_FACING", "Pairs", "Points", "lay_onto", "pairs", "points_of", "turned"]

@@ -21,10 +21,10 @@ MIN_HOLE_ML, MAX_HOLES = 1.0, 3
 EVENED, EVENED_MM = 32, 4.0
 """A table's normals are means of so many points, none farther away than the second."""
 
-EDGE_MM = 2.5
+WALL_EDGE_MM = 2.5
 """Nearer to a cut a table is not looked at."""
 
-RIM_MM = 15.0
+WALL_RIM_MM = 15.0
 """The rim is bone so near to what is missing."""
 
 TABLE, FACE = 0.85, 0.6
@@ -110,7 +110,7 @@ class Walls:
         """
         index = around.box.to_index(bone.points_mm @ pose[:3, :3].T + pose[:3, 3]).T
         apart = trilinear_at((around.away_mm - 99).reshape(-1), around.away_mm.shape, index) + 99
-        near = (apart < RIM_MM) & bone.normals.any(axis=1)
+        near = (apart < WALL_RIM_MM) & bone.normals.any(axis=1)
         upright = gradients(around.completed_mm, index[:, near]) @ around.box.inverse[:3, :3] @ pose[:3, :3]
         upright /= np.linalg.norm(upright, axis=1, keepdims=True) + 1e-9
         points, normals = bone.points_mm[near], bone.normals[near]
@@ -119,7 +119,7 @@ class Walls:
         faces = _surface(points[face], normals[face], bone)
         if faces.tree is not None:
             # Blurred, a table's normals turn towards the cut at its edge.
-            beside, _ = faces.tree.query(points, distance_upper_bound=EDGE_MM, workers=2)
+            beside, _ = faces.tree.query(points, distance_upper_bound=WALL_EDGE_MM, workers=2)
             table &= np.isinf(beside)
         tables = _surface(points[table], normals[table], bone)
         return cls(_evened(tables), faces, np.asarray(apart[near][table], np.float64))
