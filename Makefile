@@ -54,7 +54,7 @@ demo: $(VENV)/.core
 
 # Without a network, apt gives up soon. Both programs are used on loopback alone.
 TOOLS := dicom3tools orthanc
-APT := DEBIAN_FRONTEND=noninteractive timeout 240 apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=15
+APT := DEBIAN_FRONTEND=noninteractive timeout 60 apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=15
 tools:
 	@if command -v dciodvfy > /dev/null && PATH="$$PATH:/usr/sbin" command -v Orthanc > /dev/null; then exit 0; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
