@@ -16,6 +16,7 @@ from calvaria.errors import InputError
 from calvaria.metrics import score
 from calvaria.models import ModelInfo
 from calvaria.pipeline import reconstruct
+from calvaria.reconstruction.word import UserWord
 
 
 @pytest.fixture
@@ -52,6 +53,14 @@ class TestMadeUpHeads:
         result = reconstruct(whole, pre_op=scan(Head(22), POSE, STEP))
         assert not result.patch.mask.any()
         assert "no defect of 5 ml or more was found: the patch is empty" in result.report.warnings
+
+    def test_own_bone_stays_where_the_user_lets_it_be(self):
+        hole = truth()
+        half = hole.with_data(hole.mask & (np.arange(hole.shape[1]) < np.argwhere(hole.mask)[:, 1].mean())[:, None])
+        result = reconstruct(defective(), pre_op=scan(Head(22), POSE, STEP), word=UserWord(hole=half))
+        assert 0.8 * half.volume_ml < result.patch.volume_ml < 1.35 * half.volume_ml
+        assert result.report.own_bone is not None
+        assert result.confidence.outer_within_mm is None
 
     def test_what_cannot_be_used_is_said_of_the_file(self):
         with pytest.raises(InputError, match=r"skull\.nrrd: old\.nrrd: this seems to be another person's"):

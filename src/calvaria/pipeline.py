@@ -41,6 +41,7 @@ from calvaria.skull.canonical import CanonicalFrame, locate
 from calvaria.skull.checks import require_adult, require_head_sized, size_doubts
 from calvaria.skull.partial import Scan
 from calvaria.symmetry.plane import Plane
+from calvaria.types import BoolArray
 from calvaria.volume import Box, Volume, bounding_box
 
 if TYPE_CHECKING:
@@ -349,12 +350,12 @@ def _reconstruct(
             refinement, lines = _displaced(seen, patch, frame, compared, clock)
             unrefined, patch, notes = patch, _off(refinement.patch, defective), notes + lines
             # Moved or not, the user's word holds.
-            patch = off_kept(patch if chosen.within is None else patch.with_data(patch.mask & chosen.within), word)
+            patch = _as_said(patch, chosen.within, word)
     own = None
     if asked.own is not None:
         with clock.stage("own"):
-            own = put_in(asked.own, completer.template, done, seen.surface, defective, min_hole_ml=asked.min_hole_ml)
-            patch, rest, notes = off_kept(own.patch, word), own.unfilled(rest), notes + own.notes
+            own = put_in(asked.own, completer.template, done, seen.surface, defective, min_hole_ml=least_ml)
+            patch, rest, notes = _as_said(own.patch, chosen.within, word), own.unfilled(rest), notes + own.notes
     holes = _placed(patch, frame)
     lines = doubts(frame, done.soft, defective.grid)
     moved = own is not None or (refinement is not None and not refinement.report.declined)
@@ -424,6 +425,11 @@ def _displaced(
 def _off(patch: Volume, defective: Volume) -> Volume:
     """A patch that keeps off the bone, whatever moved it."""
     return patch.with_data(patch.mask & ~defective.mask) if (patch.mask & defective.mask).any() else patch
+
+
+def _as_said(patch: Volume, within: BoolArray | None, word: UserWord) -> Volume:
+    """A patch that was moved or made of other bone, where the user lets it be."""
+    return off_kept(patch if within is None else patch.with_data(patch.mask & within), word)
 
 
 def _placed(patch: Volume, frame: CanonicalFrame) -> tuple[Hole, ...]:
