@@ -88,10 +88,10 @@ class TestConfidence:
         done = Completion(FRAME, FIELD, replace(shell(sd_mm), region=np.zeros(box_grid().shape, bool)))
         return judge(done, HOLES, used, said)
 
-    def test_a_hole_larger_than_those_of_the_regression_still_has_an_expected_outer_surface(self) -> None:
+    def test_a_hole_larger_than_those_of_the_regression_has_none(self) -> None:
         found = self.judged(replace(USED, largest_cm2=30.0))
         assert found.expected_dsc is None
-        assert found.outer_within_mm == pytest.approx(0.8)
+        assert found.outer_within_mm is None
 
     def test_a_head_unlike_those_known_has_none(self) -> None:
         assert self.judged(replace(USED, worst_misfit_mm=0.1)).outer_within_mm is None

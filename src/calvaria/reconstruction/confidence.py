@@ -27,8 +27,8 @@ class Confidence:
         misfit_mm: how far the completed surface is off the known bone near the hole; 0 without a hole.
         area_cm2: area of all holes together.
         frontal_share: share of the patch in the frontal floor, whose thin bone is the hardest to predict.
-        outer_within_mm: the true outer surface is expected within this on nine tenths of the patch, at any size of the
-            hole; None where that cannot be said.
+        outer_within_mm: the true outer surface is expected within this on nine tenths of the patch; None where that
+            cannot be said.
     """
 
     expected_dsc: float | None
@@ -74,7 +74,8 @@ def judge(
         return Confidence(None, doubt, misfit_mm, area_cm2, frontal)
     if area_cm2 > calibration.largest_cm2:
         doubt = f"the hole ({area_cm2:.0f} cm2) is larger than any that was tested ({calibration.largest_cm2:.0f} cm2)"
-        return Confidence(None, doubt, misfit_mm, area_cm2, frontal, within)
+        # Nor is the outer surface known: of six hemicraniectomies of test persons one was off by far (shape-prior.md).
+        return Confidence(None, doubt, misfit_mm, area_cm2, frontal)
     expected = round(float(np.clip(calibration.expected_dsc(misfit_mm, area_cm2, frontal), 0.0, 1.0)), 3)
     spread = calibration.spread_dsc
     reason = f"from validation cases of a like misfit, area and place; true values lie +-{spread:.2f}"
