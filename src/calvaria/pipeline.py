@@ -315,8 +315,10 @@ def _see(volume: Volume, completer: Engine, clock: Clock, asked: _Asked) -> _See
                 notes += lines
             # While the engine is not ready yet; of a CT between its voxels.
             scan = segmented.scan
-            wide = cast(Box, bounding_box(defective.mask, (1, 1, 1)))
-            surface = BoneSurface.of(skull if scan is None else scan.fraction(defective, wide))
+            fractions = skull
+            if scan is not None:
+                fractions = scan.fraction(defective, cast(Box, bounding_box(defective.mask, (1, 1, 1))))
+            surface = BoneSurface.of(fractions)
             ready.result()
     return _Seen(defective, skull, frame, surface, notes, segmented.scan)
 

@@ -27,8 +27,9 @@ from calvaria.reconstruction.box import AIR_MM, BoxField, box_grid
 from calvaria.reconstruction.engines import load_prior
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import SoftField
-from calvaria.reconstruction.shape_prior.engine import REGION_MM, distance_mm
+from calvaria.reconstruction.shape_prior.engine import distance_mm
 from calvaria.reconstruction.shape_prior.model import MODEL_SPACING_MM
+from calvaria.reconstruction.shape_prior.plates import REGION_MM
 from calvaria.reconstruction.shape_prior.regression import cubic
 from calvaria.reconstruction.surface import to_box
 from calvaria.skull.canonical import CanonicalFrame, locate

@@ -24,7 +24,8 @@ from calvaria.reconstruction.holes import (
 from calvaria.reconstruction.openings import Openings, added_by, in_box, kept_open, nearer_to, pointed_at
 from calvaria.reconstruction.protocol import Completion, Engine, SoftField, Stage, Surveyor
 from calvaria.reconstruction.repose import settle, settle_by
-from calvaria.reconstruction.shape_prior.engine import REGION_MM, ShapePrior, distance_mm
+from calvaria.reconstruction.shape_prior.engine import ShapePrior, distance_mm
+from calvaria.reconstruction.shape_prior.plates import REGION_MM
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.reconstruction.word import UserWord, given_mask, middle_of, on_grid_of, said
 from calvaria.skull.canonical import CanonicalFrame

@@ -255,7 +255,7 @@ class _Reader:
         return block
 
 
-class _Http(HTTPConnection):
+class _Answered(HTTPConnection):
     """A server may answer and close before it has read all that is sent; its answer is then still to be had."""
 
     def request(self, *args: Any, **words: Any) -> None:
@@ -266,15 +266,8 @@ class _Http(HTTPConnection):
                 raise
 
 
-class _Https(HTTPSConnection):
+class _AnsweredTls(_Answered, HTTPSConnection):
     """The same over TLS."""
-
-    def request(self, *args: Any, **words: Any) -> None:
-        try:
-            super().request(*args, **words)
-        except (BrokenPipeError, ConnectionResetError):
-            if self.sock is None:
-                raise
 
 
 class _Handler(urllib.request.AbstractHTTPHandler):
@@ -285,10 +278,10 @@ class _Handler(urllib.request.AbstractHTTPHandler):
         self._tls = tls
 
     def http_open(self, request: urllib.request.Request) -> HTTPResponse:
-        return self.do_open(_Http, request)
+        return self.do_open(_Answered, request)
 
     def https_open(self, request: urllib.request.Request) -> HTTPResponse:
-        return self.do_open(_Https, request, context=self._tls)
+        return self.do_open(_AnsweredTls, request, context=self._tls)
 
     http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
 
