@@ -21,7 +21,7 @@ from calvaria.reconstruction.box import box_grid, box_to_world
 from calvaria.reconstruction.checks import gates
 from calvaria.reconstruction.confidence import Confidence, judge
 from calvaria.reconstruction.directed import Posed, complete_asked, off_kept, what_is_open
-from calvaria.reconstruction.doubts import doubts, require_known_bone, unseen, within_scan
+from calvaria.reconstruction.doubts import require_known_bone, scan_end_doubts, unseen, within_scan
 from calvaria.reconstruction.engines import load_engine, load_prior
 from calvaria.reconstruction.given_patch import mask_of_patch, on_skull, prior_for
 from calvaria.reconstruction.holes import Hole, holes_in, left_open_line, place_of
@@ -359,12 +359,21 @@ def _reconstruct(
             own = put_in(asked.own, completer.template, done, seen.surface, defective, min_hole_ml=least_ml)
             patch, rest, notes = _as_said(own.patch, chosen.within, word), own.unfilled(rest), notes + own.notes
     holes = _placed(patch, frame)
-    lines = doubts(frame, done.soft, defective.grid)
+    ends = scan_end_doubts(frame, done.soft, defective.grid)
+    unlike = size_doubts(frame, defective.grid)
+    lines = unlike + ends
     moved = own is not None or (refinement is not None and not refinement.report.declined)
     surface = None if completer.calibration is None or moved else completer.calibration.surface
     uncertainty = Uncertainty.of(done.soft, frame, surface)
-    confidence = judge(done, holes, completer.calibration, uncertainty)
-    confidence = (confidence if own is None else own.confidence(confidence)).doubted(lines)
+    confidence = judge(
+        done,
+        holes,
+        completer.calibration,
+        uncertainty,
+        voxel_mm=max(defective.grid.spacing_mm),
+        unseen=ends,
+    )
+    confidence = (confidence if own is None else own.confidence(confidence)).doubted(unlike)
     lines += unseen(defective, frame, lines) + tuple(left_open_line(one) for one in rest if not one.meant)
     clock.done()
     report = Report(

@@ -235,7 +235,7 @@ def test_two_jobs_give_all_rows(data: Path, tmp_path: Path) -> None:
 
 def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
     rows = [
-        Row("a", "p", "official", "m", 30.5, 0.9, 0.91, math.inf, -2.5, 0, 1.0, 0.5, 300.0, 1),
+        Row("a", "p", "official", "m", 30.5, 0.9, 0.91, math.inf, math.inf, -2.5, 0, 1.0, 0.5, 300.0, 1),
         Row("b", "p", "ball", "m", error='it said: "no", twice'),
     ]
     path = tmp_path / "r.csv"

@@ -18,6 +18,7 @@ from calvaria.benchmarks.scan_heads import MASK, Head, ScanTask
 from calvaria.benchmarks.scans import Row, figures_of, read_rows, row_of, run, solve, table
 from calvaria.errors import FormatError, InputError, MissingExtraError
 from calvaria.jobs import DIED
+from calvaria.reconstruction.confidence import Confidence
 from calvaria.skull.partial import Scan
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import resample_soft
@@ -57,7 +58,7 @@ def head() -> Head:
 
 
 def result(patch: Volume, defective: Volume, scan: Scan | None = None) -> Any:
-    doubt = SimpleNamespace(expected_dsc=0.9)
+    doubt = Confidence(0.9, "", 0.2, 40.0, 0.1)
     report = SimpleNamespace(warnings=("the scan is thick", "look"))
     return SimpleNamespace(
         patch=patch, defective=defective, frame=FRAME, soft=None, scan=scan, confidence=doubt, report=report
@@ -276,7 +277,7 @@ def test_an_empty_answer_shows_and_figures_that_are_not_there_leave_a_gap():
 
 
 def test_rows_come_back_as_they_were(tmp_path):
-    fine = Row("a", "p", "bilateral", "5mm", *[float(n) for n in range(13)], "thick, or so", "")
+    fine = Row("a", "p", "bilateral", "5mm", *[float(n) for n in range(18)], "thick, or so", "")
     module.write_table(tmp_path / "rows.csv", Row, [fine])
     assert read_rows(tmp_path / "rows.csv") == [fine]
     assert read_rows(tmp_path / "none.csv") == []

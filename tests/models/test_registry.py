@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from safetensors.numpy import save_file
 
 from calvaria.errors import FormatError, InputError
 from calvaria.models import Calibration, available, find, load_arrays, load_shape_arrays, register, write_arrays
+from calvaria.models.calibration import MEASURES, Cues, Expected, Regression
 from calvaria.reconstruction.engines import load_engine
 
 
@@ -136,14 +139,33 @@ def test_a_shape_prior_without_its_arrays_is_refused(weights):
         load_engine(str(weights))
 
 
-CALIBRATION = Calibration(1.0, -0.1, -0.02, -0.1, 0.04, 0.3, 60.0, "made-up cases")
+ONE = Regression((-2.5, 0.5, 0.1, 1.0, 0.1), 0.3, 0.4)
+CALIBRATION = Calibration(dict.fromkeys(MEASURES, ONE), 0.3, 60.0, 5.0, "made-up cases")
+ENTRY = CALIBRATION.to_entry()
+
+
+def broken(**changes: object) -> dict:
+    """The entry with another Dice."""
+    return ENTRY | {"measures": ENTRY["measures"] | {"dsc": ENTRY["measures"]["dsc"] | changes}}
 
 
 def test_a_calibration_is_stored_with_its_model(weights):
     register(weights, "first", "network", "MIT", calibration=CALIBRATION)
     assert find("first", weights.parent).calibration == CALIBRATION
-    assert CALIBRATION.expected_dsc(0.2, np.e, 0.5) == pytest.approx(1 - 0.02 - 0.02 - 0.05)
-    assert CALIBRATION.expected_dsc(0.2, 0.0, 0.5) == pytest.approx(1 - 0.02 - 0.05)  # as of 1 cm2
+
+
+def test_an_expectation_follows_the_cues_and_stays_a_figure():
+    told = Cues(0.2, math.e, 0.5, 1.0)
+    dsc, _, hd95, _ = CALIBRATION.expected(told)
+    log_loss = -2.5 + 0.5 * math.log(0.2) + 0.1 + 0.5
+    assert dsc == Expected("dsc", *(pytest.approx(1 - math.exp(log_loss + off)) for off in (0, 0.4, -0.3)))
+    assert hd95 == Expected("hd95_mm", *(pytest.approx(math.exp(log_loss + off)) for off in (0, -0.3, 0.4)))
+    assert CALIBRATION.expected(replace(told, area_cm2=0.0))[0].value > dsc.value  # as of 1 cm2
+    for extreme in (Cues(0.0, 0.0, 0.0, 0.0), Cues(1e9, 1e9, 1.0, 1e9)):
+        for one in CALIBRATION.expected(extreme, 2.0):
+            assert math.isfinite(one.low + one.value + one.high)
+            assert one.low <= one.value <= one.high
+    assert CALIBRATION.expected(Cues(1e9, 1e9, 1.0, 1e9))[0].value == 0
 
 
 def test_registering_the_same_weights_again_keeps_their_calibration_and_other_weights_have_none(weights):
@@ -160,11 +182,15 @@ def test_registering_the_same_weights_again_keeps_their_calibration_and_other_we
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        (CALIBRATION.to_entry() | {"intercept": "high"}, "a calibration's intercept is a number; got 'high'"),
-        (CALIBRATION.to_entry() | {"spread_dsc": float("nan")}, "a calibration's spread_dsc is a number; got nan"),
-        (CALIBRATION.to_entry() | {"more": 1.0}, "a calibration holds intercept, .*; got .*more"),
-        ({"intercept": 1.0}, "a calibration holds intercept, per_misfit_mm, .*; got intercept"),
-        (0.9, "a calibration holds intercept, .*; got 0.9"),
+        (ENTRY | {"largest_cm2": "high"}, "a calibration's largest_cm2 is a number; got 'high'"),
+        (ENTRY | {"worst_misfit_mm": float("nan")}, "a calibration's worst_misfit_mm is a number; got nan"),
+        (ENTRY | {"more": 1.0}, "a calibration holds largest_cm2, .*; got .*more"),
+        (ENTRY | {"measures": {}}, "a calibration's measures are dsc, bdsc, hd95_mm, outer_mm; got {}"),
+        (broken(weights=[1.0]), r"a calibration's dsc has 5 numbers as weights; got \[1.0\]"),
+        (broken(weights=[1.0, 1.0, 1.0, 1.0, True]), "a calibration's dsc has 5 numbers as weights"),
+        (broken(low=-0.1), "a calibration's dsc has a low and a high of 0 or more"),
+        (broken(more=1), "a calibration's dsc holds weights, low and high"),
+        (0.9, "a calibration holds largest_cm2, .*; got 0.9"),
     ],
 )
 def test_a_broken_calibration_is_said(weights, entry, words):
@@ -183,7 +209,8 @@ def test_the_shipped_prior_has_a_calibration_and_what_makes_no_patches_has_none(
         "symmetry-resnet": False,
         "symmetry-vit": False,
     }
-    assert find("shape-prior").calibration.expected_dsc(0.2621, 51.97, 0.0) == pytest.approx(0.934, abs=5e-4)
+    expected = find("shape-prior").calibration.expected(Cues(0.2621, 51.97, 0.0, 0.625))
+    assert expected[0].value == pytest.approx(0.934, abs=0.01)
 
 
 def test_the_index_names_files_and_hashes(weights):

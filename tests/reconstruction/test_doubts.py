@@ -11,7 +11,6 @@ from tests.heads import Ball, Head, boxed, scan, true_frame
 from calvaria.errors import InputError
 from calvaria.reconstruction.box import BoxField, box_grid, vault
 from calvaria.reconstruction.doubts import (
-    doubts,
     openings_within,
     require_known_bone,
     scan_end_doubts,
@@ -42,7 +41,7 @@ def until(volume: Volume, z_mm: float) -> Volume:
 class TestHolesAtTheEnd:
     def test_a_hole_within_the_scan_is_not_doubted(self):
         frame, _, soft = completed(HEAD)
-        assert doubts(frame, soft, scan(HEAD).grid) == ()
+        assert scan_end_doubts(frame, soft, scan(HEAD).grid) == ()
 
     def test_what_lies_beyond_is_told_in_ml(self):
         frame, _, soft = completed(HEAD)

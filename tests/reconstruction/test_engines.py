@@ -32,6 +32,7 @@ from tests.heads import (
 
 from calvaria.errors import InputError
 from calvaria.models import find, register
+from calvaria.models.calibration import Cues
 from calvaria.reconstruction import engines
 from calvaria.reconstruction.box import AIR_MM, TRUNCATION_MM, BoxField, box_grid
 from calvaria.reconstruction.engines import LOADERS, load_engine, load_prior
@@ -282,7 +283,7 @@ def test_a_network_is_no_prior(monkeypatch):
 def test_the_shipped_engine_has_the_calibration_of_the_index():
     calibration = load_prior().calibration
     assert calibration == find("shape-prior").calibration
-    assert 0.9 < calibration.expected_dsc(0.25, 50.0, 0.0) < 0.95
+    assert 0.9 < calibration.expected(Cues(0.25, 50.0, 0.0, 0.625))[0].value < 0.95
 
 
 def test_the_shipped_engine_is_loaded_once_and_knows_its_template():

@@ -230,3 +230,35 @@ def test_openings_that_were_left_have_a_row_and_a_view_of_their_own() -> None:
     assert magenta(table[0, 3]) == magenta(table[2, 3]) == 0
     empty = Volume(np.zeros_like(other.data), other.grid)
     np.testing.assert_array_equal(cells(render_case(bare, patch, left_open=empty)), plain)
+
+
+def test_how_far_a_patch_may_be_off_colours_it_from_blue_to_red() -> None:
+    skull, patch = skull_and_patch()
+    middle = patch.grid.to_world(np.argwhere(patch.mask)).mean(axis=0)
+
+    def off_by(points_mm: NDArray[np.floating]) -> NDArray[np.floating]:
+        assert np.linalg.norm(points_mm - middle, axis=1).max() < 70  # asked only on the patch
+        return np.where(points_mm[:, 2] > middle[2] - 12, 0.0, 5.0)
+
+    table = cells(render_case(skull, patch, off_by=off_by))
+    assert table.shape[:2] == (3, 4)
+    plain, doubtful = table[0, 1], table[1, 1]
+    red = (doubtful[..., 0] > 2 * doubtful[..., 2]) & (doubtful[..., 0] > 2 * doubtful[..., 1])
+    blue = doubtful[..., 2] > 1.5 * doubtful[..., 0]
+    orange = (plain[..., 0] > 2 * plain[..., 2]) & (plain[..., 0] > 60)
+    # Words stand in the rows above.
+    red, blue, orange = red[46:], blue[46:], orange[46:]
+    assert red.sum() + blue.sum() == pytest.approx(orange.sum(), rel=0.15)
+    assert min(red.sum(), blue.sum()) > 0.1 * orange.sum()
+    assert np.argwhere(blue)[:, 0].mean() < np.argwhere(red)[:, 0].mean()  # above and below
+    # The bone about it is as in the result; a patch that is not there is not doubted.
+    assert (table[0, 1] == table[2, 1]).mean() > 0.6
+    assert cells(render_case(skull, None, off_by=off_by)).shape[0] == 1
+
+
+def test_colours_of_doubt_run_from_0_to_2_mm() -> None:
+    colours = sheet.doubt_colours(np.array([0.0, 1.0, 2.0, 9.0]))
+    assert colours[0] == pytest.approx(sheet.SURE)
+    assert colours[2] == pytest.approx(sheet.DOUBTFUL)
+    assert colours[3] == pytest.approx(sheet.DOUBTFUL)
+    assert colours[1] == pytest.approx((colours[0] + colours[2]) / 2)

@@ -30,6 +30,7 @@ from calvaria.benchmarks.table import Row, append_row, read_rows, summary, write
 from calvaria.errors import CalvariaError, InputError, one_line
 from calvaria.jobs import DIED, Countdown, in_processes
 from calvaria.metrics import score
+from calvaria.metrics.measures import outer_mm
 from calvaria.volume.volume import Volume
 
 
@@ -120,7 +121,7 @@ def run_task(task: Task, model: str, solve: Solve) -> Row:
     try:
         defective, truth = build(task)
         answer = solve(defective)
-        scores = score(answer.patch, truth, defective)
+        scores, outside_mm = score(answer.patch, truth, defective), outer_mm(answer.patch, truth, defective)
     except Exception as error:  # one bad case must not end a run of hours; it is named, counted and shown
         text = str(error) if isinstance(error, CalvariaError) else f"{type(error).__name__}: {error}"
         return Row(task.case.id, task.case.person, task.kind, model, error=one_line(text) or "unnamed")
@@ -133,6 +134,7 @@ def run_task(task: Task, model: str, solve: Solve) -> Row:
         scores.dsc,
         scores.bdsc,
         scores.hd95_mm,
+        outside_mm,
         scores.volume_error_percent,
         scores.overlap_voxels,
         answer.seconds,
@@ -142,6 +144,7 @@ def run_task(task: Task, model: str, solve: Solve) -> Row:
         _number(answer, "misfit_mm"),
         _number(answer, "area_cm2"),
         _number(answer, "frontal_share"),
+        max(defective.grid.spacing_mm),
         _number(answer, "expected_dsc"),
     )
 

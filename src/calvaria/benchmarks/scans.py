@@ -25,6 +25,7 @@ from calvaria.benchmarks.scan_heads import MASK, Head, ScanTask, head_of, study_
 from calvaria.errors import CalvariaError, one_line
 from calvaria.jobs import DIED, Countdown, in_processes
 from calvaria.metrics import score
+from calvaria.metrics.measures import outer_mm
 from calvaria.metrics.surface import nearest_mm, surface_voxels
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.types import F32, F64, BoolArray
@@ -55,12 +56,17 @@ class Row:
         dsc: Dice overlap of the patch, brought to the truth's grid.
         bdsc: border Dice.
         hd95_mm: pooled 95 % Hausdorff distance; infinite for an empty patch.
+        outer_mm: mean distance between the outer surfaces.
         volume_error_percent: patch minus truth in percent of the truth.
         surface_dsc: Dice of the engine's answer cut on the truth's grid, without the voxels of the scan between.
         surface_hd95_mm: and its distance.
         bone_dice: of the vault's bone, as segmented, on the truth's grid.
         bone_volume_percent: its volume minus the true one's in percent.
         bone_mm: mean distance between its surface and the true one, both ways.
+        misfit_mm: how far the completed surface is off the known bone near the hole.
+        area_cm2: area of the holes found.
+        frontal_share: share of the patch in the frontal floor.
+        voxel_mm: longest edge of the scan's voxels.
         expected_dsc: what was expected before the truth was known; NaN if nothing was.
         read_seconds: wall time of reading the files.
         seconds: and of completing the skull.
@@ -76,12 +82,17 @@ class Row:
     dsc: float = math.nan
     bdsc: float = math.nan
     hd95_mm: float = math.nan
+    outer_mm: float = math.nan
     volume_error_percent: float = math.nan
     surface_dsc: float = math.nan
     surface_hd95_mm: float = math.nan
     bone_dice: float = math.nan
     bone_volume_percent: float = math.nan
     bone_mm: float = math.nan
+    misfit_mm: float = math.nan
+    area_cm2: float = math.nan
+    frontal_share: float = math.nan
+    voxel_mm: float = math.nan
     expected_dsc: float = math.nan
     read_seconds: float = math.nan
     seconds: float = math.nan
@@ -142,15 +153,20 @@ def row_of(task: ScanTask, keep: Path | None = None) -> Row:
 def figures_of(result: Reconstruction, head: Head) -> dict[str, Any]:
     """What a row holds of a result, on the grid of what is known."""
     truth, defective = head.patch, head.defective
-    answer = resample_mask(result.patch, truth.grid)
-    found = score(_own(answer, head), truth, defective)
+    answer = _own(resample_mask(result.patch, truth.grid), head)
+    found, said = score(answer, truth, defective), result.confidence
     figures = {
         "patch_ml": truth.volume_ml,
         "dsc": found.dsc,
         "bdsc": found.bdsc,
         "hd95_mm": found.hd95_mm,
+        "outer_mm": outer_mm(answer, truth, defective),
         "volume_error_percent": found.volume_error_percent,
-        "expected_dsc": math.nan if result.confidence.expected_dsc is None else result.confidence.expected_dsc,
+        "misfit_mm": said.misfit_mm,
+        "area_cm2": said.area_cm2,
+        "frontal_share": said.frontal_share,
+        "voxel_mm": max(result.defective.grid.spacing_mm),
+        "expected_dsc": math.nan if said.expected_dsc is None else said.expected_dsc,
         **_bone_figures(result, defective),
     }
     if result.soft is not None:

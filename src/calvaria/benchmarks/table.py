@@ -28,6 +28,7 @@ class Row:
         dsc: Dice overlap.
         bdsc: border Dice.
         hd95_mm: pooled 95 % Hausdorff distance; infinite for an empty prediction.
+        outer_mm: mean distance between the outer surfaces; infinite for an empty prediction.
         volume_error_percent: predicted minus true volume in percent of the true one.
         overlap_voxels: predicted voxels in the defective skull.
         seconds: wall time; of the whole command if it was run as one, else of the call.
@@ -37,6 +38,7 @@ class Row:
         misfit_mm: how far the completed surface is off the known bone near the hole.
         area_cm2: area of the holes found.
         frontal_share: share of the patch in the frontal floor.
+        voxel_mm: longest edge of the skull's voxels.
         expected_dsc: what was expected before the truth was known; NaN if nothing was.
         error: why it failed, in one line; empty if it did not. The figures of a failed row are NaN.
     """
@@ -49,6 +51,7 @@ class Row:
     dsc: float = math.nan
     bdsc: float = math.nan
     hd95_mm: float = math.nan
+    outer_mm: float = math.nan
     volume_error_percent: float = math.nan
     overlap_voxels: int = 0
     seconds: float = math.nan
@@ -58,6 +61,7 @@ class Row:
     misfit_mm: float = math.nan
     area_cm2: float = math.nan
     frontal_share: float = math.nan
+    voxel_mm: float = math.nan
     expected_dsc: float = math.nan
     error: str = ""
 

@@ -83,6 +83,14 @@ def surface_dice_at(prediction: Volume, truth: Volume, tolerance_mm: float) -> f
     return surface_dice(there, back, ours.area_mm2, true.area_mm2, tolerance_mm)
 
 
+def outer_mm(prediction: Volume, truth: Volume, defective: Volume) -> float:
+    """Mean distance between the outer surfaces of two patches alone, as `measure` has it, in less time.
+
+    Arguments and errors as for `measure`; NaN on a sheared grid.
+    """
+    return _border(_outsides(Comparison(prediction, truth, defective), _centroid(defective)))["outer_mm"]
+
+
 def _voxels(case: Comparison) -> dict[str, float]:
     scores, there, back = case.scores, case.to_truth_mm, case.to_prediction_mm
     return {
@@ -180,4 +188,4 @@ def _symmetric(there: float, back: float) -> float:
     return float("inf") if np.isnan(there) or np.isnan(back) else (there + back) / 2
 
 
-__all__ = ["gap_mm", "measure", "surface_dice_at"]
+__all__ = ["gap_mm", "measure", "outer_mm", "surface_dice_at"]

@@ -1,6 +1,6 @@
-"""What makes a result doubtful although it was computed: one line each, shown as a warning in place of an accuracy.
+"""What makes a result doubtful although it was computed: a hole that the scan's end cuts. A line each, a warning.
 
-A wrong voxel spacing of the file, or a hole that the scan's end cuts: in both cases the patch fits and looks right.
+The patch fits and looks right there, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from calvaria.errors import InputError
 from calvaria.reconstruction.box import BoxField, box_grid, box_to_world
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, SoftField
 from calvaria.skull.canonical import CanonicalFrame
-from calvaria.skull.checks import size_doubts
 from calvaria.skull.edges import grid_ends
 from calvaria.types import F64, BoolArray
 from calvaria.volume.components import label
@@ -33,17 +32,6 @@ FACING_DOWN = -0.5
 """An end whose normal's canonical z is below this is the lower one, which every head scan has."""
 
 
-def doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple[str, ...]:
-    """Everything that speaks against a patch; nothing for a usual one.
-
-    Args:
-        frame: the pose.
-        soft: the completion, in the common box.
-        grid: of the scan, whole.
-    """
-    return size_doubts(frame, grid) + scan_end_doubts(frame, soft, grid)
-
-
 def require_known_bone(soft: SoftField) -> None:
     """Refuse what an engine could not complete as a skull.
 
@@ -60,7 +48,12 @@ def require_known_bone(soft: SoftField) -> None:
 def scan_end_doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple[str, ...]:
     """How much of a patch lies beyond the faces of the scan's grid: a line, or none.
 
-    Arguments as for `doubts`. An engine knows of the lower end (`CanonicalFrame.cuts`); what else the grid cuts looks
+    Args:
+        frame: the pose.
+        soft: the completion, in the common box.
+        grid: of the scan, whole.
+
+    An engine knows of the lower end (`CanonicalFrame.cuts`); what else the grid cuts looks
     like a hole that goes on, and is completed as one.
     """
     outside = _outside(frame, soft, grid)
@@ -72,7 +65,7 @@ def scan_end_doubts(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> tuple
 
 
 def beyond_scan_ml(frame: CanonicalFrame, soft: SoftField, grid: Grid) -> float:
-    """How much of a patch lies beyond the faces of the scan's grid, ml; arguments as for `doubts`."""
+    """How much of a patch lies beyond the faces of the scan's grid, ml; arguments as for `scan_end_doubts`."""
     return len(_outside(frame, soft, grid)) * _voxel_ml(frame)
 
 
@@ -88,7 +81,7 @@ def unseen(mask: Volume, frame: CanonicalFrame, known: tuple[str, ...] = ()) -> 
     Args:
         mask: the bone on the scan's whole grid.
         frame: its pose.
-        known: lines of `doubts`; an end that they name already is left out.
+        known: lines of `scan_end_doubts`; an end that they name already is left out.
     """
 
     def in_vault(world_mm: F64) -> BoolArray:
@@ -181,7 +174,6 @@ def _side(normal: F64) -> str:
 
 __all__ = [
     "beyond_scan_ml",
-    "doubts",
     "openings_within",
     "require_known_bone",
     "scan_end_doubts",

@@ -20,16 +20,18 @@ def warnings_on(
     min_hole_ml: float,
 ) -> Iterator[str]:
     """What the user should read, a line a matter, each once."""
-    first = tuple(_of_holes(holes, confidence, min_hole_ml))
+    first = tuple(_of_holes(holes, confidence, lines, min_hole_ml))
     yield from first
     yield from (line for line in lines if line not in first)
     yield from on_posture(frame)
 
 
-def _of_holes(holes: tuple[Hole, ...], confidence: Confidence, min_hole_ml: float) -> Iterator[str]:
+def _of_holes(
+    holes: tuple[Hole, ...], confidence: Confidence, lines: tuple[str, ...], min_hole_ml: float
+) -> Iterator[str]:
     if not holes:
         yield f"no defect of {min_hole_ml:g} ml or more was found: the patch is empty"
-    elif confidence.expected_dsc is None:
+    elif confidence.expected_dsc is None or (confidence.beyond and confidence.beyond not in lines):
         yield confidence.reason
 
 

@@ -314,7 +314,11 @@ def _confidence(record: Mapping[str, Any]) -> str:
         return ""
     if not isinstance(found, Mapping):
         return f"<h2>How well the missing bone is known</h2><p>{escape(str(found))}</p>"
-    rows = (_row([_words(name), _text(value)], words=(1,)) for name, value in found.items())
+    said = {name: value for name, value in found.items() if name != "expected"}
+    # A measure a row: the lists of a record are no text for readers.
+    for one in found.get("expected") or ():
+        said[one["name"]] = f"{one['value']:g} ({one['low']:g} to {one['high']:g})"
+    rows = (_row([_words(name), _text(value)], words=(1,)) for name, value in said.items())
     return "<h2>How well the missing bone is known</h2>" + _table(["", ""], rows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
 from calvaria.files import atomic_path
-from calvaria.report.raycast import cast, prepare, recast
-from calvaria.report.render import BACKGROUND, camera_for, fitting, shade
+from calvaria.report.raycast import Camera, Hits, cast, prepare, recast
+from calvaria.report.render import BACKGROUND, camera_for, fitting, layer_shares, shade
 from calvaria.report.scene import Colour, Layer, Scene, build_scenes
 from calvaria.report.views import VIEWS, View, frame_axes, view_onto
+from calvaria.types import F32
 from calvaria.volume.components import largest_component
 from calvaria.volume.volume import Volume
 
@@ -56,11 +57,26 @@ SAME_VIEW_COSINE = 0.9
 RULER_MM = 50
 
 
+SURE: Colour = (70, 110, 190)
+DOUBTFUL: Colour = (215, 60, 45)
+"""A patch that may be off by nothing is blue, ..."""
+
+DOUBTFUL_MM = 2.0
+"""... one that may be off by this or more is red."""
+
+PATCH_SHARE = 0.05
+"""Where the patch has less of the surface than this, its colour does not show."""
+
+OffBy = Callable[[NDArray[np.floating]], NDArray[np.floating]]
+"""Points (N, 3), world mm -> how far the patch may be off there, mm."""
+
+
 @dataclass(frozen=True)
 class _Row:
     title: str
     note: str
     added: Layer | None
+    off_by: OffBy | None = None
 
 
 def render_case(
@@ -69,11 +85,13 @@ def render_case(
     reference: Volume | None = None,
     frame: ArrayLike | None = None,
     left_open: Volume | None = None,
+    *,
+    off_by: OffBy | None = None,
 ) -> Image:
     """A sheet of pictures of one case.
 
-    Rows: the result (defective skull and patch), the reference if there is one, the openings that were left, and the
-    defective skull alone.
+    Rows: the result (defective skull and patch), how far the patch may be off, the reference if there is one, the
+    openings that were left, and the defective skull alone.
     Columns: straight onto the patch, and three named views that show it and the head best. All pictures have one
     scale. An empty patch is said in words.
 
@@ -83,6 +101,7 @@ def render_case(
         reference: mask of the true patch, on any grid, where it is known.
         frame: (4, 4) canonical -> world LPS mm: a tilted head is shown upright; None: as it lies in the world.
         left_open: mask, on any grid, of what is missing in openings that were not filled.
+        off_by: how far the patch may be off, where that can be said.
 
     Returns:
         An RGB image, about 1400 pixels wide.
@@ -95,18 +114,26 @@ def render_case(
     found = patch if patch is not None and patch.mask.any() else None
     known = reference if reference is not None and reference.mask.any() else None
     left = left_open if left_open is not None and left_open.mask.any() else None
-    rows = _rows(found, known, left, compared=reference is not None)
+    rows = _rows(found, known, left, off_by, compared=reference is not None)
     skull = Layer(defective.with_data(defective.mask), BONE, "defective skull")
-    scenes = build_scenes(skull, [row.added for row in rows if row.added])
+    # Rows that show the same in other colours share a scene.
+    added = list({id(row.added): row.added for row in rows if row.added}.values())
+    scenes = build_scenes(skull, added)
     if scenes is None:
         raise InputError("the defective skull is empty: there is nothing to draw")
-    base, more = scenes[0], iter(scenes[1:])
+    base, of = scenes[0], {id(layer): scene for layer, scene in zip(added, scenes[1:], strict=True)}
     views = choose_views(defective, known if found is None else found, axes)
     if left is not None:
         views = _showing(left, defective, axes, views)
-    shown = [next(more) if row.added else base for row in rows]
-    pictures = _pictures(base, shown, [view.axes() @ axes.T for view in views])
+    shown = [of[id(row.added)] if row.added else base for row in rows]
+    pictures = _pictures(base, shown, rows, [view.axes() @ axes.T for view in views])
     return _sheet(rows, views, *pictures)
+
+
+def doubt_colours(off_by_mm: NDArray[np.floating]) -> F32:
+    """(N, 3) colours, 0-255, from blue (0) to red (`DOUBTFUL_MM` and more)."""
+    share = np.clip(np.asarray(off_by_mm, np.float32) / np.float32(DOUBTFUL_MM), 0, 1)[:, None]
+    return np.asarray(share * np.array(DOUBTFUL, np.float32) + (1 - share) * np.array(SURE, np.float32), np.float32)
 
 
 def save_png(path: str | Path, image: Image | NDArray[np.uint8]) -> Path:
@@ -161,11 +188,17 @@ def _showing(left: Volume, defective: Volume, axes: NDArray[np.float64], views: 
     return [*views[: COLUMNS - 1], onto]
 
 
-def _rows(found: Volume | None, known: Volume | None, left: Volume | None, *, compared: bool) -> list[_Row]:
+def _rows(
+    found: Volume | None, known: Volume | None, left: Volume | None, off_by: OffBy | None, *, compared: bool
+) -> list[_Row]:
     if found is None:
         rows = [_Row("result", "no defect found", None)]
     else:
-        rows = [_Row("result", f"patch {found.volume_ml:.1f} ml", Layer(found, PATCH, "patch"))]
+        patch = Layer(found, PATCH, "patch")
+        rows = [_Row("result", f"patch {found.volume_ml:.1f} ml", patch)]
+        if off_by is not None:
+            note = f"blue 0 mm, red {DOUBTFUL_MM:g} mm or more"
+            rows.append(_Row("may be off by", note, patch, off_by))
     if known is not None:
         rows.append(_Row("reference", f"{known.volume_ml:.1f} ml", Layer(known, REFERENCE, "reference")))
     elif compared:
@@ -178,7 +211,7 @@ def _rows(found: Volume | None, known: Volume | None, left: Volume | None, *, co
 
 
 def _pictures(
-    base: Scene, scenes: Sequence[Scene], directions: Sequence[NDArray[np.float64]]
+    base: Scene, scenes: Sequence[Scene], rows: Sequence[_Row], directions: Sequence[NDArray[np.float64]]
 ) -> tuple[list[list[NDArray[np.uint8]]], float]:
     """Pictures by row and column, and their common span in mm."""
     bare = prepare(base)
@@ -189,17 +222,32 @@ def _pictures(
     def column(axes: NDArray[np.float64], centre: NDArray[np.float64]) -> list[NDArray[np.uint8]]:
         camera = camera_for(axes, centre, span, CELL_PX)
         hits = cast(bare, camera)
-        cells: dict[int, NDArray[np.uint8]] = {}
-        for scene, surface in zip(scenes, surfaces, strict=True):
-            if id(scene) not in cells:
-                seen = hits if scene is base else recast(surface, camera, hits, scene.layers[-1][0])
-                cells[id(scene)] = shade(scene, seen, camera, CELL_PX)
-        return [cells[id(scene)] for scene in scenes]
+        met = {id(base): hits}
+        cells = []
+        for scene, surface, row in zip(scenes, surfaces, rows, strict=True):
+            if id(scene) not in met:
+                met[id(scene)] = recast(surface, camera, hits, scene.layers[-1][0])
+            seen = met[id(scene)]
+            painted = None if row.off_by is None else _doubt_colours(scene, seen, camera, row.off_by)
+            cells.append(shade(scene, seen, camera, CELL_PX, colours=painted))
+        return cells
 
     # The loops over rays lie in numpy and scipy, which let other threads run.
     with ThreadPoolExecutor(min(COLUMNS, os.cpu_count() or 1)) as pool:
         columns = list(pool.map(column, directions, (centre for centre, _ in fits)))
     return [list(row) for row in zip(*columns, strict=True)], span
+
+
+def _doubt_colours(scene: Scene, hits: Hits, camera: Camera, off_by: OffBy) -> F32:
+    """(N, 3) colours of a surface whose last layer is coloured by how far it may be off."""
+    share = layer_shares(scene, hits, camera)
+    colours = share @ np.array([colour for _, colour in scene.layers], np.float32)
+    on_patch = share[:, -1] > PATCH_SHARE
+    mapped = doubt_colours(off_by(scene.grid.to_world(hits.index[:, on_patch].T)))
+    mix = share[on_patch, -1:]
+    bone = np.array(scene.layers[0][1], np.float32)
+    colours[on_patch] = mix * mapped + (1 - mix) * bone
+    return np.asarray(colours, np.float32)
 
 
 def _sheet(
@@ -229,6 +277,8 @@ def _sheet(
 
 
 def _note_colour(row: _Row) -> Colour:
+    if row.off_by is not None:
+        return FAINT
     return row.added.colour if row.added else (PATCH if row.note else FAINT)
 
 
@@ -236,7 +286,10 @@ def _footer(draw: ImageDraw, rows: Sequence[_Row], size: tuple[int, int], pixels
     """What the colours mean, and a ruler: the projection is parallel, so it holds everywhere."""
     middle = size[1] - FOOTER_PX / 2
     x = GAP_PX + 8.0
-    entries = [(BONE, "defective skull"), *((row.added.colour, row.added.name) for row in rows if row.added)]
+    entries = [
+        (BONE, "defective skull"),
+        *((row.added.colour, row.added.name) for row in rows if row.added and not row.off_by),
+    ]
     for colour, name in entries:
         draw.rounded_rectangle((x, middle - 7, x + 14, middle + 7), 3, fill=colour)
         draw.text((x + 22, middle), name, INK, font(14), anchor="lm")

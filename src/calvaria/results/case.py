@@ -5,9 +5,10 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -34,6 +35,9 @@ from calvaria.results.staging import files_in, require_room, staged
 from calvaria.results.word import read_word, with_hashes
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from calvaria.io.dicom import DicomSource
     from calvaria.metrics import Scores
     from calvaria.pipeline import Reconstruction
@@ -367,10 +371,20 @@ def _draw(folder: Path, result: Reconstruction, reference: Volume | None) -> Non
         drawn = None
         if result.refinement is not None and result.unrefined is not None and result.patch.mask.any():
             drawn = beside.submit(draw_refinement, result.refinement, result.unrefined)
-        sheet = render_case(result.defective, result.patch, reference, frame=frame, left_open=result.open_places)
+        doubt, left_open = _off_by(result), result.open_places
+        sheet = render_case(result.defective, result.patch, reference, frame, left_open, off_by=doubt)
         sheet.save(folder / "preview.png")
         if drawn is not None:
             drawn.result()
+
+
+def _off_by(result: Reconstruction) -> Callable[[NDArray[np.floating]], NDArray[np.floating]] | None:
+    """How far the patch may be off at points; None where that was not held against truth."""
+    from calvaria.results.images import LEVEL
+
+    if result.uncertainty is None or result.confidence.outer_within_mm is None:
+        return None
+    return partial(result.uncertainty.at, level=LEVEL)
 
 
 def _score(result: Reconstruction, reference: Volume) -> Scores:

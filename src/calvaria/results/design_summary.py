@@ -23,9 +23,7 @@ def design_lines(record: DesignRecord, *, every_check: bool = False) -> list[str
     if record.checks:
         lines.append(f"checks: {count_words(record)}")
         lines += check_lines([one for one in record.checks if every_check or one.verdict != "pass"])
-    expected = record.confidence.expected_dsc
-    accuracy = "unknown" if expected is None else f"DSC {expected:.2f}"
-    lines.append(f"expected accuracy of the missing bone: {accuracy} ({record.confidence.reason})")
+    lines.append(f"expected accuracy of the missing bone: {record.confidence.text} ({record.confidence.reason})")
     used = "" if record.peak_memory_mb is None else f", {record.peak_memory_mb:.0f} MB"
     lines.append(f"took {record.seconds.total:.1f} s{used}")
     return lines

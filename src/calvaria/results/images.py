@@ -18,12 +18,6 @@ SURFACE_SMOOTH_MM = 0.5
 LEVEL = 0.9
 """The true surface lies within a vertex's value with this probability."""
 
-REACH_MM = 2.0
-"""Colours run from 0 to this."""
-
-SURE, DOUBTFUL = (70.0, 110.0, 190.0), (215.0, 60.0, 45.0)
-"""Blue and red."""
-
 
 def write_images(folder: Path, result: Reconstruction, ending: str) -> None:
     """Patch and completed skull as images; the patch as a surface, and with how sure it is (none for an empty patch).
@@ -60,13 +54,11 @@ def write_uncertainty(path: Path, mesh: Mesh, uncertainty: Uncertainty) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    import numpy as np
-
     from calvaria.io import write_mesh
+    from calvaria.report.sheet import doubt_colours
 
     half_mm = uncertainty.at(mesh.vertices_mm, LEVEL)
-    share = np.clip(half_mm / REACH_MM, 0.0, 1.0)[:, None]
-    write_mesh(path, mesh, values=half_mm, colours=share * DOUBTFUL + (1 - share) * SURE)
+    write_mesh(path, mesh, values=half_mm, colours=doubt_colours(half_mm))
 
 
 __all__ = ["SURFACE_SMOOTH_MM", "UNCERTAINTY", "write_images", "write_uncertainty"]

@@ -164,11 +164,18 @@ def input_from(found: Mapping[str, Any]) -> Input:
 
 def confidence_from(found: Mapping[str, Any]) -> Confidence:
     """What accuracy a record says to expect; to be used within `as_written`."""
+    from calvaria.models.calibration import Expected
     from calvaria.reconstruction.confidence import Confidence
 
-    # Results of before there was a limit for the outer surface have none.
-    names = [one.name for one in fields(Confidence) if one.name != "outer_within_mm"]
-    return Confidence(**{name: found[name] for name in names}, outer_within_mm=found.get("outer_within_mm"))
+    old = {name: found[name] for name in ("expected_dsc", "reason", "misfit_mm", "area_cm2", "frontal_share")}
+    # Results of earlier versions have less.
+    return Confidence(
+        **old,
+        voxel_mm=float(found.get("voxel_mm", 0.0)),
+        outer_within_mm=found.get("outer_within_mm"),
+        expected=tuple(Expected(**one) for one in found.get("expected", ())),
+        beyond=str(found.get("beyond", "")),
+    )
 
 
 def texts_from(found: Any) -> tuple[str, ...]:

@@ -36,9 +36,7 @@ def summary_lines(record: Record) -> list[str]:
         lines.append(own_bone_line(record.own_bone))
     if record.scores is not None:
         lines.append("against the truth: " + score_line(record.scores))
-    expected = record.confidence.expected_dsc
-    accuracy = "unknown" if expected is None else f"DSC {expected:.2f}"
-    lines.append(f"expected accuracy: {accuracy} ({record.confidence.reason})")
+    lines.append(f"expected accuracy: {record.confidence.text} ({record.confidence.reason})")
     if record.confidence.outer_within_mm is not None:
         lines.append(f"outer surface: expected within {record.confidence.outer_within_mm:.1f} mm on 90 % of the patch")
     if record.checks:

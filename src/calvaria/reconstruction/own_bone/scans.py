@@ -8,6 +8,7 @@ from typing import Literal, TypeVar, cast
 import numpy as np
 
 from calvaria.errors import InputError, naming
+from calvaria.models.calibration import Expected
 from calvaria.reconstruction.confidence import Confidence
 from calvaria.reconstruction.holes import Hole
 from calvaria.reconstruction.own_bone.fill import FITTING_MM, OwnBone, fill
@@ -37,6 +38,9 @@ and its change with that; and how far true values lie off. From `calvaria.benchm
 
 FLAP_DSC, FLAP_PER_KERF_MM, FLAP_SPREAD = 0.985, -0.0035, 0.012
 """The same of a removed piece, by the width of its kerf."""
+
+LIMITS_SD = 1.64
+"""So many spreads to either side hold nine tenths of normally distributed values."""
 
 ENGINE_DSC = 0.85
 """What is expected of the engine's share of the patch where it says nothing itself."""
@@ -139,12 +143,15 @@ class OwnPatch:
         else:
             own, spread = FLAP_DSC + FLAP_PER_KERF_MM * report.fit.kerf_mm, FLAP_SPREAD
         rest = ENGINE_DSC if engine.expected_dsc is None else engine.expected_dsc
-        expected = round(float(np.clip(report.share * own + (1 - report.share) * rest, 0.0, 1.0)), 3)
+        expected = float(np.clip(report.share * own + (1 - report.share) * rest, 0.0, 1.0))
+        low, high = (round(float(np.clip(expected + sign * LIMITS_SD * spread, 0.0, 1.0)), 3) for sign in (-1, 1))
+        expected = round(expected, 3)
         reason = (
             f"{report.share:.0%} of the patch are the patient's own bone, from simulated scans that fit as well; true "
             f"values lie +-{spread:.3f}"
         )
-        return replace(engine, expected_dsc=expected, reason=reason)
+        measures = (Expected("dsc", expected, low, high),)
+        return replace(engine, expected_dsc=expected, reason=reason, expected=measures, beyond="")
 
 
 def put_in(
