@@ -142,6 +142,16 @@ def _symmetry(outsides: Outsides | None, completed: Sequence[Volume], head_mm: F
     return {"asymmetry_mm": ours, "asymmetry_excess_mm": ours - true}
 
 
+def outer_mm(case: Comparison, defective: Volume) -> float:
+    """Mean distance between the outer surfaces of both patches, mm, as `measure` has it; NaN on a sheared grid.
+
+    Args:
+        case: the two patches.
+        defective: mask of their whole defective skull.
+    """
+    return _border(_outsides(case, _centroid(defective)))["outer_mm"]
+
+
 def gap_mm(case: Comparison) -> float:
     """How far the prediction stays from the skull's cut face, mean over the face, mm.
 
@@ -180,4 +190,4 @@ def _symmetric(there: float, back: float) -> float:
     return float("inf") if np.isnan(there) or np.isnan(back) else (there + back) / 2
 
 
-__all__ = ["gap_mm", "measure", "surface_dice_at"]
+__all__ = ["gap_mm", "measure", "outer_mm", "surface_dice_at"]

@@ -115,4 +115,14 @@ def is_sound(kind: str, figures: Figures, patch: Patch) -> bool:
     return right_size(kind, figures.volume_ml) and cut_clean(figures) and in_place(kind, patch)
 
 
-__all__ = ["ISLAND_ML", "VERSION", "Figures", "Patch", "cut_clean", "in_place", "is_sound", "on_both_sides", "right_size"]
+__all__ = [
+    "ISLAND_ML",
+    "VERSION",
+    "Figures",
+    "Patch",
+    "cut_clean",
+    "in_place",
+    "is_sound",
+    "on_both_sides",
+    "right_size",
+]
