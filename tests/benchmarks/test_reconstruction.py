@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from calvaria.benchmarks import cases, reconstruction
-from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, place, tasks_of
+from calvaria.benchmarks.cases import BENCHMARK_KINDS, CLINICAL_KINDS, Task, build, place, tasks_of
 from calvaria.benchmarks.reconstruction import (
     Answer,
     main,
@@ -124,12 +124,108 @@ def test_placed_defects_are_used_whatever_the_frame_is_now(
     assert np.array_equal(before.mask, after.mask)
 
 
+@pytest.fixture
+def placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file of placed defects of one's own."""
+    monkeypatch.undo()  # of the fixture that hides the packaged one
+    cases._placed.cache_clear()
+    monkeypatch.setattr(cases, "PLACED", tmp_path / "placed.json")
+    yield tmp_path / "placed.json"
+    cases._placed.cache_clear()
+
+
+def test_what_was_placed_stays_and_new_kinds_are_drawn_in_its_frame(data: Path) -> None:
+    tasks = tasks_of(data, "test", ("bilateral", "multiple", "bifrontal"), limit=2)
+    moved = np.eye(4)
+    moved[:3, 3] = 0.4, -0.2, 0.3
+    known = place(tasks[:1], lambda complete: moved)
+    before, lines = json.dumps(known), []
+    stored = place(tasks, lambda complete: np.eye(4), known, lines.append)
+    assert json.dumps(known) == before
+    (first, one), (second, other) = stored.items()
+    assert (first, second) == (tasks[0].case.id, tasks[3].case.id)
+    assert json.dumps({first: one}).startswith(before.removesuffix("}}}"))  # to the byte, before what is new
+    assert list(one["defects"]) == list(other["defects"]) == ["bilateral", "multiple", "bifrontal"]
+    assert (one["frame_to_world"], other["frame_to_world"]) == (moved.tolist(), np.eye(4).tolist())
+    assert lines[:2] == [f"{first} multiple: placed", f"{first} bifrontal: placed"]
+    assert len(lines) == 5
+    assert place(tasks, lambda complete: np.full((4, 4), np.nan), stored) == stored
+
+
+def test_placed_defects_of_every_sort_are_cut(data: Path, placed: Path) -> None:
+    tasks = tasks_of(data, "test", CLINICAL_KINDS, limit=1)
+    placed.write_text(json.dumps(place(tasks, lambda complete: np.eye(4))))
+    cases._placed.cache_clear()
+    complete, _ = head()
+    for task in tasks:
+        _, patch = build(task, lambda volume: np.full((4, 4), np.nan), complete)
+        assert patch.mask.any()
+    assert np.array_equal(cases.frame_of(tasks[0].case, complete), np.eye(4))
+
+
+def test_a_kind_that_a_skull_does_not_take_is_left_out_with_a_word(
+    data: Path, placed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = tasks_of(data, "test", ("bilateral", "bifrontal"), limit=1)
+    monkeypatch.setattr("calvaria.synthesis.defects.cutting.ATTEMPTS", 0)
+    lines: list[str] = []
+    stored = place(tasks[1:], lambda complete: np.eye(4), tell=lines.append)
+    assert stored[tasks[0].case.id]["defects"] == {"bifrontal": None}
+    name = tasks[0].case.id
+    assert lines == [f"{name} bifrontal: the skull takes no sound one"]
+    placed.write_text(json.dumps(stored))
+    cases._placed.cache_clear()
+    lines.clear()
+    assert tasks_of(data, "test", ("bilateral", "bifrontal"), limit=1, tell=lines.append) == tasks[:1]
+    assert tasks_of(data, "test", ("bilateral", "bifrontal"), limit=1) == tasks[:1]
+    assert lines == [f"{name} bifrontal: left out, the skull takes no sound one"]
+    with pytest.raises(InputError, match=f"{name}: the skull takes no sound bifrontal defect; leave that kind out"):
+        build(tasks[1])
+
+
+def test_the_command_adds_to_the_file_and_changes_nothing_in_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = cases.tasks_of
+    monkeypatch.setattr(cases, "tasks_of", lambda root, side, kinds: some(root, "test", kinds, limit=1))
+    path = tmp_path / "placed.json"
+    cases.main([str(data), "-o", str(path), "--kinds", "official,craniotomy"])
+    first = path.read_text()
+    cases.main([str(data), "-o", str(path), "--kinds", "craniotomy,multiple"])
+    assert path.read_text().startswith(first.removesuffix("}}\n}\n"))
+    name = some(data, "test", limit=1)[0].case.id
+    assert list(json.loads(path.read_text())[name]["defects"]) == ["craniotomy", "multiple"]
+    assert capsys.readouterr().out == f"{name} craniotomy: placed\n{name} multiple: placed\n"
+
+
+def test_names_stand_for_several_kinds(data: Path) -> None:
+    def kinds(*names: str) -> list[str]:
+        return [task.kind for task in tasks_of(data, "test", names, limit=1)]
+
+    assert kinds("clinical") == ["hemicraniectomy", "bifrontal", "multiple", "craniotomy"]
+    assert kinds("all") == [*BENCHMARK_KINDS, *CLINICAL_KINDS]
+    assert kinds("craniotomy", "clinical", "official") == [*("craniotomy", *CLINICAL_KINDS[:3]), "official"]
+
+
+def test_the_packaged_file_holds_every_kind_of_every_validation_and_test_person(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    split = load_split()
+    persons = cases._placed()
+    assert set(persons) == {name for name in (*split.validation, *split.test) if name.startswith("train-")}
+    for kinds in persons.values():
+        assert list(kinds) == [*BENCHMARK_KINDS[1:], *CLINICAL_KINDS]
+        assert all(kind == placed[0].kind for kind, placed in kinds.items() if placed is not None)
+
+
 def test_a_perfect_engine_scores_one(data: Path, tmp_path: Path) -> None:
     tasks = tasks_of(data, "test", ("official", "ball"), limit=2)
     lines: list[str] = []
     rows = run_benchmark(tasks, tmp_path / "r.csv", "fake", perfect, tell=lines.append)
     assert [(row.case, row.kind) for row in rows] == [(t.case.id, t.kind) for t in tasks]
     assert all((r.dsc, r.bdsc, r.hd95_mm, r.overlap_voxels, r.holes, r.error) == (1, 1, 0, 0, 1, "") for r in rows)
+    assert all((r.volume_error_percent, r.outer_mm) == (0, 0) for r in rows)
     assert lines[-1].startswith("[4 of 4] ")
     assert "DSC 1.0000" in lines[-1]
     assert read_rows(tmp_path / "r.csv")[0].seconds == 0.5
@@ -235,7 +331,7 @@ def test_two_jobs_give_all_rows(data: Path, tmp_path: Path) -> None:
 
 def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
     rows = [
-        Row("a", "p", "official", "m", 30.5, 0.9, 0.91, math.inf, math.inf, -2.5, 0, 1.0, 0.5, 300.0, 1),
+        Row("a", "p", "official", "m", 30.5, 0.9, 0.91, math.inf, -2.5, 0, 1.0, 0.5, 300.0, 1),
         Row("b", "p", "ball", "m", error='it said: "no", twice'),
     ]
     path = tmp_path / "r.csv"
@@ -246,6 +342,22 @@ def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
         file.write("c,p,official,m,12.")  # cut off while it was written
     assert len(read_rows(path)) == 2
     assert read_rows(tmp_path / "none.csv") == []
+
+
+def test_a_file_of_before_there_was_an_outer_surface_is_continued(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    write_rows(path, [Row("a", "p", "official", "m", dsc=0.5, outer_mm=0.25)])
+    now = path.read_text()
+    head, line = now.splitlines()
+    assert head.endswith(",expected_dsc,outer_mm,error")
+    cells = zip(head.split(","), line.split(","), strict=True)
+    kept = [(name, value) for name, value in cells if name not in {"outer_mm", "voxel_mm"}]
+    path.write_text("".join(",".join(part) + "\n" for part in zip(*kept, strict=True)))
+    old = read_rows(path)
+    assert (old[0].dsc, old[0].error) == (0.5, "")
+    assert math.isnan(old[0].outer_mm)
+    write_rows(path, old)
+    assert path.read_text() == now.replace("0.25", "nan")
 
 
 def test_a_foreign_file_is_not_overwritten(data: Path, tmp_path: Path) -> None:
@@ -262,7 +374,8 @@ def test_a_foreign_file_is_not_overwritten(data: Path, tmp_path: Path) -> None:
 
 def test_the_table_has_mean_sd_worst_and_median() -> None:
     def row(kind: str, dsc: float, hd95: float) -> Row:
-        return Row("a", "p", kind, "m", 30, dsc, dsc, hd95, 0, 0, 2.0, 1.0, 300, 1)
+        bias = {0.8: 3.0, 0.9: 1.0, 1.0: -1.0, 0.5: -1.0}.get(dsc, 0.0)
+        return Row("a", "p", kind, "m", 30, dsc, dsc, hd95, bias, 0, 2.0, 1.0, 300, 1, outer_mm=0.5)
 
     rows = [row("official", d, 1.0) for d in (0.8, 0.9, 1.0)] + [row("bilateral", 0.0, math.inf), row("ball", 0.5, 1)]
     header, official, bilateral, ball, both = summary([*rows, Row("b", "p", "official", "m", error="bad")]).splitlines()
@@ -271,6 +384,9 @@ def test_the_table_has_mean_sd_worst_and_median() -> None:
     assert bilateral.split()[11:15] == ["inf", "nan", "inf", "inf"]
     assert ball.split()[:3] == ["ball", "1", "0"]
     assert both.split()[:5] == ["all", "synthetic", "2", "0", "0.2500"]
+    assert header.split()[-10:-4] == ["volume", "%", "mean", "sd", "outer", "mm"]
+    assert official.split()[15:18] == ["+1.00", "2.00", "0.500"]
+    assert ball.split()[15:18] == ["-1.00", "nan", "0.500"]
     assert len(summary([]).splitlines()) == 1
     assert summary([Row("b", "p", "official", "m", error="bad")]).splitlines()[1].split() == ["official", "1", "1"]
 

@@ -13,7 +13,8 @@ from scipy import ndimage
 from tests.metrics.test_border import shells
 
 from calvaria.errors import GeometryError, InputError
-from calvaria.metrics import METRICS, measure, score, surface_dice_at
+from calvaria.metrics import METRICS, Comparison, measure, score, surface_dice_at
+from calvaria.metrics.measures import outer_mm
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Grid, Volume
 
@@ -60,6 +61,7 @@ def test_the_figures_of_the_challenge_are_those_of_score_and_definitions_keep_th
     if not (case[0].mask.any() and case[1].mask.any()):
         return
     found, scores = measure(*case), score(*case)
+    assert outer_mm(Comparison(*case), case[2]) == found["outer_mm"]
     assert (found["dsc"], found["bdsc"], found["hd95_mm"]) == (scores.dsc, scores.bdsc, scores.hd95_mm)
     assert found["hd95_max_mm"] >= found["hd95_mm"] - 1e-9
     assert found["hd_mm"] >= found["hd95_max_mm"]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
+from calvaria.benchmarks.cases import BENCHMARK_KINDS, KINDS_HELP, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.jobs import Countdown, in_order
 from calvaria.metrics import score
@@ -141,11 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the AutoImplant 2020 set")
     parser.add_argument("--split", default="validation", choices=("test", "validation"))
     parser.add_argument("--model", default="shape-prior")
-    parser.add_argument("--kinds", default=",".join(BENCHMARK_KINDS), help="kinds of defects, with commas")
+    parser.add_argument("--kinds", default=",".join(BENCHMARK_KINDS), help=KINDS_HELP)
     parser.add_argument("--limit", type=int, help="only the first so many persons")
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args(arguments)
-    tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit)
+    tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit, tell=tell)
     found, clock = [], Countdown(len(tasks))
     for task, one in zip(tasks, in_order(partial(limits_of, model=options.model), tasks, options.jobs), strict=True):
         found.append(one)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calvaria.benchmarks.cases import Task, build, tasks_of
+from calvaria.benchmarks.cases import KINDS_HELP, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.benchmarks.rows import Tell, read_table, write_table
 from calvaria.errors import CalvariaError, one_line
@@ -356,14 +356,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the AutoImplant 2020 set")
     parser.add_argument("--split", default="validation", choices=("test", "validation", "train"))
     parser.add_argument("-o", "--output", type=Path, required=True, help="CSV file, continued if it exists")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of holes, with commas")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=KINDS_HELP)
     parser.add_argument("--limit", type=int, default=5, help="only the first so many persons")
     parser.add_argument("--others", action="store_true", help="also how well other persons' scans fit")
     parser.add_argument("--cache", type=Path, help="folder that keeps the simulated scans: each takes a minute to make")
     parser.add_argument("--jobs", type=int, default=1, help="cases at the same time")
     options = parser.parse_args(arguments)
     try:
-        tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit)
+        tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit, tell=tell)
         works = works_of(tasks, others=False) + (works_of(tasks, others=True) if options.others else [])
         rows = run(works, options.output, options.cache, jobs=options.jobs)
     except CalvariaError as error:

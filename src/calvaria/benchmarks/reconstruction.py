@@ -5,7 +5,9 @@
     python -m calvaria.benchmarks.reconstruction --data ROOT --split test -o results.csv
 
 One row a reconstruction; rows that are in the file already are not computed again, failed ones are. The table at the
-end has n, failures, mean, sd, worst and median of DSC, bDSC and HD95, and what a case cost.
+end has n, failures, mean, sd, worst and median of DSC, bDSC and HD95, mean and sd of the volume's error, the mean
+distance of the outer surfaces, and what a case cost. ``--kinds all`` adds the holes that surgeons leave, ``clinical``
+runs them alone.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
-from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
+from calvaria.benchmarks.cases import BENCHMARK_KINDS, KINDS_HELP, Task, build, tasks_of
 from calvaria.benchmarks.rows import Tell
 from calvaria.benchmarks.table import Row, append_row, read_rows, summary, write_rows
 from calvaria.errors import CalvariaError, InputError, one_line
 from calvaria.jobs import DIED, Countdown, in_processes
-from calvaria.metrics import score
+from calvaria.metrics import Comparison
 from calvaria.metrics.measures import outer_mm
 from calvaria.volume.volume import Volume
 
@@ -121,7 +123,8 @@ def run_task(task: Task, model: str, solve: Solve) -> Row:
     try:
         defective, truth = build(task)
         answer = solve(defective)
-        scores, outside_mm = score(answer.patch, truth, defective), outer_mm(answer.patch, truth, defective)
+        compared = Comparison(answer.patch, truth, defective)
+        scores, outer = compared.scores, outer_mm(compared, defective)
     except Exception as error:  # one bad case must not end a run of hours; it is named, counted and shown
         text = str(error) if isinstance(error, CalvariaError) else f"{type(error).__name__}: {error}"
         return Row(task.case.id, task.case.person, task.kind, model, error=one_line(text) or "unnamed")
@@ -134,7 +137,6 @@ def run_task(task: Task, model: str, solve: Solve) -> Row:
         scores.dsc,
         scores.bdsc,
         scores.hd95_mm,
-        outside_mm,
         scores.volume_error_percent,
         scores.overlap_voxels,
         answer.seconds,
@@ -146,6 +148,7 @@ def run_task(task: Task, model: str, solve: Solve) -> Row:
         _number(answer, "frontal_share"),
         max(defective.grid.spacing_mm),
         _number(answer, "expected_dsc"),
+        outer,
     )
 
 
@@ -241,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     rows: list[Row] = []
     try:
-        tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit)
+        tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit, tell=tell)
         solve: Solve = partial(solve_as_command if options.as_command else solve_with, model=options.model)
         if options.fresh:
             options.output.unlink(missing_ok=True)
@@ -279,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="shape-prior", help="the engine; its examples must not hold the split's persons"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="CSV file, continued if it exists")
-    parser.add_argument("--kinds", default=",".join(BENCHMARK_KINDS), help="kinds of defects, with commas")
+    parser.add_argument("--kinds", default=",".join(BENCHMARK_KINDS), help=KINDS_HELP)
     parser.add_argument("--limit", type=int, help="only the first so many persons")
     parser.add_argument("--jobs", type=int, default=1, help="cases at the same time")
     parser.add_argument("--as-command", action="store_true", help="run the real command line, to time it honestly")

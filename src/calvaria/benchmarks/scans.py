@@ -24,7 +24,7 @@ from calvaria.benchmarks.rows import Tell, read_table, write_table
 from calvaria.benchmarks.scan_heads import MASK, Head, ScanTask, head_of, study_of
 from calvaria.errors import CalvariaError, one_line
 from calvaria.jobs import DIED, Countdown, in_processes
-from calvaria.metrics import score
+from calvaria.metrics import Comparison, score
 from calvaria.metrics.measures import outer_mm
 from calvaria.metrics.surface import nearest_mm, surface_voxels
 from calvaria.reconstruction.postprocess import to_patch
@@ -154,13 +154,14 @@ def figures_of(result: Reconstruction, head: Head) -> dict[str, Any]:
     """What a row holds of a result, on the grid of what is known."""
     truth, defective = head.patch, head.defective
     answer = _own(resample_mask(result.patch, truth.grid), head)
-    found, said = score(answer, truth, defective), result.confidence
+    compared, said = Comparison(answer, truth, defective), result.confidence
+    found = compared.scores
     figures = {
         "patch_ml": truth.volume_ml,
         "dsc": found.dsc,
         "bdsc": found.bdsc,
         "hd95_mm": found.hd95_mm,
-        "outer_mm": outer_mm(answer, truth, defective),
+        "outer_mm": outer_mm(compared, defective),
         "volume_error_percent": found.volume_error_percent,
         "misfit_mm": said.misfit_mm,
         "area_cm2": said.area_cm2,

@@ -28,7 +28,6 @@ class Row:
         dsc: Dice overlap.
         bdsc: border Dice.
         hd95_mm: pooled 95 % Hausdorff distance; infinite for an empty prediction.
-        outer_mm: mean distance between the outer surfaces; infinite for an empty prediction.
         volume_error_percent: predicted minus true volume in percent of the true one.
         overlap_voxels: predicted voxels in the defective skull.
         seconds: wall time; of the whole command if it was run as one, else of the call.
@@ -40,6 +39,7 @@ class Row:
         frontal_share: share of the patch in the frontal floor.
         voxel_mm: longest edge of the skull's voxels.
         expected_dsc: what was expected before the truth was known; NaN if nothing was.
+        outer_mm: mean distance between the predicted and the true outer surface; NaN in older files.
         error: why it failed, in one line; empty if it did not. The figures of a failed row are NaN.
     """
 
@@ -51,7 +51,6 @@ class Row:
     dsc: float = math.nan
     bdsc: float = math.nan
     hd95_mm: float = math.nan
-    outer_mm: float = math.nan
     volume_error_percent: float = math.nan
     overlap_voxels: int = 0
     seconds: float = math.nan
@@ -63,6 +62,7 @@ class Row:
     frontal_share: float = math.nan
     voxel_mm: float = math.nan
     expected_dsc: float = math.nan
+    outer_mm: float = math.nan
     error: str = ""
 
     @property
@@ -72,6 +72,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+_OLD_COLUMNS = tuple(name for name in COLUMNS if name not in {"outer_mm", "voxel_mm"})
 _TYPES = {"int": int, "float": float, "str": str}
 
 
@@ -89,14 +90,13 @@ def read_rows(path: Path) -> list[Row]:
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     reader = csv.DictReader(lines)
-    if lines and tuple(reader.fieldnames or ()) != COLUMNS:
+    if lines and tuple(reader.fieldnames or ()) not in (COLUMNS, _OLD_COLUMNS):
         raise FormatError(
             f"{path.name}: the columns are not those of a benchmark ({', '.join(COLUMNS)}); choose another -o"
         )
+    kinds = {field.name: str(field.type) for field in fields(Row)}
     try:
-        return [
-            Row(**{field.name: _TYPES[str(field.type)](line[field.name]) for field in fields(Row)}) for line in reader
-        ]
+        return [Row(**{name: _TYPES[kinds[name]](text) for name, text in line.items()}) for line in reader]
     except (TypeError, ValueError) as error:
         raise FormatError(f"{path.name}: a line is damaged ({error}); delete it, or choose another -o") from None
 
@@ -128,7 +128,7 @@ def summary(rows: Sequence[Row]) -> str:
 
     Args:
         rows: of one model. Failed rows are counted, not averaged; a patch that was left empty counts with DSC 0 and an
-            infinite HD95, so it shows.
+            infinite HD95, so it shows. The mean of the volume's error is the bias: above 0 patches are too thick.
 
     Returns:
         Lines of text; only the header for no rows.
@@ -137,7 +137,7 @@ def summary(rows: Sequence[Row]) -> str:
         f"{name:<30}"
         for name in ("DSC mean sd worst median", "bDSC mean sd worst median", "HD95 mm mean sd worst median")
     )
-    lines = [f"{head}  {'s':>6} {'CPU s':>6} {'MB':>6}"]
+    lines = [f"{head}  {'volume % mean sd':<16}  {'outer mm':>8}  {'s':>6} {'CPU s':>6} {'MB':>6}"]
     kinds = list(dict.fromkeys(row.kind for row in rows))
     lines += [_line(kind, [row for row in rows if row.kind == kind]) for kind in kinds]
     synthetic = [row for row in rows if row.kind != "official"]
@@ -157,7 +157,10 @@ def _line(name: str, rows: Sequence[Row]) -> str:
         f"{np.mean([row.seconds for row in good]):6.1f} {np.mean([row.cpu_seconds for row in good]):6.1f} "
         f"{max(row.peak_mb for row in good):6.0f}"
     )
-    return f"{line}  {'  '.join(f'{text:<30}' for text in figures)}  {costs}"
+    volume = np.array([row.volume_error_percent for row in good])
+    spread = volume.std(ddof=1) if len(volume) > 1 else math.nan
+    outer = f"{volume.mean():+7.2f} {spread:8.2f}  {np.mean([row.outer_mm for row in good]):8.3f}"
+    return f"{line}  {'  '.join(f'{text:<30}' for text in figures)}  {outer}  {costs}"
 
 
 def _figures(values: Sequence[float], worst: float) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calvaria.benchmarks.cases import BENCHMARK_KINDS, Task, build, tasks_of
+from calvaria.benchmarks.cases import BENCHMARK_KINDS, KINDS_HELP, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.errors import CalvariaError, InputError
 from calvaria.files import atomic_path
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder: Path = options.output
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit)
+        tasks = tasks_of(options.data, options.split, tuple(options.kinds.split(",")), options.limit, tell=tell)
         todo = [task for task in tasks if not path_of(folder, task).exists()]
         clock = Countdown(len(todo))
         work = partial(run_task, model=options.model, folder=folder)
@@ -218,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="test", choices=("test", "validation", "train"))
     parser.add_argument("--model", default="shape-prior", help="the engine")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of a file a case")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of defects, with commas")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=KINDS_HELP)
     parser.add_argument("--limit", type=int, help="only the first so many persons")
     parser.add_argument("--jobs", type=int, default=1, help="cases at the same time")
     return parser

@@ -83,14 +83,6 @@ def surface_dice_at(prediction: Volume, truth: Volume, tolerance_mm: float) -> f
     return surface_dice(there, back, ours.area_mm2, true.area_mm2, tolerance_mm)
 
 
-def outer_mm(prediction: Volume, truth: Volume, defective: Volume) -> float:
-    """Mean distance between the outer surfaces of two patches alone, as `measure` has it, in less time.
-
-    Arguments and errors as for `measure`; NaN on a sheared grid.
-    """
-    return _border(_outsides(Comparison(prediction, truth, defective), _centroid(defective)))["outer_mm"]
-
-
 def _voxels(case: Comparison) -> dict[str, float]:
     scores, there, back = case.scores, case.to_truth_mm, case.to_prediction_mm
     return {
@@ -148,6 +140,16 @@ def _symmetry(outsides: Outsides | None, completed: Sequence[Volume], head_mm: F
         for outside, skull in zip(outsides, completed, strict=True)
     )
     return {"asymmetry_mm": ours, "asymmetry_excess_mm": ours - true}
+
+
+def outer_mm(case: Comparison, defective: Volume) -> float:
+    """Mean distance between the outer surfaces of both patches, mm, as `measure` has it; NaN on a sheared grid.
+
+    Args:
+        case: the two patches.
+        defective: mask of their whole defective skull.
+    """
+    return _border(_outsides(case, _centroid(defective)))["outer_mm"]
 
 
 def gap_mm(case: Comparison) -> float:

@@ -14,7 +14,8 @@ from scipy import ndimage
 
 from calvaria.errors import GeometryError, InputError
 from calvaria.io import read_mask
-from calvaria.skull.canonical import locate
+from calvaria.skull.canonical import LANDMARK_MM, LANDMARK_NORMAL, locate
+from calvaria.skull.head import HEAD_CENTRE_MM, HEAD_HALF_AXES_MM
 from calvaria.synthesis.defects import (
     ALL_KINDS,
     KINDS,
@@ -29,7 +30,16 @@ from calvaria.synthesis.defects import (
     soundness,
 )
 from calvaria.synthesis.defects.prisms import PrismSpec
-from calvaria.synthesis.defects.sampling import HEMI_CM2, KERF_MM, MIN_LENGTH_MM, SINUS_MM, sample_specs
+from calvaria.synthesis.defects.sampling import (
+    BIFRONTAL_CM2,
+    BREGMA_Y_MM,
+    BROW_GAP_MM,
+    HEMI_CM2,
+    KERF_MM,
+    MIN_LENGTH_MM,
+    SINUS_MM,
+    sample_specs,
+)
 from calvaria.synthesis.defects.specs import MultipleSpec, spec_from_json
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
@@ -309,6 +319,41 @@ def test_no_hemicraniectomy_is_shorter_than_it_may_be(seed: int, count: int) -> 
 
 
 @given(SEEDS)
+@settings(max_examples=10)
+def test_a_bifrontal_craniectomy_takes_the_forehead_from_side_to_side_and_spares_the_orbits(seed: int) -> None:
+    spec = sample_defect("bifrontal", np.random.default_rng(seed))
+    assert isinstance(spec, PrismSpec)
+    assert BIFRONTAL_CM2[0] <= spec.outline_area_cm2() <= BIFRONTAL_CM2[1]
+    _, patch = apply_defect(HEAD, spec, HERE)
+    points = patch.grid.to_world(np.argwhere(patch.mask))
+    x, y, z = points.T
+    assert (0.42 < (x > 0).mean() < 0.58, x.min() < -50, x.max() > 50) == (True, True, True)
+    gap = LANDMARK_MM - points @ LANDMARK_NORMAL  # above the supraorbital rim
+    assert BROW_GAP_MM[0] - 3 < gap.min() < BROW_GAP_MM[1] + 3
+    middle = abs(x) < 5  # on the midline it ends at the coronal suture
+    assert BREGMA_Y_MM[0] - 3 < y[middle].max() < BREGMA_Y_MM[1] + 3
+    assert z[middle].max() > 60
+    assert defect_area_cm2(patch, HEAD, HERE) == pytest.approx(spec.outline_area_cm2(), rel=0.06)
+
+
+@pytest.mark.parametrize("gap_mm", [0.0, 8.0, 22.0])
+def test_the_brow_lies_on_the_forehead_so_far_above_the_landmarks(gap_mm: float) -> None:
+    point = sampling._above_brow(gap_mm)
+    assert pytest.approx(LANDMARK_MM - gap_mm) == point @ LANDMARK_NORMAL
+    assert np.linalg.norm((point - HEAD_CENTRE_MM) / HEAD_HALF_AXES_MM) == pytest.approx(1.0)
+    assert point[1] < -80
+
+
+def test_a_new_kind_leaves_the_mix_of_a_batch_as_it_was() -> None:
+    """Batches that ask for nothing in particular are of the eight kinds that they had before there was a bifrontal."""
+    eight = ("bilateral", "frontoorbital", "parietotemporal", "random_1", "random_2")
+    eight = (*eight, "craniotomy", "hemicraniectomy", "multiple")
+    asked = sample_specs(np.random.default_rng(8), 60, dict.fromkeys(eight, 1.0))
+    assert sample_specs(np.random.default_rng(8), 60) == asked
+    assert {spec.kind for spec in asked} == set(eight)
+
+
+@given(SEEDS)
 @settings(max_examples=12)
 def test_a_craniotomy_has_the_area_of_its_outline_and_never_cuts_the_other_side(seed: int) -> None:
     spec = sample_defect("craniotomy", np.random.default_rng(seed))
@@ -407,3 +452,4 @@ def test_real_skulls_take_every_new_kind(real_data: Path) -> None:
         assert np.array_equal(defective.mask | patch.mask, thin.mask)
         assert pieces(patch.mask) == len(spec.parts)
         assert kind != "hemicraniectomy" or 95 <= defect_area_cm2(patch, thin, frame) <= 155
+        assert kind != "bifrontal" or 80 <= defect_area_cm2(patch, thin, frame) <= 160

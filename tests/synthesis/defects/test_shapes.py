@@ -215,7 +215,7 @@ def test_a_sawn_edge_wavers_little_and_moves_no_limit(seed: int) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "ball"}, "a prism's kind is one of craniotomy, hemicraniectomy; got 'ball'"),
+        ({"kind": "ball"}, "a prism's kind is one of craniotomy, hemicraniectomy, bifrontal; got 'ball'"),
         ({"outline_mm": SQUARE[:2]}, "three or more vertices"),
         ({"outline_mm": ((0.0, 0.0, 1.0),) * 3}, "three or more vertices"),
         ({"outline_mm": ((0.0, math.nan), *SQUARE)}, "three or more vertices"),

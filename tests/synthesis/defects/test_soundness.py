@@ -37,7 +37,12 @@ class Told:
         return value
 
 
-GOOD = {"bilateral": Told(left=0.5), "frontoorbital": Told(lowest=LANDMARK_MM), "hemicraniectomy": Told(area=120.0)}
+GOOD = {
+    "bilateral": Told(left=0.5),
+    "frontoorbital": Told(lowest=LANDMARK_MM),
+    "hemicraniectomy": Told(area=120.0),
+    "bifrontal": Told(area=120.0, left=0.5),
+}
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -65,6 +70,12 @@ def test_every_kind_is_judged_by_its_figures(kind: str, change: dict[str, float]
         ("hemicraniectomy", Told(area=95.0), True),
         ("hemicraniectomy", Told(area=155.0), True),
         ("hemicraniectomy", Told(area=155.1), False),
+        ("bifrontal", Told(area=79.9, left=0.5), False),
+        ("bifrontal", Told(area=80.0, left=0.5), True),
+        ("bifrontal", Told(area=160.0, left=0.5), True),
+        ("bifrontal", Told(area=160.1, left=0.5), False),
+        ("bifrontal", Told(area=120.0, left=0.19), False),
+        ("bifrontal", Told(area=120.0, left=0.81), False),
         ("bilateral", Told(left=0.19), False),
         ("bilateral", Told(left=0.2), True),
         ("bilateral", Told(left=0.81), False),

@@ -42,7 +42,7 @@ def make_defects(
         typer.Option(
             metavar="KIND",
             help="bilateral, frontoorbital, parietotemporal, random_1, random_2 (these five by default), "
-            "ball, craniotomy, hemicraniectomy or multiple; may be given several times.",
+            "ball, craniotomy, hemicraniectomy, bifrontal or multiple; may be given several times.",
         ),
     ] = None,
     per_kind: Annotated[int, typer.Option(min=1, metavar="N", help="Defects of each kind in every skull.")] = 1,

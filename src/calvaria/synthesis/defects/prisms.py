@@ -20,7 +20,7 @@ from calvaria.synthesis.defects.formulas import REACH_SD, above_landmarks, polyg
 from calvaria.types import FloatArray
 from calvaria.volume.namespace import Array, namespace_of
 
-PRISM_KINDS = ("craniotomy", "hemicraniectomy")
+PRISM_KINDS = ("craniotomy", "hemicraniectomy", "bifrontal")
 """Kinds that are cut with a saw."""
 
 INWARD_MM, OUTWARD_MM = 50.0, 35.0

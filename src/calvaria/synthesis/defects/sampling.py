@@ -5,7 +5,9 @@ of N(28, 8) mm radius, up to seven of N(16, 4) mm on its surface. Where each kin
 modelled here on a head in the canonical frame (mm; +x left, +y posterior, +z superior; vertex near z = 80, brow near
 y = -80, z = -15). Craniotomies are as long as the fifty of Rai 2019 (J Neurosci Rural Pract 10:413, 3.5 to 11.5 cm),
 anywhere on the vault. Hemicraniectomies have the outline of surgical practice: well off the midline, 12 cm long or
-longer, down to the temporal floor; of 118 craniectomies the median had 135 cm2 (PMC6008696).
+longer, down to the temporal floor; of 118 craniectomies the median had 135 cm2 (PMC6008696). Bifrontal craniectomies
+take the frontal bone across the midline: from a finger's breadth above the orbits to the coronal suture, from one
+pterion to the other.
 """
 
 from __future__ import annotations
@@ -110,11 +112,32 @@ HEMI_VERTICES = 24
 JITTER = 0.02
 """Standard deviation of these corners, of 1."""
 
+BIFRONTAL_CM2 = (90.0, 165.0)
+"""Area of a bifrontal craniectomy's outline."""
+
+BIFRONTAL_AZIMUTH_DEG, BIFRONTAL_ELEVATION_DEG = (-3.0, 3.0), (25.0, 30.0)
+"""Where the middle of its plane lies on the model head; seen from there, the brow is a straight line."""
+
+BROW_GAP_MM = (8.0, 22.0)
+"""How far above the landmark plane it begins, that is above the supraorbital rim."""
+
+BREGMA_Y_MM = (-38.0, -16.0)
+"""Where it ends on the midline: at the coronal suture, 12 to 13 cm from the nasion along the bone, or before it."""
+
+BIFRONTAL_WIDTH_MM = (130.0, 170.0)
+"""From side to side along the bone: the temporal lines lie about 14 cm apart, the pterions 16 cm."""
+
+BIFRONTAL_SIDE = ((0.0, 0.30), (0.06, 0.44), (0.30, 0.50), (0.53, 0.47), (0.75, 0.41), (0.92, 0.28), (1.0, 0.11))
+"""Corners of the left half of its outline, from the brow to the bregma: height and distance from the midline, of 1."""
+
 SEVERAL = (2, 3)
 """Least and greatest number of defects of a skull with several."""
 
 BRIDGE_MM = 10.0
 """Bone left between two defects of one skull, at least."""
+
+MIXED = (*(kind for kind in KINDS if kind != "ball"), "craniotomy", "hemicraniectomy", MULTIPLE)
+"""What a batch is mixed of where nothing else is said; a kind more would give other defects to the same seeds."""
 
 TRIES = 1000
 """Draws of parameters that must fit together; one in two does."""
@@ -140,6 +163,8 @@ def sample_defect(kind: str, rng: np.random.Generator) -> Spec:
         return _balls(kind, rng)
     if kind == MULTIPLE:
         return _several(rng)
+    if kind == "bifrontal":
+        return _bifrontal(rng)
     return _hemicraniectomy(rng) if kind == "hemicraniectomy" else _craniotomy(rng, CRANIOTOMY_MM)
 
 
@@ -149,12 +174,12 @@ def sample_specs(rng: np.random.Generator, n: int, kinds: Mapping[str, float] | 
     Args:
         rng: where chance comes from.
         n: how many; 0 gives an empty list.
-        kinds: kind -> weight, need not sum to 1; None: all kinds but the plain ball, equally often.
+        kinds: kind -> weight, need not sum to 1; None: those of ``MIXED``, equally often.
 
     Raises:
         InputError: an unknown kind, a negative weight, or no weight above 0.
     """
-    weights = dict.fromkeys((kind for kind in ALL_KINDS if kind != "ball"), 1.0) if kinds is None else dict(kinds)
+    weights = dict.fromkeys(MIXED, 1.0) if kinds is None else dict(kinds)
     unknown = sorted(set(weights) - set(ALL_KINDS))
     if unknown:
         raise InputError(f"a defect's kind is one of {', '.join(ALL_KINDS)}; got {unknown[0]!r}")
@@ -310,6 +335,33 @@ def _hemicraniectomy(rng: np.random.Generator) -> PrismSpec:
     raise InputError(f"no hemicraniectomy of {HEMI_CM2} cm2 in {TRIES} draws: the model head was changed")
 
 
+def _bifrontal(rng: np.random.Generator) -> PrismSpec:
+    """The frontal bone across the midline: from above the orbits to the coronal suture."""
+    for _ in range(TRIES):
+        middle = on_head(rng.uniform(*BIFRONTAL_AZIMUTH_DEG), rng.uniform(*BIFRONTAL_ELEVATION_DEG))
+        frame = _laid_on(middle, 0.0)
+        bare = PrismSpec("bifrontal", **frame, outline_mm=((-1.0, 0.0), (1.0, 0.0), (0.0, 1.0)))
+        ends = np.stack([_near_midline(0.0, rng.uniform(*BREGMA_Y_MM)), _above_brow(rng.uniform(*BROW_GAP_MM))])
+        top, bottom = bare.on_plane(ends)[:, 0]
+        half = np.array(BIFRONTAL_SIDE)
+        corners = np.concatenate([half, half[::-1] * [1.0, -1.0]])
+        shape = _smooth_curve(corners + rng.normal(0.0, JITTER, corners.shape))
+        height, width = np.ptp(shape, axis=0)
+        a = bottom + (shape[:, 0] - shape[:, 0].min()) / height * (top - bottom)
+        b = shape[:, 1] / width * rng.uniform(*BIFRONTAL_WIDTH_MM)
+        spec = PrismSpec(
+            "bifrontal",
+            **frame,
+            outline_mm=_plane(np.stack([a, b], axis=1)),
+            kerf_mm=round(rng.uniform(*KERF_MM), 3),
+            ragged_mm=SAWN_RAGGED_MM,
+            ragged_seed=int(rng.integers(2**31)),
+        )
+        if BIFRONTAL_CM2[0] <= spec.outline_area_cm2() <= BIFRONTAL_CM2[1]:
+            return spec
+    raise InputError(f"no bifrontal craniectomy of {BIFRONTAL_CM2} cm2 in {TRIES} draws: the model head was changed")
+
+
 def _near_midline(x_mm: float, y_mm: float) -> FloatArray:
     """(3,) the point of the model head's top with these coordinates."""
     a, b, c = HEAD_HALF_AXES_MM
@@ -323,6 +375,16 @@ def _at_floor(side: float, gap_mm: float) -> FloatArray:
     a, b, c = HEAD_HALF_AXES_MM
     rest = 1.0 - (TEMPORAL_Y_MM / b) ** 2 - ((z - HEAD_CENTRE_MM[2]) / c) ** 2
     return np.array([side * a * np.sqrt(rest), TEMPORAL_Y_MM, z])
+
+
+def _above_brow(gap_mm: float) -> FloatArray:
+    """(3,) the point of the model head's forehead, on the midline, that lies so far above the landmark plane."""
+    _, b, c = HEAD_HALF_AXES_MM
+    # On the profile y = -b cos t, z = centre + c sin t the landmark coordinate is A cos t + B sin t, up to a constant.
+    cosine, sine = -LANDMARK_NORMAL[1] * b, LANDMARK_NORMAL[2] * c
+    wanted = LANDMARK_MM - gap_mm - LANDMARK_NORMAL[2] * HEAD_CENTRE_MM[2]
+    t = np.arctan2(sine, cosine) + np.arccos(wanted / np.hypot(cosine, sine))
+    return np.array([0.0, -b * np.cos(t), HEAD_CENTRE_MM[2] + c * np.sin(t)])
 
 
 def _smooth_curve(corners: FloatArray) -> FloatArray:
