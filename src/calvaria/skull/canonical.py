@@ -63,6 +63,12 @@ CANDIDATE_MARGIN = 0.04
 """Candidates whose mismatch is within this of the best are followed to the finest level and compared there: a head
 without its forehead mismatches by 0.13 in the right pose and back to front, at the finest level by 0.13 and 0.14."""
 
+MISSING_SHARE = 0.5
+"""Where poses are compared, bone that the mean skull has and the scan lacks counts so much less than bone that no skull
+has there: holes explain the first, nothing explains the second. Counted alike, a head without half of its vault has
+0.131 at the finest level in its pose and 0.160 on its side, but 0.148 and 0.145 while blurred, and one without its
+forehead 0.114 and 0.112; so they have 0.068 and 0.100, and 0.076 and 0.087."""
+
 SIZE_COST = 0.5
 """What an unusual size adds to a pose's mismatch there, times the sum of its squared log scales: a wrong pose stretches
 the head until it fits."""
@@ -184,15 +190,14 @@ def _best_over(faces: tuple[CutPlane, ...], bone: Volume, template: Template) ->
     """The best pose over what the scan's end may be.
 
     Over the hole of a hemicraniectomy the hull is as flat as at the end of a scan, and larger: taken for the end, it
-    turned heads by 50 to 180 degrees. Such poses mismatch by a third more than the right one, but for some only at the
-    finest level: there a head on its side had 0.160 and the right pose 0.131, while blurred 0.145 and 0.148.
+    turned heads by 50 to 180 degrees. Such poses mismatch by a third more than the right one.
     """
     # Without any flat face the scan is taken to show the whole head.
     ends: list[tuple[CutPlane, ...]] = [(face,) for face in faces[:MAX_FACES]] or [()]
-    best = min((register(bone, end, template) for end in ends), key=lambda pose: pose.fine_total)
+    best = min((register(bone, end, template) for end in ends), key=lambda pose: pose.total)
     # The face of a hole hides the bone beyond it: what fits badly is tried without any end.
     if faces and best.cost > DOUBTFUL_COST:
-        best = min(best, register(bone, (), template), key=lambda pose: pose.fine_total)
+        best = min(best, register(bone, (), template), key=lambda pose: pose.total)
     return best
 
 
@@ -275,7 +280,8 @@ class Pose:
         log_scale: (3,) natural logarithm of this skull's size over the mean skull's along canonical x, y, z.
         cost: mean robust mismatch, 0 to 1.
         likeness: correlation with the mean skull where both are known.
-        fine_cost: the mismatch at the finest level, where poses that look alike while blurred are told apart.
+        blame: the mismatch of which what a hole explains, missing bone, counts `MISSING_SHARE` only; of the finest
+            level that the pose was followed to.
     """
 
     rotation: F64
@@ -283,21 +289,12 @@ class Pose:
     log_scale: F64
     cost: float = 1.0
     likeness: float = 1.0
-    fine_cost: float = 1.0
+    blame: float = 1.0
 
     @property
     def total(self) -> float:
-        """The mismatch plus the penalty of an unusual size."""
-        return self.cost + self._size_cost
-
-    @property
-    def fine_total(self) -> float:
-        """The same at the finest level."""
-        return self.fine_cost + self._size_cost
-
-    @property
-    def _size_cost(self) -> float:
-        return SIZE_COST * float(self.log_scale @ self.log_scale)
+        """By which poses are compared: the blame plus the penalty of an unusual size."""
+        return self.blame + SIZE_COST * float(self.log_scale @ self.log_scale)
 
 
 def register(
@@ -324,14 +321,14 @@ def register(
         tried = [scoring.with_cost(Pose(r, start_shift(surface, r), np.zeros(3))) for r in starts]
         tried.sort(key=lambda p: p.cost)
         rough += [first.settle(start) for start in spread(tried, keep)]
-    rough.sort(key=lambda p: p.cost)
+    rough.sort(key=lambda p: p.blame)
     # Blurred, a head with a hole may look alike from front and back: near ties are decided at the finest level.
-    candidates = spread([pose for pose in rough if pose.cost < rough[0].cost + CANDIDATE_MARGIN], keep)
+    candidates = spread([pose for pose in rough if pose.blame < rough[0].blame + CANDIDATE_MARGIN], keep)
     fine = [_refined(pose, levels[1:]) for pose in candidates]
     # The cost of a pose is that of the first level: the limits above were measured there.
     finest = min(fine, key=lambda pose: pose.total)
     best = first.with_cost(finest)
-    return replace(best, likeness=first.likeness(best), fine_cost=finest.cost)
+    return replace(best, likeness=first.likeness(best), blame=finest.blame)
 
 
 def _refined(pose: Pose, levels: list[Level]) -> Pose:
@@ -388,8 +385,11 @@ class Level:
         values, ok = self.sampler.values(self._world(pose))
         square = (values - self.values) ** 2
         # Geman-McClure: from a difference of 0.1 on a point counts ever less, so that a hole adds a bounded amount.
-        cost = float((self.weights * np.where(ok, square / (square + 0.01), 0.5)).sum() / self.weights.sum())
-        return Pose(pose.rotation, pose.shift, pose.log_scale, cost)
+        each = self.weights * np.where(ok, square / (square + 0.01), 0.5) / self.weights.sum()
+        missing = float(each[ok & (values < self.values)].sum())
+        cost = float(each.sum())
+        blame = cost - (1 - MISSING_SHARE) * missing
+        return Pose(pose.rotation, pose.shift, pose.log_scale, cost, blame=blame)
 
     def likeness(self, pose: Pose) -> float:
         """Correlation of skull and template at the points that the scan shows; 0 where one of them is flat."""
