@@ -382,7 +382,7 @@ def _reconstruct(
         clock.seconds,
         (*notes, *warnings_on(frame, holes, confidence, lines, asked.min_hole_ml)),
         rest,
-        gates(done, rest, defective.grid, confidence.outer_within_mm),
+        gates(done, rest, defective.grid, confidence),
         None if own is None else own.report,
     )
     completed = defective.with_data(defective.mask | patch.mask)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from calvaria.models.calibration import Expected
 from calvaria.reconstruction.box import AIR_MM, BoxField, box_grid
 from calvaria.reconstruction.checks import gates
+from calvaria.reconstruction.confidence import Confidence
 from calvaria.reconstruction.holes import REASONS, LeftOpen
 from calvaria.reconstruction.protocol import Completion, SoftField
 from calvaria.skull.canonical import SPACING_MM, CanonicalFrame
@@ -84,3 +86,21 @@ def test_what_stays_open_fails_unless_it_was_meant(reason, verdict):
     assert reason in REASONS
     assert verdicts(completed(), [opening(reason)])["largest opening left"] == verdict
     assert verdicts(completed(), [opening(reason, 0.9)])["largest opening left"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("within", "mean", "wanted"),
+    [
+        (1.4, 0.6, ("pass", "pass")),
+        (1.6, 1.2, ("warn", "warn")),
+        (2.6, 1.6, ("fail", "fail")),
+        (None, 1.6, (None, "fail")),
+        (1.4, None, ("pass", None)),
+    ],
+)
+def test_an_outer_surface_that_is_expected_far_off_fails(within, mean, wanted):
+    expected = () if mean is None else (Expected("dsc", 0.9, 0.8, 0.95), Expected("outer_mm", mean, 0.3, 3.0))
+    told = Confidence(0.9, "", outer_within_mm=within, expected=expected)
+    found = {check.name: check.verdict for check in gates(completed(), (), WHOLE, told)}
+    name = "expected error of the outer surface"
+    assert (found.get(name), found.get(f"{name}, mean")) == wanted
