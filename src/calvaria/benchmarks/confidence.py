@@ -203,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m calvaria.benchmarks.confidence", description="fit the expectation")
     parser.add_argument("rows", type=Path, nargs="+", help="CSVs of benchmarks on the validation split")
     parser.add_argument("--model", default=SHAPE_PRIOR, help="that made the rows; its calibration in use is checked")
+    parser.add_argument("--figure", type=Path, help="expected against true values of the calibration in use, .png")
     options = parser.parse_args(arguments)
     try:
         cases = read_cases(options.rows)
@@ -231,7 +232,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tell("the calibration in use, on these rows:")
     for line in check(cases, used):
         tell(line)
+    if options.figure is not None:
+        draw(options.figure, cases, used)
     return 0
+
+
+def draw(path: Path, cases: Sequence[Case], used: Calibration) -> None:
+    """Draw what a calibration expects of cases against their truth.
+
+    Raises:
+        InputError: none of the cases lies within what was tested, or the file cannot be written.
+        MissingExtraError: matplotlib is not installed.
+    """
+    from calvaria.report import save_png
+    from calvaria.report.figures import expectations
+
+    judged = [case for case in cases if used.beyond(case.cues) is None]
+    expected = {name: [used.measures[name].expected(name, case.cues) for case in judged] for name in MEASURES}
+    truth = {name: [case.truth[column] for case in judged] for column, name in enumerate(MEASURES)}
+    save_png(path, expectations(expected, truth, [case.kind for case in judged]))
 
 
 if __name__ == "__main__":

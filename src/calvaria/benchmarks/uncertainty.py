@@ -149,17 +149,28 @@ def fitted(cases: Sequence[dict[str, F64 | BoolArray]], origin: str) -> SurfaceC
     return SurfaceCalibration(found[0], found[1], origin)
 
 
+def within(
+    cases: dict[str, list[dict[str, F64 | BoolArray]]], used: SurfaceCalibration
+) -> dict[str, dict[str, list[float]]]:
+    """Surface -> kind -> share of points within the intervals of `LEVELS`, over a case's points and then over cases."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for name, outer, ends in (("outer", True, used.outer), ("inner", False, used.inner)):
+        found[name] = {}
+        for kind, several in cases.items():
+            each = [values for one in several if len(values := ratios(one, outer=outer)) >= FEW]
+            if each:
+                found[name][kind] = [float(np.mean([(one <= end).mean() for one in each])) for end in ends]
+    return found
+
+
 def table(cases: dict[str, list[dict[str, F64 | BoolArray]]], used: SurfaceCalibration) -> list[str]:
     """Lines for each kind: how often the intervals hold, and how far off the outer surface is, expected and true."""
     lines = [
         "kind, cases | outer within 68, 90, 95 % | inner | outer mm on 90 % of a patch: expected, true (sd of both)"
     ]
+    shares = within(cases, used)
     for kind, several in cases.items():
-        parts = []
-        for outer, ends in ((True, used.outer), (False, used.inner)):
-            each = [values for one in several if len(values := ratios(one, outer=outer)) >= FEW]
-            shares = [100 * float(np.mean([(one <= end).mean() for one in each])) for end in ends]
-            parts.append(", ".join(f"{share:.0f}" for share in shares))
+        parts = [", ".join(f"{100 * share:.0f}" for share in shares[name].get(kind, [])) for name in shares]
         expected, true = np.array([_outer_mm(one, used) for one in several]).T
         lines.append(
             f"{kind}, {len(several)} | {parts[0]} | {parts[1]} | {expected.mean():.2f}, {true.mean():.2f} "
@@ -198,12 +209,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell("best for these: " + json.dumps({"outer": best.outer, "inner": best.inner, "origin": best.origin}))
         stored = find(options.model).calibration
         used = None if stored is None else stored.surface
-        for line in table(cases, best if used is None else used):
+        shown = best if used is None else used
+        for line in table(cases, shown):
             tell(line)
+        if options.figure is not None:
+            _draw(options.figure, within(cases, shown))
     except CalvariaError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     return 0
+
+
+def _draw(path: Path, shares: dict[str, dict[str, list[float]]]) -> None:
+    from calvaria.report import save_png
+    from calvaria.report.figures import coverage
+
+    save_png(path, coverage(LEVELS, {f"{name} surface": kinds for name, kinds in shares.items()}))
 
 
 def _lost(task: Task) -> str:
@@ -221,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kinds", default=",".join(KINDS), help=KINDS_HELP)
     parser.add_argument("--limit", type=int, help="only the first so many persons")
     parser.add_argument("--jobs", type=int, default=1, help="cases at the same time")
+    parser.add_argument("--figure", type=Path, help="draw how often the intervals hold, .png")
     return parser
 
 
@@ -228,4 +250,4 @@ if __name__ == "__main__":
     sys.exit(main())
 
 
-__all__ = ["errors_along", "fitted", "main", "run_task", "table"]
+__all__ = ["errors_along", "fitted", "main", "run_task", "table", "within"]

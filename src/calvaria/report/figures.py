@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from calvaria.models.calibration import Expected
+
 Picture = NDArray[np.uint8]
 
 COLUMNS = 4
@@ -89,6 +91,70 @@ def scatter(
         title = f"{metric.title}\nr {shown(found.pearson, '+.2f')}   ρ {shown(found.spearman, '+.2f')}"
         panel.set_title(title, fontsize=8, color=INK)
         panel.set_ylabel("score", fontsize=7)
+    return _picture(figure)
+
+
+def expectations(
+    expected: Mapping[str, Sequence[Expected]], truth: Mapping[str, Sequence[float]], kinds: Sequence[str]
+) -> Picture:
+    """A panel for each metric: what was expected of each case, with its limits, against what it was.
+
+    Args:
+        expected: metric -> (N,) expectations.
+        truth: metric -> (N,) true values of the same cases.
+        kinds: (N,) kind of each, for the colours.
+
+    Returns:
+        (H, W, 3) uint8; cases on the diagonal are as expected, others are outside
+        their limits where the bar does not reach it.
+
+    Raises:
+        InputError: there is no case.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if not kinds:
+        raise InputError("there is no case to draw")
+    figure, panels = _panels(len(expected), 1.1)
+    groups = list(dict.fromkeys(kinds))
+    colours = {group: KIND_COLOURS[number % len(KIND_COLOURS)] for number, group in enumerate(groups)}
+    for panel, (name, several) in zip(panels, expected.items(), strict=True):
+        values, true = np.array([one.value for one in several]), np.asarray(truth[name], np.float64)
+        for group in groups:
+            own = np.array([kind == group for kind in kinds])
+            bars = np.array([[one.value - one.low, one.high - one.value] for one in several])[own].T
+            panel.errorbar(
+                true[own], values[own], yerr=bars, fmt="o", ms=2.5, lw=0.4, color=colours[group], alpha=0.7, label=group
+            )
+        ends = min(values.min(), true.min()), max(values.max(), true.max())
+        panel.plot(ends, ends, color=INK, lw=0.6, zorder=0)
+        panel.set_title(METRICS[name].title, fontsize=8, color=INK)
+        panel.set_xlabel("true", fontsize=7)
+        panel.set_ylabel("expected", fontsize=7)
+    panels[0].legend(fontsize=4.5, frameon=False)
+    return _picture(figure)
+
+
+def coverage(levels: Sequence[float], within: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
+    """How often the truth lies within intervals, against how often it should: a panel for each surface.
+
+    Args:
+        levels: (L,) probabilities.
+        within: surface -> kind of hole -> (L,) shares of points that lie within.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    figure, panels = _panels(len(within), 1.2)
+    for panel, (name, kinds) in zip(panels, within.items(), strict=True):
+        panel.plot([0, 1], [0, 1], color=INK, lw=0.6)
+        for number, (kind, shares) in enumerate(kinds.items()):
+            panel.plot(levels, shares, "o-", ms=3, lw=0.8, color=KIND_COLOURS[number % len(KIND_COLOURS)], label=kind)
+        panel.set_xlim(0, 1)
+        panel.set_ylim(0, 1)
+        panel.set_title(name, fontsize=8, color=INK)
+        panel.set_xlabel("stated probability", fontsize=7)
+        panel.set_ylabel("share within", fontsize=7)
+        panel.legend(fontsize=5, frameon=False)
     return _picture(figure)
 
 
@@ -175,4 +241,4 @@ def _picture(figure: Figure) -> Picture:
     return np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
 
 
-__all__ = ["distributions", "scatter"]
+__all__ = ["coverage", "distributions", "expectations", "scatter"]
