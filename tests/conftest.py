@@ -82,3 +82,17 @@ class _Dying(ThreadPoolExecutor):
 def dying_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every process that is started dies at once."""
     monkeypatch.setattr("calvaria.jobs.ProcessPoolExecutor", _Dying)
+
+
+SMALL_PX = 120
+"""Side of the pictures on a sheet, where a test is about something else."""
+
+
+@pytest.fixture
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sheets with an eighth of the pixels and all else as it is; tests of pictures themselves do not use this."""
+    for name in ("errors", "refinement", "sheet"):
+        monkeypatch.setattr(f"calvaria.report.{name}.CELL_PX", SMALL_PX)
+    monkeypatch.setattr("calvaria.report.design_picture.CELL_PX", (200, 180))
+    monkeypatch.setattr("calvaria.report.design_picture.PLOT_PX", 60)
+    monkeypatch.setattr("calvaria.report.design_picture.BAR_PX", 40)
