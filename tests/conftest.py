@@ -6,12 +6,14 @@ import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 from hypothesis import HealthCheck, settings
 
 from calvaria.cli.app import EXTRAS
@@ -48,6 +50,14 @@ def pytest_make_collect_report(
 def _loud_floats() -> Iterator[None]:
     """Overflow, division by zero and NaN made from numbers raise; underflow to zero is harmless."""
     with np.errstate(divide="raise", over="raise", invalid="raise"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_command_line() -> Iterator[None]:
+    """The words and options of the command line are put together once, not at each of the thousand calls of `main`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
         yield
 
 
