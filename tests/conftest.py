@@ -106,3 +106,16 @@ def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calvaria.report.design_picture.CELL_PX", (200, 180))
     monkeypatch.setattr("calvaria.report.design_picture.PLOT_PX", 60)
     monkeypatch.setattr("calvaria.report.design_picture.BAR_PX", 40)
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The made-up heads' engine (`tests.heads`) in the pipeline, under the shipped one's name."""
+    from tests.heads import family_engine
+
+    from calvaria import pipeline
+    from calvaria.models import ModelInfo
+
+    info = ModelInfo("shape-prior", "shape-prior", Path("none"), "0" * 64, "none", "", 0)
+    monkeypatch.setattr(pipeline, "load_engine", lambda name, device: family_engine())
+    monkeypatch.setattr(pipeline, "find", lambda name: info)

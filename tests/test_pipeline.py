@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from tests.heads import BACK, SIDE, Ball, Head, dice, family_engine, rigid, scan, truth_of
+from tests import real_skulls
+from tests.heads import BACK, SIDE, Ball, Head, dice, rigid, scan, truth_of
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from calvaria import pipeline
 from calvaria.errors import InputError
-from calvaria.io import read_mask, read_volume
+from calvaria.io import read_mask
 from calvaria.metrics import score
-from calvaria.models import ModelInfo
 from calvaria.pipeline import Reconstruction, evaluate, reconstruct
 from calvaria.reconstruction.box import box_to_world
 from calvaria.skull.bone import bone_of
-from calvaria.skull.canonical import locate
 from calvaria.skull.head import HEAD_CENTRE_MM, direction
 from calvaria.skull.segment import Segmentation
 from calvaria.volume import Grid, Volume, coarsen, resample_mask
@@ -29,14 +28,6 @@ TOP = Ball((0.0, 30.0, 73.0), 36.0)
 """A hole behind the vertex."""
 
 POSE = rigid((15, -20, 30), (50, -40, 200))
-
-
-@pytest.fixture
-def family(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The made-up heads' engine under the shipped one's name."""
-    info = ModelInfo("shape-prior", "shape-prior", Path("none"), "0" * 64, "none", "", 0)
-    monkeypatch.setattr(pipeline, "load_engine", lambda name, device: family_engine())
-    monkeypatch.setattr(pipeline, "find", lambda name: info)
 
 
 @pytest.mark.usefixtures("family")
@@ -325,8 +316,7 @@ def test_a_complete_real_skull_without_its_vertex_in_slices_of_4_mm_gets_nothing
 
 
 def test_a_vertex_hole_of_a_real_skull_that_the_scan_cuts_is_told_with_what_lies_beyond(real_data):
-    complete = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / "009.nrrd")
-    frame = locate(complete)
+    complete, frame = real_skulls.complete(real_data, "009")
     index = np.argwhere(complete.mask)
     place = complete.grid.to_world(index) @ frame.to_canonical[:3, :3].T + frame.to_canonical[:3, 3]
     taken = (np.hypot(place[:, 0] - 35, place[:, 1] - 10) < 35) & (place[:, 2] > 20)
@@ -342,8 +332,7 @@ def test_a_vertex_hole_of_a_real_skull_that_the_scan_cuts_is_told_with_what_lies
 
 
 def test_burr_holes_of_a_real_skull_are_told_and_filled_where_asked_for(real_data):
-    complete = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / "009.nrrd")
-    frame = locate(complete)
+    complete, frame = real_skulls.complete(real_data, "009")
     index = np.argwhere(complete.mask)
     ray = complete.grid.to_world(index) @ frame.to_canonical[:3, :3].T + frame.to_canonical[:3, 3] - HEAD_CENTRE_MM
     data = complete.mask.copy()
@@ -363,12 +352,11 @@ def test_burr_holes_of_a_real_skull_are_told_and_filled_where_asked_for(real_dat
 
 
 def test_the_hole_of_a_real_patient_is_closed(real_data: Path) -> None:
-    ct = read_volume(real_data / "clinical-ct" / "cranium.nrrd")
-    result = reconstruct(ct)
+    result = real_skulls.patient(real_data)
     (hole,) = result.holes
     # A frontal hole down to the brow; its half closed would have half the area.
     assert 12 < hole.area_cm2 < 18
     assert 6 < hole.volume_ml < 11
     bone = np.argwhere(result.defective.mask)
-    front = ct.grid.to_world(bone)[:, 1].min()
+    front = result.defective.grid.to_world(bone)[:, 1].min()
     assert abs(hole.centre_mm[1] - front) < 40
