@@ -249,7 +249,7 @@ def turned(volume: Volume, degrees: float, spacing_mm: float) -> Volume:
 def test_a_real_skull_turned_by_30_degrees(skull):
     defective, truth = (turned(volume, 30.0, 1.0) for volume in skull)
     truth = truth.with_data(truth.mask & ~defective.mask)
-    assert evaluate(reconstruct(defective).patch, truth, defective).dsc > LEAST["turned"]
+    assert dice(reconstruct(defective).patch, truth) > LEAST["turned"]
 
 
 def test_a_real_skull_cut_at_its_lower_edge(skull):
@@ -260,7 +260,7 @@ def test_a_real_skull_cut_at_its_lower_edge(skull):
     up = defective.grid.affine[2, 2] > 0
     keep = slice(max(k - 10, 0), None) if up else slice(0, None)
     cut, missing = (volume.crop((slice(None), slice(None), keep)) for volume in (defective, truth))
-    assert evaluate(reconstruct(cut).patch, missing, cut).dsc > LEAST["cut"]
+    assert dice(reconstruct(cut).patch, missing) > LEAST["cut"]
 
 
 def test_a_real_skull_in_slices_of_2_5_mm(skull):
@@ -272,7 +272,7 @@ def test_a_real_skull_in_slices_of_2_5_mm(skull):
     grid = Grid((i, j, int(k / step)), wide)
     sliced, missing = resample_mask(defective, grid), resample_mask(truth, grid)
     missing = missing.with_data(missing.mask & ~sliced.mask)
-    assert evaluate(reconstruct(sliced).patch, missing, sliced).dsc > LEAST["slices"]
+    assert dice(reconstruct(sliced).patch, missing) > LEAST["slices"]
 
 
 FAULTS = {"near": (1, 1, 0.7), "nearer": (1, 1, 0.8), "apart": (1, 1, 1.2)}
@@ -326,7 +326,7 @@ def test_a_vertex_hole_of_a_real_skull_that_the_scan_cuts_is_told_with_what_lies
     cut = complete.with_data(data).crop((slice(None), slice(None), slice(0, top)))
     result = reconstruct(cut)
     truth = cut.with_data(complete.mask[:, :, :top] & ~cut.mask)
-    assert evaluate(result.patch, truth, cut).dsc > 0.88
+    assert dice(result.patch, truth) > 0.88
     assert result.confidence.expected_dsc is None
     assert any(re.match(r"the scan ends at the vertex: about \d+\.\d ml of", line) for line in result.report.warnings)
 
@@ -347,7 +347,7 @@ def test_burr_holes_of_a_real_skull_are_told_and_filled_where_asked_for(real_dat
     assert not left.patch.mask.any()
     assert [round(hole.across_mm) for hole in left.report.left_open] == pytest.approx([20, 14], abs=2)
     filled = reconstruct(defective, min_hole_ml=0.5)
-    assert evaluate(filled.patch, truth, defective).dsc > 0.9
+    assert dice(filled.patch, truth) > 0.9
     assert filled.report.left_open == ()
 
 
