@@ -64,7 +64,10 @@ tools:
 	  && $(APT) update > /dev/null 2>&1 && $(APT) install -y --no-install-recommends $(TOOLS) > /dev/null 2>&1; then exit 0; \
 	else echo "tests of DICOM objects and archives want more: apt-get install $(TOOLS) (Debian, Ubuntu; as root)" >&2; exit 1; fi
 
-test: lint pytest wheel-test
+# Style and the package keep one core each; the tests keep all of them.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j 2 lint wheel-test
+	@$(MAKE) --no-print-directory pytest
 	@echo "all tests passed"
 
 lint: $(VENV)/.dev
