@@ -25,6 +25,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Test processes run side by side: one numerical thread each.
 test coverage pytest test-lowest: export OMP_NUM_THREADS := 1
 test coverage pytest test-lowest: export OPENBLAS_NUM_THREADS := 1
+# Modules are compiled once and not by every process that tests start, also where the environment says otherwise.
+test coverage pytest test-lowest: export PYTHONDONTWRITEBYTECODE :=
+test coverage pytest test-lowest: export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 .PHONY: help demo tools test lint pytest coverage wheel-test test-lowest format clean
 help:
@@ -61,7 +64,10 @@ tools:
 	  && $(APT) update > /dev/null 2>&1 && $(APT) install -y --no-install-recommends $(TOOLS) > /dev/null 2>&1; then exit 0; \
 	else echo "tests of DICOM objects and archives want more: apt-get install $(TOOLS) (Debian, Ubuntu; as root)" >&2; exit 1; fi
 
-test: lint pytest wheel-test
+# Style and the package keep one core each; the tests keep all of them.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j 2 lint wheel-test
+	@$(MAKE) --no-print-directory pytest
 	@echo "all tests passed"
 
 lint: $(VENV)/.dev
@@ -71,11 +77,12 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
 # Doctests are collected from src (see pyproject.toml). Order is random; the seed stands in the first lines.
+# Each process takes half of the files, and later some of what the other has left: what a file prepares is made once.
 pytest: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(TEST_JOBS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal $(PYTEST_ARGS)
 
 coverage: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 # What a user gets: the wheel, alone in an empty environment, away from the sources.
 wheel-test: $(VENV)/.dev

@@ -6,12 +6,14 @@ import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 from hypothesis import HealthCheck, settings
 
 from calvaria.cli.app import EXTRAS
@@ -51,6 +53,14 @@ def _loud_floats() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_command_line() -> Iterator[None]:
+    """The words and options of the command line are put together once, not at each of the thousand calls of `main`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder with the real skulls (see CONTRIBUTING.md); the test is skipped where there is none.
@@ -82,3 +92,30 @@ class _Dying(ThreadPoolExecutor):
 def dying_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every process that is started dies at once."""
     monkeypatch.setattr("calvaria.jobs.ProcessPoolExecutor", _Dying)
+
+
+SMALL_PX = 120
+"""Side of the pictures on a sheet, where a test is about something else."""
+
+
+@pytest.fixture
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sheets with an eighth of the pixels and all else as it is; tests of pictures themselves do not use this."""
+    for name in ("errors", "refinement", "sheet"):
+        monkeypatch.setattr(f"calvaria.report.{name}.CELL_PX", SMALL_PX)
+    monkeypatch.setattr("calvaria.report.design_picture.CELL_PX", (200, 180))
+    monkeypatch.setattr("calvaria.report.design_picture.PLOT_PX", 60)
+    monkeypatch.setattr("calvaria.report.design_picture.BAR_PX", 40)
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The made-up heads' engine (`tests.heads`) in the pipeline, under the shipped one's name."""
+    from tests.heads import family_engine
+
+    from calvaria import pipeline
+    from calvaria.models import ModelInfo
+
+    info = ModelInfo("shape-prior", "shape-prior", Path("none"), "0" * 64, "none", "", 0)
+    monkeypatch.setattr(pipeline, "load_engine", lambda name, device: family_engine())
+    monkeypatch.setattr(pipeline, "find", lambda name: info)

@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from tests.heads import BACK, SIDE, Ball, Head, dice, family_engine, rigid, scan, truth_of
+from tests import real_skulls
+from tests.heads import BACK, SIDE, Ball, Head, dice, rigid, scan, truth_of
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from calvaria import pipeline
 from calvaria.errors import InputError
-from calvaria.io import read_mask, read_volume
+from calvaria.io import read_mask
 from calvaria.metrics import score
-from calvaria.models import ModelInfo
 from calvaria.pipeline import Reconstruction, evaluate, reconstruct
 from calvaria.reconstruction.box import box_to_world
 from calvaria.skull.bone import bone_of
-from calvaria.skull.canonical import locate
 from calvaria.skull.head import HEAD_CENTRE_MM, direction
 from calvaria.skull.segment import Segmentation
 from calvaria.volume import Grid, Volume, coarsen, resample_mask
@@ -29,14 +28,6 @@ TOP = Ball((0.0, 30.0, 73.0), 36.0)
 """A hole behind the vertex."""
 
 POSE = rigid((15, -20, 30), (50, -40, 200))
-
-
-@pytest.fixture
-def family(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The made-up heads' engine under the shipped one's name."""
-    info = ModelInfo("shape-prior", "shape-prior", Path("none"), "0" * 64, "none", "", 0)
-    monkeypatch.setattr(pipeline, "load_engine", lambda name, device: family_engine())
-    monkeypatch.setattr(pipeline, "find", lambda name: info)
 
 
 @pytest.mark.usefixtures("family")
@@ -223,9 +214,20 @@ def _skull(folder: Path) -> tuple[Volume, Volume]:
     return complete.with_data(complete.mask & ~implant.mask), implant
 
 
-def test_the_official_defect_of_a_real_skull(skull):
+@pytest.fixture
+def completed(real_data: Path) -> Reconstruction:
+    """What comes of that skull as it is."""
+    return _completed(real_data / "autoimplant2020" / "training_set")
+
+
+@lru_cache(maxsize=1)
+def _completed(folder: Path) -> Reconstruction:
+    return reconstruct(_skull(folder)[0])
+
+
+def test_the_official_defect_of_a_real_skull(skull, completed):
     defective, truth = skull
-    result = reconstruct(defective)
+    result = completed
     assert evaluate(result.patch, truth, defective).dsc > LEAST["official"]
     assert result.patch.grid is defective.grid
     assert not (result.patch.mask & defective.mask).any()
@@ -247,7 +249,7 @@ def turned(volume: Volume, degrees: float, spacing_mm: float) -> Volume:
 def test_a_real_skull_turned_by_30_degrees(skull):
     defective, truth = (turned(volume, 30.0, 1.0) for volume in skull)
     truth = truth.with_data(truth.mask & ~defective.mask)
-    assert evaluate(reconstruct(defective).patch, truth, defective).dsc > LEAST["turned"]
+    assert dice(reconstruct(defective).patch, truth) > LEAST["turned"]
 
 
 def test_a_real_skull_cut_at_its_lower_edge(skull):
@@ -258,7 +260,7 @@ def test_a_real_skull_cut_at_its_lower_edge(skull):
     up = defective.grid.affine[2, 2] > 0
     keep = slice(max(k - 10, 0), None) if up else slice(0, None)
     cut, missing = (volume.crop((slice(None), slice(None), keep)) for volume in (defective, truth))
-    assert evaluate(reconstruct(cut).patch, missing, cut).dsc > LEAST["cut"]
+    assert dice(reconstruct(cut).patch, missing) > LEAST["cut"]
 
 
 def test_a_real_skull_in_slices_of_2_5_mm(skull):
@@ -270,7 +272,7 @@ def test_a_real_skull_in_slices_of_2_5_mm(skull):
     grid = Grid((i, j, int(k / step)), wide)
     sliced, missing = resample_mask(defective, grid), resample_mask(truth, grid)
     missing = missing.with_data(missing.mask & ~sliced.mask)
-    assert evaluate(reconstruct(sliced).patch, missing, sliced).dsc > LEAST["slices"]
+    assert dice(reconstruct(sliced).patch, missing) > LEAST["slices"]
 
 
 FAULTS = {"near": (1, 1, 0.7), "nearer": (1, 1, 0.8), "apart": (1, 1, 1.2)}
@@ -278,9 +280,9 @@ FAULTS = {"near": (1, 1, 0.7), "nearer": (1, 1, 0.8), "apart": (1, 1, 1.2)}
 
 
 @pytest.mark.parametrize("name", list(FAULTS))
-def test_a_wrong_slice_spacing_of_a_real_skull_is_told(skull, name):
+def test_a_wrong_slice_spacing_of_a_real_skull_is_told(skull, completed, name):
     defective, _ = skull
-    assert not any("voxel spacing" in line for line in reconstruct(defective).report.warnings)
+    assert not any("voxel spacing" in line for line in completed.report.warnings)
     affine = defective.affine.copy()
     affine[:3, :3] *= np.array(FAULTS[name])
     result = reconstruct(Volume(defective.data, Grid(defective.shape, affine)))
@@ -314,8 +316,7 @@ def test_a_complete_real_skull_without_its_vertex_in_slices_of_4_mm_gets_nothing
 
 
 def test_a_vertex_hole_of_a_real_skull_that_the_scan_cuts_is_told_with_what_lies_beyond(real_data):
-    complete = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / "009.nrrd")
-    frame = locate(complete)
+    complete, frame = real_skulls.complete(real_data, "009")
     index = np.argwhere(complete.mask)
     place = complete.grid.to_world(index) @ frame.to_canonical[:3, :3].T + frame.to_canonical[:3, 3]
     taken = (np.hypot(place[:, 0] - 35, place[:, 1] - 10) < 35) & (place[:, 2] > 20)
@@ -325,14 +326,13 @@ def test_a_vertex_hole_of_a_real_skull_that_the_scan_cuts_is_told_with_what_lies
     cut = complete.with_data(data).crop((slice(None), slice(None), slice(0, top)))
     result = reconstruct(cut)
     truth = cut.with_data(complete.mask[:, :, :top] & ~cut.mask)
-    assert evaluate(result.patch, truth, cut).dsc > 0.88
+    assert dice(result.patch, truth) > 0.88
     assert result.confidence.expected_dsc is None
     assert any(re.match(r"the scan ends at the vertex: about \d+\.\d ml of", line) for line in result.report.warnings)
 
 
 def test_burr_holes_of_a_real_skull_are_told_and_filled_where_asked_for(real_data):
-    complete = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / "009.nrrd")
-    frame = locate(complete)
+    complete, frame = real_skulls.complete(real_data, "009")
     index = np.argwhere(complete.mask)
     ray = complete.grid.to_world(index) @ frame.to_canonical[:3, :3].T + frame.to_canonical[:3, 3] - HEAD_CENTRE_MM
     data = complete.mask.copy()
@@ -347,17 +347,16 @@ def test_burr_holes_of_a_real_skull_are_told_and_filled_where_asked_for(real_dat
     assert not left.patch.mask.any()
     assert [round(hole.across_mm) for hole in left.report.left_open] == pytest.approx([20, 14], abs=2)
     filled = reconstruct(defective, min_hole_ml=0.5)
-    assert evaluate(filled.patch, truth, defective).dsc > 0.9
+    assert dice(filled.patch, truth) > 0.9
     assert filled.report.left_open == ()
 
 
 def test_the_hole_of_a_real_patient_is_closed(real_data: Path) -> None:
-    ct = read_volume(real_data / "clinical-ct" / "cranium.nrrd")
-    result = reconstruct(ct)
+    result = real_skulls.patient(real_data)
     (hole,) = result.holes
     # A frontal hole down to the brow; its half closed would have half the area.
     assert 12 < hole.area_cm2 < 18
     assert 6 < hole.volume_ml < 11
     bone = np.argwhere(result.defective.mask)
-    front = ct.grid.to_world(bone)[:, 1].min()
+    front = result.defective.grid.to_world(bone)[:, 1].min()
     assert abs(hole.centre_mm[1] - front) < 40

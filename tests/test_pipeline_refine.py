@@ -270,6 +270,7 @@ def bad_patch(kind: str) -> Volume:
     return Volume(TRUTH.data, TRUTH.grid.moved(rigid(shift_mm=(1000.0 if kind == "another frame" else 60.0, 0, 0))))
 
 
+@pytest.mark.usefixtures("small_pictures")
 class TestCommand:
     """`calvaria refine` on the pipeline itself."""
 

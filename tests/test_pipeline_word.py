@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.heads import BACK, SIDE, Ball, Head, dice, family_engine, truth_of
+from tests import real_skulls
+from tests.heads import BACK, SIDE, Ball, Head, dice, truth_of
 
 from calvaria import pipeline
 from calvaria.errors import InputError
-from calvaria.io import read_mask, read_volume
-from calvaria.models import ModelInfo
-from calvaria.pipeline import Reconstruction, UserWord, evaluate, reconstruct
+from calvaria.io import read_volume
+from calvaria.pipeline import Reconstruction, UserWord, reconstruct
 from calvaria.reconstruction.directed import BEYOND_MASK_MM
-from calvaria.skull.canonical import locate
 from calvaria.skull.head import HEAD_CENTRE_MM, direction
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Grid, Volume
@@ -39,14 +37,6 @@ def defective() -> Volume:
 def taken(*holes: Ball) -> Volume:
     """What some of the holes took from the head."""
     return truth_of(replace(HOLES, holes=holes), replace(HOLES, holes=holes).on(GRID))
-
-
-@pytest.fixture
-def family(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The made-up heads' engine under the shipped one's name."""
-    info = ModelInfo("shape-prior", "shape-prior", Path("none"), "0" * 64, "none", "", 0)
-    monkeypatch.setattr(pipeline, "load_engine", lambda name, device: family_engine())
-    monkeypatch.setattr(pipeline, "find", lambda name: info)
 
 
 @lru_cache(maxsize=1)
@@ -157,8 +147,7 @@ def test_an_engine_that_cannot_be_pointed_is_refused_in_a_line(monkeypatch):
 
 
 def test_a_burr_hole_and_a_slit_of_a_real_skull_are_filled_by_a_mask_and_by_points(real_data):
-    complete = read_mask(real_data / "autoimplant2020" / "training_set" / "complete_skull" / "009.nrrd")
-    frame = locate(complete)
+    complete, frame = real_skulls.complete(real_data, "009")
     index = np.argwhere(complete.mask)
     ray = complete.grid.to_world(index) @ frame.to_canonical[:3, :3].T + frame.to_canonical[:3, 3] - HEAD_CENTRE_MM
     axis = direction(70, 50)
@@ -175,10 +164,10 @@ def test_a_burr_hole_and_a_slit_of_a_real_skull_are_filled_by_a_mask_and_by_poin
     skull = complete.with_data(complete.mask & ~truth.mask)
     assert [round(place.volume_ml, 1) for place in places] == [1.0, 0.8]
     by_mask = reconstruct(skull, word=UserWord(hole=truth))
-    assert evaluate(by_mask.patch, truth, skull).dsc > 0.94  # 0.969
+    assert dice(by_mask.patch, truth) > 0.94  # 0.969
     x, y, z = places[1].grid.to_world(np.argwhere(places[1].mask)).mean(axis=0)
     by_point = reconstruct(skull, word=UserWord(seeds_mm=((x, y, z),)))
-    assert evaluate(by_point.patch, places[1], skull).dsc > 0.94  # 0.973
+    assert dice(by_point.patch, places[1]) > 0.94  # 0.973
     assert [one.reason for one in by_point.report.left_open] == ["not pointed at"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.heads import family_model, family_template, family_wall
+from tests.heads import family_model, family_template
 
 from calvaria.benchmarks import comparison as module
 from calvaria.benchmarks.cases import Task, build
@@ -37,6 +37,7 @@ from calvaria.datasets.layouts import SKULLBREAK_KINDS
 from calvaria.datasets.split import load_split
 from calvaria.errors import FormatError, GeometryError, InputError
 from calvaria.io import write_volume
+from calvaria.reconstruction.shape_prior.tables import TableModel
 from calvaria.training.recipes.shape_prior import ShapePriorRecipe
 from calvaria.training.shape_prior import _write
 from calvaria.volume import Grid, Volume
@@ -183,10 +184,12 @@ def test_a_prior_of_everybody_has_seen_the_stand_in(monkeypatch):
 
 def test_what_a_prior_was_made_from_is_in_its_file(tmp_path):
     seen = {}
+    model = family_model()
+    tables = TableModel(model, model, model.depth_half)  # what they hold does not matter here
     for unlabelled in ("none", "filled"):
         output = tmp_path / f"{unlabelled}.safetensors"
         recipe = ShapePriorRecipe(root=tmp_path, output=output, unlabelled=unlabelled)
-        _write(recipe, family_model(), family_wall(), family_template())
+        _write(recipe, model, tables, family_template())
         seen[unlabelled] = persons_seen(str(output))
     assert seen["filled"] == persons_seen("shape-prior")
     assert {"test-000", "test-003"} & seen["none"] == set()

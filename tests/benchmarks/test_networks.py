@@ -188,9 +188,9 @@ def test_real_skulls_are_completed_in_the_same_pose(real_data, tmp_path):
     save_file(dict(network.state_dict()), path, metadata={"calvaria": json.dumps(header)})
     register(path, "net", KIND, "CC-BY-NC-SA-4.0")
     (task,) = tasks_of(real_data, "validation", ("official",), 1)
-    prior, ours = rows_of(task, [Model(PRIOR, "x", PRIOR), Model("net", "y", str(path))])
+    lost = Model("none", "z", str(tmp_path / "none.safetensors"))
+    prior, failed, ours = rows_of(task, [Model(PRIOR, "x", PRIOR), lost, Model("net", "y", str(path))])
     assert prior.dsc > 0.85
     assert prior.hd95_mm < 3
     assert (ours.dsc, ours.hd95_mm) == (0.0, math.inf)  # untrained: nothing is missing
-    (failed,) = rows_of(task, [Model("none", "z", str(tmp_path / "none.safetensors"))])
     assert "there is no model called" in failed.error

@@ -36,7 +36,7 @@ TRUE = Plane([1.0, 0.0, 0.0], 0.0).moved(POSE)
 @lru_cache(maxsize=4)
 def holed(hole: Ball) -> tuple[Volume, Volume]:
     """A symmetric head with a hole, and the patch."""
-    grid = grid_around(POSE, (1.5, 1.5, 1.5))
+    grid = grid_around(POSE, (2.0, 2.0, 2.0))
     whole, defective = Head(20, even=True).on(grid, POSE), Head(20, (hole,), even=True).on(grid, POSE)
     return defective, whole.with_data(whole.mask & ~defective.mask)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.implant.shapes import cap
+from tests.implant.shapes import ball_with_hole, cap
 
 from calvaria.cli import main
 from calvaria.errors import InputError
@@ -30,7 +31,7 @@ from calvaria.reconstruction.word import UserWord
 from calvaria.refinement.refine import Displacement, Refinement, RefinementReport
 from calvaria.results.case import run_case
 from calvaria.results.settings import Settings
-from calvaria.volume import Grid, Volume
+from calvaria.volume import Grid, Volume, extract_surface
 
 POSE = PoseReport(tuple(tuple(row) for row in np.eye(4).tolist()), (1.0, 1.0, 1.0), 0.1, 0)
 """A head that lies as the canonical frame does."""
@@ -193,6 +194,12 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     return stand_in
 
 
+@lru_cache(maxsize=1)
+def light_cap() -> Design:
+    """The cap in bone of few triangles: every run of the stand-in writes them to a file."""
+    return replace(cap(), host=extract_surface(ball_with_hole(4.0)[0]))
+
+
 @dataclass
 class Designer:
     """The stand-in for the design of implants: a spherical cap, whatever the skull; can be told to fail."""
@@ -228,10 +235,10 @@ class Designer:
         if self.error is not None:
             raise self.error
         progress("body", 0.5)
-        one = cap().parts[0]
+        one = light_cap().parts[0]
         names = ["implant"] if self.parts == 1 else [f"implant-{n}" for n in range(1, self.parts + 1)]
         return replace(
-            cap(),
+            light_cap(),
             parts=tuple(replace(one, name=name) for name in names),
             bone=defective,
             frame_to_world=frame_to_world,

@@ -42,6 +42,7 @@ def folders(tmp_path, skull, truth, shifted):
     return [tmp_path / "patches", tmp_path / "truths", "--defective", tmp_path / "skulls"]
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_a_folder_for_each_kind_is_scored_by_kind(run, engine, tmp_path, skull, truth, shifted):
     for part, source in {"patches": shifted, "truths": truth, "skulls": skull}.items():
         for kind in ("bilateral", "random_1"):
@@ -91,6 +92,7 @@ def test_an_empty_patch_is_scored_and_not_left_out(run, engine, skull, truth, tm
     assert " inf " in run("evaluate", path, truth, "--defective", skull).out
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_against_an_empty_truth_there_is_no_volume_error(run, engine, skull, truth, folders, tmp_path):
     volume = read_mask(truth)
     empty = volume.with_data(np.zeros(volume.shape, bool))
@@ -175,6 +177,7 @@ def test_grids_that_differ_are_refused(run, engine, skull, truth, tmp_path):
     assert "must lie on one grid" in result.err
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_a_folder_of_results_has_tables_figures_and_a_page(run, engine, folders, tmp_path):
     out = tmp_path / "out"
     result = run("evaluate", *folders, "-o", out, "--mesh", "--draw", "1")

@@ -13,7 +13,7 @@ from calvaria.skull.head import HEAD_CENTRE_MM
 
 RADIUS_MM = 80.0
 CELL_RAD = 0.0125
-SIDES = 384
+SIDES = 256
 INSET_MM = 0.02
 DIRECTION = np.array([-1.0, 0.0, 0.0])
 

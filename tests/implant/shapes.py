@@ -16,6 +16,7 @@ THICKNESS_MM, CLEARANCE_MM = 4.0, 0.7
 CELL_RAD = 0.0125
 
 
+@lru_cache(maxsize=3)
 def ball_with_hole(spacing_mm: float = 1.0, window_deg: float = WINDOW_DEG) -> tuple[Volume, Volume]:
     """A shell about the head's centre with a round window around +x, and what filled it."""
     count = int(2 * OUTER_MM / spacing_mm) + 6

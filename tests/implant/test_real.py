@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import real_skulls
 
-from calvaria.benchmarks.cases import build, tasks_of
 from calvaria.benchmarks.implants import common_ml, insertable
 from calvaria.implant.design import design
 from calvaria.implant.parts import Check, Design
 from calvaria.implant.settings import ImplantSettings
-from calvaria.skull.canonical import locate
 from calvaria.volume import extract_surface, voxelise
 
 PARIETOTEMPORAL, HEMICRANIECTOMY, ACROSS = "parietotemporal", "hemicraniectomy", "official"
@@ -21,9 +20,8 @@ PARIETOTEMPORAL, HEMICRANIECTOMY, ACROSS = "parietotemporal", "hemicraniectomy",
 
 def made(real_data: Path, kind: str, settings: ImplantSettings) -> Design:
     """An implant for a hole in the first validation person, whose missing bone is known."""
-    (task,) = tasks_of(real_data / "autoimplant2020", "validation", (kind,), 1)
-    defective, truth = build(task)
-    return design(defective, truth, locate(defective).to_world, settings)
+    defective, truth, frame = real_skulls.with_hole(real_data, kind)
+    return design(defective, truth, frame.to_world, settings)
 
 
 def found(made: Design) -> dict[str, Check]:
@@ -69,9 +67,7 @@ def test_the_field_and_the_mask_give_the_same_outer_surface(real_data):
     from calvaria.pipeline import design as design_result
     from calvaria.pipeline import reconstruct
 
-    (task,) = tasks_of(real_data / "autoimplant2020", "validation", (PARIETOTEMPORAL,), 1)
-    defective, _ = build(task)
-    result = reconstruct(defective, kind="mask")
+    result = reconstruct(real_skulls.with_hole(real_data, PARIETOTEMPORAL)[0], kind="mask")
     soft, hard = (design_result(one) for one in (result, replace(result, soft=None)))
     assert (soft.surface_from, hard.surface_from) == ("field", "mask")
     sheet = hard.parts[0].sheet
@@ -81,11 +77,9 @@ def test_the_field_and_the_mask_give_the_same_outer_surface(real_data):
 
 
 def test_a_patients_ct_gets_an_implant(real_data):
-    from calvaria.io import read_volume
     from calvaria.pipeline import design as design_result
-    from calvaria.pipeline import reconstruct
 
-    out = design_result(reconstruct(read_volume(real_data / "clinical-ct" / "cranium.nrrd")))
+    out = design_result(real_skulls.patient(real_data))
     assert not out.failed, [check for check in out.checks if check.verdict == "fail"]
     for part in out.parts:
         assert insertable(part, out.bone, 30.0)

@@ -57,8 +57,10 @@ def start(name: str) -> Volume:
 
 @lru_cache(maxsize=8)
 def refined(name: str, by: str) -> Refinement:
+    """By symmetry alone, by all that is known, or by what is known without a shape prior."""
     defective, _, frame = case()
-    return refine(defective, start(name), frame, *((None, PAPER) if by == "symmetry" else (prior(),)))
+    given = {"symmetry": (None, PAPER), "all": (prior(),), "no prior": ()}[by]
+    return refine(defective, start(name), frame, *given)
 
 
 class TestBySymmetry:
@@ -142,13 +144,11 @@ class TestTrust:
         defective, _, frame = case()
         for name in ("flat", "half"):
             out = refine(defective, start(name), frame, prior(), TRUST["patch"])
-            alone = refine(defective, start(name), frame)
+            alone = refined(name, "no prior")
             assert replace(out.report, seconds=0) == replace(alone.report, seconds=0)
             assert (out.report.apart_mm, out.report.added_ml) == (None, 0.0)
             np.testing.assert_array_equal(out.patch.mask, alone.patch.mask)
-        assert refine(defective, start("flat"), frame, prior(), TRUST["patch"]).report.reason.startswith(
-            "moved by the rim and symmetry"
-        )
+            assert name != "flat" or out.report.reason.startswith("moved by the rim and symmetry")
 
     def test_a_prior_that_is_trusted_pulls_at_its_own_patch_and_at_one_that_agrees(self):
         defective, truth, frame = case()
@@ -179,8 +179,8 @@ class TestWithoutAShapePrior:
         )
 
     def test_a_bad_one_is_brought_back(self):
-        defective, truth, frame = case()
-        out = refine(defective, start("flat"), frame)
+        _, truth, _ = case()
+        out = refined("flat", "no prior")
         assert not out.report.declined
         assert out.report.reason.startswith("moved by the rim and symmetry")
         assert dice(out.patch, truth) > max(0.9, dice(start("flat"), truth) + 0.1)

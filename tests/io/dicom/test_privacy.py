@@ -40,6 +40,7 @@ def series():
     return Series(slices=80, shape=(80, 80), pixel_mm=(2.5, 2.5), step_mm=2.5, hu=skull)
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_a_design_of_a_zip_says_who_it_is_only_where_that_is_asked_for(tmp_path, series, capfd, caplog):
     """The whole way of a tilted scan, with all its files; only those in ``dicom`` are the patient's."""
     caplog.set_level(logging.DEBUG)
