@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from tests.synthesis.shells import head
 
-from calvaria.clinical.loader import CASES, INDEX
 from calvaria.clinical.importing import INDEX_COLUMNS
+from calvaria.clinical.loader import CASES, INDEX
 from calvaria.datasets.cache import training_grid
 from calvaria.io.images import write_volume
 from calvaria.training.recipes.cascade import CascadeRecipe
@@ -26,10 +26,10 @@ def side_hole() -> np.ndarray:
 
 
 def implant_of(bone: np.ndarray) -> np.ndarray:
-    """A plate in the hole, thinner than the bone, with a gap around."""
+    """What lies in the hole, with a gap around."""
     points = training_grid().centres_mm()
     inner = (points[..., 0] > 34) & (np.abs(points[..., 1]) < 26) & (points[..., 2] > 24)
-    return bone & inner & ~head(wall_mm=4.0) if False else bone & inner
+    return bone & inner
 
 
 def clinical_set(folder: Path, persons: Sequence[str], *, implants: bool = True) -> Path:

@@ -170,14 +170,15 @@ class CascadeEngine:
         probability = without_small_components(self._coarse_answer(maps)[0], self.spec.grid)
         return soft_field(probability, maps["skull"], self.spec.grid, field)
 
-    def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
-        """Complete a skull in a pose, from the box alone: full resolution is interpolated there.
-
-        Args:
-            field: the skull in the common box.
-            sketch: the prior's, drawn anew from an earlier one, if there is one already.
-        """
-        return self._soft(self.answer(field, sketch), field)
+    def complete(
+        self,
+        field: BoxField,
+        sketch: SoftField | None = None,
+        skull: Volume | None = None,
+        frame: CanonicalFrame | None = None,
+    ) -> SoftField:
+        """Complete a skull in a pose; arguments as for `answer`."""
+        return self._soft(self.answer(field, sketch, skull, frame), field)
 
     def reconstruct(
         self, skull: Volume, frame: CanonicalFrame, surface: BoneSurface | None = None, stage: Stage = nullcontext
@@ -186,7 +187,7 @@ class CascadeEngine:
         with stage("hole"):
             frame, field, sketch = settle(skull, frame, self._prior or self, surface)
         with stage("completion"):
-            return Completion(frame, field, self._soft(self.answer(field, sketch, skull, frame), field))
+            return Completion(frame, field, self.complete(field, sketch, skull, frame))
 
     def implant_field(self, skull: Volume, done: Completion) -> Volume | None:
         """The implant branch's answer for a skull that was reconstructed.
@@ -291,7 +292,8 @@ class CascadeEngine:
         # Bone and missing bone meet within the rim's voxels: their sum has its half level on the completed surface.
         whole = np.minimum(missing + found.bone, 1).astype(np.float32)
         distance = BoneSurface.of(Volume(whole, found.grid), found.grid.spacing_mm[0]).distances(nodes, TRUNCATION_MM)
-        return SoftField(np.where(region, distance, np.float32(AIR_MM)), region, 0.0)
+        near_mm = np.clip(distance, -REACH_MM, REACH_MM)  # what lies deeper is measured roughly
+        return SoftField(np.where(region, near_mm, np.float32(AIR_MM)), region, 0.0)
 
 
 def _both_ways(run: Run, x: F32) -> F32:

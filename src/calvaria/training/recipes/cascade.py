@@ -130,6 +130,11 @@ class CascadeRecipe(NetworkRecipe):
             raise InputError(
                 f"half of a mini-batch are patches, half implants: batch is even; got {self.optimisation.batch}"
             )
+        least = 2 ** (self.form.depth + self.form.halved)
+        if self.data.window < least:
+            raise InputError(
+                f"a network of {self.form.depth} levels wants windows of {least} voxels or more; got {self.data.window}"
+            )
 
     @property
     def form(self) -> Form:
