@@ -123,7 +123,8 @@ def soft_window(kept: Kept, start: Triple, size: int) -> U8:
     there = np.where((near > 0) & (bone[1:-1, 1:-1, 1:-1] == 0), _smoothed(np.maximum(truth, bone)), 0)
     # Beside bone that is no part of a rim, the bone's own edge is none of what is missing.
     there = np.where(truth[1:-1, 1:-1, 1:-1] > 0, there, np.minimum(there, near))
-    return np.rint(255 * there).astype(np.uint8)
+    out: U8 = np.rint(255 * there).astype(np.uint8)
+    return out
 
 
 def _smoothed(values: F32) -> F32:
@@ -131,7 +132,7 @@ def _smoothed(values: F32) -> F32:
     for axis in range(3):
         n = values.shape[axis]
         low, middle, high = (values.take(range(k, n - 2 + k), axis) for k in range(3))
-        values = (low + 2 * middle + high) / 4
+        values = ((low + 2 * middle + high) / 4).astype(np.float32)
     return values
 
 

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from itertools import count
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Literal
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from calvaria.jobs import Progress, counted, in_order, unheard
 from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.engines import load_prior
 from calvaria.reconstruction.networks.cascade_inputs import doubt_on, skull_plane
-from calvaria.reconstruction.networks.forms import Branch
+from calvaria.reconstruction.networks.forms import BRANCHES, Branch
 from calvaria.reconstruction.repose import missing_share, settle
 from calvaria.skull.canonical import locate
 from calvaria.skull.proportions import factors_between, population, proportions, read_population
@@ -47,8 +47,6 @@ from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import resample_mask
 from calvaria.volume.volume import Volume
-
-Side = Literal["train", "validation"]
 
 Task = tuple[str, str, int]
 """(side or "field", branch, number)."""
@@ -88,10 +86,10 @@ class Kept:
 
     def mirrored(self) -> Kept:
         """The case's mirror image."""
-        parts = [None if one is None else one[::-1] for one in (self.bone, self.truth, self.known)]
-        further = [None if one is None else one[::-1] for one in (self.prior, self.doubt)]
         # n_x changes its sign, and so does the whole plane, so that it points to +x again.
-        return Kept(*parts, self.plane * [1, -1, -1, -1], *further)  # type: ignore[arg-type]
+        plane = self.plane * np.array([1.0, -1.0, -1.0, -1.0])
+        prior, doubt = (None if one is None else one[::-1] for one in (self.prior, self.doubt))
+        return Kept(self.bone[::-1], self.truth[::-1], self.known[::-1], plane, prior, doubt)
 
 
 class CascadeCases:
@@ -138,9 +136,9 @@ class CascadeCases:
     def branches(self) -> tuple[Branch, ...]:
         """Those that learn."""
         branch = self.recipe.data.branch
-        return ("patch", "implant") if branch == "both" else (branch,)  # type: ignore[return-value]
+        return BRANCHES if branch == "both" else (cast(Branch, branch),)
 
-    def read(self, side: Side, branch: Branch, number: int) -> Kept:
+    def read(self, side: str, branch: Branch, number: int) -> Kept:
         """A case; made where it was not yet."""
         path = self._path(side, branch, number)
         if not path.exists():
@@ -158,7 +156,7 @@ class CascadeCases:
             fields = [("field", "", row) for row in self._priors.missing()]
         sides = ((TRAIN, self.recipe.data.count), (VALIDATION, self.recipe.validation.validation_cases))
         cases = [(side, branch, n) for side, many in sides for branch in self.branches for n in range(many)]
-        return fields + [task for task in cases if not self._path(*task).exists()]  # type: ignore[arg-type]
+        return fields + [task for task in cases if not self._path(*task).exists()]
 
     def do(self, task: Task) -> None:
         """Make one of them."""
@@ -166,7 +164,7 @@ class CascadeCases:
         if side == "field":
             self._priors.write_field(number)
         else:
-            self._keep(self._path(side, branch, number), self._made(side, branch, number))  # type: ignore[arg-type]
+            self._keep(self._path(side, branch, number), self._made(side, cast(Branch, branch), number))
 
     def _path(self, side: str, branch: str, number: int) -> Path:
         return self.folder / f"{side}-{branch}-{number}.npz"
@@ -177,16 +175,19 @@ class CascadeCases:
         bytes_ = {name: np.round(255 * one).astype(np.uint8) for name, one in asked.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as part, part.open("wb") as file:
-            np.savez_compressed(file, plane=case.plane, **bits, **bytes_)
+            np.savez_compressed(file, plane=case.plane, **(bits | bytes_))
 
-    def _made(self, side: Side, branch: Branch, number: int) -> Kept:
+    def _made(self, side: str, branch: Branch, number: int) -> Kept:
         bone, truth, known, person = (self._synthetic if branch == "patch" else self._clinical)(side, number)
         skull = Volume(bone, self.grid)
         plane = skull_plane(skull)
         kept = Kept(bone, truth & ~bone, known, np.array([*plane.normal, plane.offset_mm]))
-        return replace(kept, **self._prior_maps(skull, person)) if self.recipe.network.prior else kept
+        if not self.recipe.network.prior:
+            return kept
+        prior, doubt = self._prior_maps(skull, person)
+        return replace(kept, prior=prior, doubt=doubt)
 
-    def _synthetic(self, side: Side, number: int) -> tuple[BoolArray, BoolArray, BoolArray, str]:
+    def _synthetic(self, side: str, number: int) -> tuple[BoolArray, BoolArray, BoolArray, str]:
         if side not in self._makers:
             cases = replace(self.recipe.cases, rescale=self.factors)
             self._makers[side] = case_maker(self.cache, cases, side, self.recipe.data.seed)
@@ -194,7 +195,7 @@ class CascadeCases:
         bone, truth, known = (one[0, 0].numpy() > 0.5 for one in (made.shown, made.patch, made.weight))
         return bone, truth, known, self.cache.entries[made.rows[0]].person
 
-    def _clinical(self, side: Side, number: int) -> tuple[BoolArray, BoolArray, BoolArray, str]:
+    def _clinical(self, side: str, number: int) -> tuple[BoolArray, BoolArray, BoolArray, str]:
         """A clinical case as it is, and further ones bent, turned and shifted as synthetic ones are."""
         cases = self.clinical[side]
         case, turn = cases[number % len(cases)], number // len(cases)
@@ -226,21 +227,18 @@ class CascadeCases:
         self.folder.mkdir(parents=True, exist_ok=True)
         return FoldPriors(self.cache, self.folder, FOLDS)
 
-    def _prior_maps(self, skull: Volume, person: str) -> dict[str, F32]:
-        """What the prior makes of a skull whose person it has not seen, on the coarse grid."""
+    def _prior_maps(self, skull: Volume, person: str) -> tuple[F32, F32 | None]:
+        """What the prior makes of a skull whose person it has not seen, on the coarse grid, and its doubt if wanted."""
         learned = {self.cache.entries[row].person for row in train_rows(self.cache)}
         prior = self._priors.of(person) if person in learned else load_prior()
-        found = {"prior": np.zeros(self.coarse.shape, np.float32)}
-        if self.recipe.network.doubt:
-            found["doubt"] = np.zeros(self.coarse.shape, np.float32)
+        nothing, doubt = np.zeros(self.coarse.shape, np.float32), self.recipe.network.doubt
         if not skull.data.any():
-            return found
+            return nothing, nothing if doubt else None
         frame, field, soft = settle(skull, locate(skull, prior.template), prior)
-        if self.recipe.network.doubt:
+        if doubt:
             soft = prior.complete(field, soft)
-            found["doubt"] = doubt_on(self.coarse, soft.spread, box_to_world(frame))
-        found["prior"] = missing_share(soft, frame, skull.mask, skull.grid, self.recipe.data.zoom)
-        return found
+        share = missing_share(soft, frame, skull.mask, skull.grid, self.recipe.data.zoom)
+        return share, doubt_on(self.coarse, soft.spread, box_to_world(frame)) if doubt else None
 
 
 def clinical_sides(folder: Path) -> dict[str, list[SkullCase]]:

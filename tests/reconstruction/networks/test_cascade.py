@@ -1,4 +1,4 @@
-"""The cascade's networks: sizes and inputs, heads that share all but themselves, gradients that reach the coarse one."""
+"""The cascade's networks: sizes and inputs, heads that share all but themselves, gradients that reach the first."""
 
 from __future__ import annotations
 

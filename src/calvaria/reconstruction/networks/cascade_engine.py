@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from calvaria.reconstruction.networks.cascade_inputs import coarse_input, doubt_
 from calvaria.reconstruction.networks.engine import (
     CACHE_MM,
     REGION,
+    Prior,
     bone_mask_on,
     bone_on,
     sees_gpu,
@@ -28,9 +29,9 @@ from calvaria.reconstruction.networks.engine import (
     soft_field,
     without_small_components,
 )
-from calvaria.reconstruction.networks.forms import BRANCHES, Form
+from calvaria.reconstruction.networks.forms import BRANCHES, Branch, Form
 from calvaria.reconstruction.networks.windows import Windows, upscaled_window
-from calvaria.reconstruction.protocol import Completion, Engine, Sketcher, SoftField, Stage
+from calvaria.reconstruction.protocol import Completion, SoftField, Stage
 from calvaria.reconstruction.repose import settle
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame
@@ -58,8 +59,11 @@ STAGES = ("coarse", "fine")
 """The networks; their converted files are NAME-coarse and NAME-fine."""
 
 
-class CompletingPrior(Sketcher, Engine):  # type: ignore[misc]  # a protocol of protocols
+class CompletingPrior(Prior, Protocol):
     """What prior and doubt come from: sketches the holes, and completes them with its spread."""
+
+    def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
+        """As for an engine, from a sketch if there is one."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,9 @@ class Answer:
     bone: BoolArray
     maps: U8
 
-    def probability(self, branch: str) -> Volume:
+    def probability(self, branch: Branch) -> Volume:
         """float32, 0 to 1, of "patch" or "implant"; 0 where bone is."""
-        found = self.maps[BRANCHES.index(branch)].astype(np.float32) / 255  # type: ignore[arg-type]
+        found = self.maps[BRANCHES.index(branch)].astype(np.float32) / 255
         found[self.bone] = 0
         return Volume(found, self.grid)
 
@@ -253,7 +257,7 @@ class CascadeEngine:
         if self._prior is not None:
             if sketch is None:
                 sketch = self._prior.sketch(field, self._prior.sketch(field))
-            soft = self._prior.complete(field, sketch) if form.doubt else sketch  # type: ignore[call-arg]
+            soft = self._prior.complete(field, sketch) if form.doubt else sketch
             maps["prior"] = sketch_on(grid, field, soft)
             maps["doubt"] = doubt_on(grid, soft.spread, np.diag([*field.scale, 1.0]))
         return maps
@@ -271,7 +275,8 @@ class CascadeEngine:
             here = tuple(slice(a - b, a - b + windows.size) for a, b in zip(start, corner, strict=True))
             shown = np.stack([bone[here], *(upscaled_window(one, start, size, self.spec.zoom) for one in maps)])
             total[(slice(None), *here)] += weight * _both_ways(self._fine, shown.astype(np.float32))
-        return np.rint(255 * np.clip(total, 0, 1)).astype(np.uint8)
+        out: U8 = np.rint(255 * np.clip(total, 0, 1)).astype(np.uint8)
+        return out
 
     def _soft(self, found: Answer | None, field: BoxField) -> SoftField:
         """The patch as a soft field in the box."""

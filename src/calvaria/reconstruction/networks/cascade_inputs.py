@@ -100,7 +100,8 @@ def doubt_on(grid: Grid, spread: Spread | None, to_grid: F64) -> F32:
         slice(int(np.clip(np.floor(a), 0, n)), int(np.clip(np.ceil(b) + 1, 0, n)))
         for a, b, n in zip(low, high, grid.shape, strict=True)
     )
-    index = np.stack(np.mgrid[parts], axis=-1).reshape(-1, 3)
+    first = [part.start for part in parts]
+    index = np.indices([part.stop - part.start for part in parts]).reshape(3, -1).T + first
     if not len(index):
         return out
     apart, nearest = cKDTree(points).query(grid.to_world(index), distance_upper_bound=reach_mm)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from calvaria.errors import InputError
-from calvaria.reconstruction.networks.forms import Form, form_called
+from calvaria.reconstruction.networks.forms import Form, Mirror, form_called
 from calvaria.training.recipes.fields import key_of, learned, require_counts, require_one_of, setting
 from calvaria.training.recipes.reconstruction import training_cases
 from calvaria.training.recipes.settings import NetworkRecipe, OptimisationSettings
@@ -60,7 +60,7 @@ class CascadeSettings:
         named = form_called(self.form)
         wanted = replace(named, prior=self.prior, doubt=self.doubt, width=self.width, depth=self.depth)
         if self.mirror:
-            wanted = replace(wanted, mirror=self.mirror)
+            wanted = replace(wanted, mirror=cast(Mirror, self.mirror))
         return replace(wanted, soft=self.targets == "soft") if self.targets else wanted
 
 
