@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from calvaria.synthesis.batched.cases import CaseSettings
 
 TURNED_DEG, SHIFTED_MM = 1.5, 1.5
-"""Standard deviations of how heads are turned and shifted: by what poses are off that were settled by a sketch. The other
-networks' heads are turned by more, where an array flipped left to right is no mirror image any more."""
+"""Standard deviations of how heads are turned and shifted: by what poses are off that were settled by a sketch. The
+other networks' heads are turned by more, where an array flipped left to right is no mirror image any more."""
 
 Taught = Literal["both", "patch", "implant"]
 """Which heads learn: both, or one alone (the paper's baselines)."""
