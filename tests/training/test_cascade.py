@@ -115,17 +115,22 @@ def test_steps_take_turns_and_each_head_learns_from_its_own_cases_alone(recipe):
         reached = any(p.grad is not None for p in learner.network.fine.parameters())
         assert reached == fine, step
     only = {name: value[:1] for name, value in batch.items()}  # a patch, no implant
-    learner.zero_grad()
-    learner.losses(only, fine=True)["loss"].backward()
-    for stage in (learner.network.coarse, learner.network.fine):
-        patch, implant = ([p.grad for p in head.parameters()] for head in stage.heads)
-        assert all(one is not None and bool(one.any()) for one in patch[:1])
-        if stage is learner.network.fine:
+    for fine in (True, False):
+        learner.zero_grad()
+        learner.losses(only, fine=fine)["loss"].backward()
+        for stage in (learner.network.coarse, learner.network.fine)[: 1 + fine]:
+            patch, implant = ([p.grad for p in head.parameters()] for head in stage.heads)
+            assert all(one is not None and bool(one.any()) for one in patch)
+            # Neither by its own loss nor through the map that the fine network is shown.
             assert all(one is None or not one.any() for one in implant)
-    # The coarse implant map is shown to the fine network: its head is reached from there, and by its own loss not.
-    learner.zero_grad()
-    learner.losses(only, fine=False)["loss"].backward()
-    assert all(p.grad is None or not p.grad.any() for p in learner.network.coarse.heads[1].parameters())
+    # What the fine network learns reaches the coarse one: there is more than the coarse loss's own gradient.
+    first = learner.network.coarse.first.around.weight
+    found = []
+    for fine in (False, True):
+        learner.zero_grad()
+        learner.losses(only, fine=fine)["loss"].backward()
+        found.append(first.grad.clone())
+    assert (found[0] != found[1]).any()
 
 
 def test_a_loss_counts_what_is_its_own(recipe):

@@ -76,6 +76,9 @@ class CascadeLearner(Learner):
         """The fine answer, from the coarse one's logits."""
         further = batch["maps"][:, -len(self.network.form.further) :] if self.network.form.further else None
         maps = torch.sigmoid(coarse.float())
+        # The fine network sees both maps, and teaches the coarse head of the case's own branch alone.
+        own = torch.nn.functional.one_hot(batch["head"], len(BRANCHES))[:, :, None, None, None].bool()
+        maps = torch.where(own, maps, maps.detach())
         maps = maps if further is None else torch.cat([maps, further], dim=1)
         return self.network.refine(_share(batch["window"]), maps, batch["start"], self.zoom)
 
