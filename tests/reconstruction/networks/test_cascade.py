@@ -139,7 +139,7 @@ def test_doubt_stands_along_the_priors_surface_in_the_grids_own_millimetres():
     from calvaria.skull.canonical import CanonicalFrame
 
     frame = CanonicalFrame(np.eye(4), np.array([1.0, 1.1, 1.0]), 0.0, ())
-    spread = Spread(np.array([[40.0, 10.0, 4.0], [-40.0, 0.0, 4.0]], np.float32), np.array([2.0, 9.0], np.float32))
+    spread = Spread(np.array([[40.0, 10.0, 4.0], [-40.0, 0.0, 4.0]], np.float32), np.array([0.75, 9.0], np.float32))
     found = doubt_on(GRID, spread, box_to_world(frame))
     at = np.rint(GRID.to_index([[40.0, 11.0, 4.0], [-40.0, 0.0, 4.0], [0.0, 0.0, 4.0]])).astype(int)
     np.testing.assert_allclose(found[tuple(at.T)], [0.5, 1.0, 0.0])

@@ -25,8 +25,8 @@ MIDDLE = Plane(np.array([1.0, 0.0, 0.0]), 0.0)
 MAX_OFF_DEG, MAX_OFF_MM = 15.0, 15.0
 """A plane that lies farther off the frame's own is wrong: a frame is off by a few degrees, whatever the hole."""
 
-DOUBT_MM = 4.0
-"""Standard deviation of the prior's surface that counts as 1; more does not count for more."""
+DOUBT_MM = 1.5
+"""Standard deviation of the prior's surface that counts as 1, and so does more; at holes it is 0.2 to 1 mm."""
 
 DOUBT_REACH = 1.5
 """The doubt stands in voxels whose centre lies within so many voxels of the prior's surface."""
