@@ -36,7 +36,10 @@ from calvaria.models.calibration import Cues
 from calvaria.reconstruction import engines
 from calvaria.reconstruction.box import AIR_MM, TRUNCATION_MM, BoxField, box_grid
 from calvaria.reconstruction.engines import LOADERS, load_engine, load_prior
+from calvaria.reconstruction.networks.cascade_engine import KIND as CASCADE
+from calvaria.reconstruction.networks.cascade_engine import CascadeEngine, CascadeSpec
 from calvaria.reconstruction.networks.engine import KIND, NetworkEngine, NetworkSpec, bone_on
+from calvaria.reconstruction.networks.forms import FORMS
 from calvaria.reconstruction.postprocess import to_patch
 from calvaria.reconstruction.protocol import Completion, Engine, SoftField
 from calvaria.reconstruction.repose import MAX_COMPLETIONS
@@ -80,11 +83,28 @@ def network_with_a_prior() -> NetworkEngine:
     return NetworkEngine(NetworkSpec("runet", "small", 2, GRID), believing, family_template(), family_engine())
 
 
+def twice(run: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Callable[..., NDArray[np.float32]]:
+    """Both heads of a cascade's network say the same."""
+    return lambda x: np.concatenate([run(x), run(x)], axis=1)
+
+
+def keeping(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A fine network that says what the coarse one said."""
+    return (20 * (x[:, 1:3] - 0.5)).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def cascade() -> CascadeEngine:
+    spec = CascadeSpec(FORMS["cascade-published"], GRID, 2, 32)
+    return CascadeEngine(spec, twice(remembering), keeping, family_template())
+
+
 ENGINES: dict[str, tuple[str, Callable[[], Engine]]] = {
     "shape prior": ("shape-prior", family_engine),
     "with both tables": ("shape-prior", walled_engine),
     "network": (KIND, network),
     "network with a prior": (KIND, network_with_a_prior),
+    "cascade": (CASCADE, cascade),
 }
 """Name -> the registry's kind, and one made for the family of `tests.heads`; another engine is another line here."""
 
@@ -277,7 +297,9 @@ def test_every_kind_of_engine_holds_the_contract():
 def test_what_completes_no_skull_is_refused_with_the_kinds_that_do(tmp_path):
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "ball.safetensors")
     register(tmp_path / "ball.safetensors", "ball", "crystal-ball", "MIT")
-    message = "of kind 'crystal-ball'; a model that completes skulls is a shape-prior or reconstruction-network"
+    message = (
+        "of kind 'crystal-ball'; a model that completes skulls is a shape-prior or reconstruction-network or cascade"
+    )
     with pytest.raises(InputError, match=message):
         load_engine(str(tmp_path / "ball.safetensors"))
 

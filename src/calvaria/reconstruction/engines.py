@@ -8,6 +8,8 @@ from functools import lru_cache
 from calvaria.errors import InputError
 from calvaria.models import ModelInfo, find, load_arrays
 from calvaria.models.registry import SHAPE_PRIOR
+from calvaria.reconstruction.networks.cascade_engine import KIND as CASCADE
+from calvaria.reconstruction.networks.cascade_engine import CascadeEngine, CascadeSpec, load_runs
 from calvaria.reconstruction.networks.engine import KIND, NetworkEngine, NetworkSpec, load_run
 from calvaria.reconstruction.protocol import Engine
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
@@ -33,7 +35,13 @@ def _network(info: ModelInfo, device: str) -> NetworkEngine:
     return NetworkEngine(spec, load_run(info, spec, device), load_template(), prior, calibration=info.calibration)
 
 
-LOADERS: Mapping[str, Loader] = {"shape-prior": _shape_prior, KIND: _network}
+def _cascade(info: ModelInfo, device: str) -> CascadeEngine:
+    spec = CascadeSpec.of(info)
+    prior = load_prior() if spec.form.prior else None
+    return CascadeEngine(spec, *load_runs(info, spec, device), load_template(), prior, calibration=info.calibration)
+
+
+LOADERS: Mapping[str, Loader] = {"shape-prior": _shape_prior, KIND: _network, CASCADE: _cascade}
 """By the kind that the registry names; a new kind of engine is one line here, and one in the tests of the contract."""
 
 

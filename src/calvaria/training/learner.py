@@ -74,6 +74,9 @@ class Learner(pl.LightningModule):
     SHOWN: ClassVar[str] = "loss"
     """Which of the training's terms is told in lines of progress."""
 
+    STRATEGY: ClassVar[str] = "ddp"
+    """How Lightning shares the work of several processes."""
+
     def __init__(
         self, recipe: NetworkRecipe, network: nn.Module, grid: Grid, source: Maker[Any], watched: Sequence[Any]
     ) -> None:

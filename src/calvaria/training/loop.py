@@ -83,9 +83,8 @@ def fit(
         recipe.folder.mkdir(parents=True, exist_ok=True)
         last, done = _state_to_go_on_from(recipe), recipe.folder / DONE
         if not done.exists():
-            trainer = _trainer(
-                recipe, [*callbacks_of(recipe, learner, progress, minutes), *further], device, devices, bar
-            )
+            callbacks = [*callbacks_of(recipe, learner, progress, minutes), *further]
+            trainer = _trainer(recipe, callbacks, (device, devices, learner.STRATEGY), bar)
             if not _run(recipe, learner, trainer, last, progress):
                 return None
             with atomic_path(done) as part:
@@ -95,14 +94,14 @@ def fit(
     return _trained(recipe)
 
 
-def _trainer(recipe: NetworkRecipe, callbacks: list[pl.Callback], device: str, devices: int, bar: bool) -> pl.Trainer:
+def _trainer(recipe: NetworkRecipe, callbacks: list[pl.Callback], where: tuple[str, int, str], bar: bool) -> pl.Trainer:
     """Lightning's loop with the recipe's settings."""
-    steps = recipe.optimisation.steps
+    steps, (device, devices, strategy) = recipe.optimisation.steps, where
     with _without_advice():
         return pl.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=devices,
-            strategy="ddp" if devices > 1 else "auto",
+            strategy=strategy if devices > 1 else "auto",
             precision=recipe.optimisation.precision,  # type: ignore[arg-type]
             max_steps=steps,
             val_check_interval=min(recipe.validation.interval_steps, steps),

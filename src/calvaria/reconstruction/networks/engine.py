@@ -153,7 +153,7 @@ def bone_on(grid: Grid, field: BoxField) -> F32:
     """
     fine, parts = _finer(grid)
     i, j, k = grid.shape
-    seen: F32 = _bone(fine, field).reshape(i, parts, j, parts, k, parts).mean(axis=(1, 3, 5), dtype=np.float32)
+    seen: F32 = bone_mask_on(fine, field).reshape(i, parts, j, parts, k, parts).mean(axis=(1, 3, 5), dtype=np.float32)
     return seen
 
 
@@ -161,10 +161,11 @@ def sketch_on(grid: Grid, field: BoxField, sketch: SoftField) -> F32:
     """How much of each voxel of a network's grid is missing bone according to a sketch."""
     fine, parts = _finer(grid)
     frame = CanonicalFrame(np.eye(4), np.array(field.scale), 0.0, ())  # the box in canonical mm
-    return missing_share(sketch, frame, _bone(fine, field), fine, parts)
+    return missing_share(sketch, frame, bone_mask_on(fine, field), fine, parts)
 
 
-def _bone(grid: Grid, field: BoxField) -> NDArray[np.bool_]:
+def bone_mask_on(grid: Grid, field: BoxField) -> NDArray[np.bool_]:
+    """Where the skull is at a grid's voxel centres, canonical mm; nowhere beyond the box or where nothing is known."""
     distance: F32 = np.where(field.known, field.distance_mm, np.float32(AIR_MM)).astype(np.float32)
     points = grid.centres_mm().reshape(-1, 3) / np.asarray(field.scale)
     return read_box(distance, points, AIR_MM).reshape(grid.shape) < 0
@@ -218,7 +219,7 @@ def load_run(model: ModelInfo, spec: NetworkSpec, device: str = "auto") -> Run:
         InputError: a GPU is asked for and torch sees none, or the weights do not fit.
         MissingExtraError: neither OpenVINO nor torch is installed.
     """
-    if device == "cuda" or (device == "auto" and _sees_gpu()):
+    if device == "cuda" or (device == "auto" and sees_gpu()):
         return run_in_torch(model, spec, "cuda")
     if has_openvino() and model.others:
         return run_in_openvino(model)
@@ -252,7 +253,7 @@ def run_in_torch(model: ModelInfo, spec: NetworkSpec, device: str = "cpu") -> Ru
     return run
 
 
-def _sees_gpu() -> bool:
+def sees_gpu() -> bool:
     """Whether torch is installed and sees a GPU; torch is not loaded where no driver is."""
     from importlib.util import find_spec
     from pathlib import Path
@@ -268,9 +269,12 @@ __all__ = [
     "KIND",
     "NetworkEngine",
     "NetworkSpec",
+    "bone_mask_on",
     "bone_on",
     "load_run",
     "run_in_torch",
+    "sees_gpu",
+    "sketch_on",
     "soft_field",
     "without_small_components",
 ]

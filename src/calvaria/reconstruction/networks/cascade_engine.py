@@ -1,0 +1,400 @@
+"""A trained cascade as an engine: the coarse network finds the hole, the fine one completes windows around it.
+
+Full resolution exists around the hole alone: the skull as bits, the answers as bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from calvaria.errors import InputError, MissingExtraError
+from calvaria.models import Calibration, ModelInfo, load_arrays
+from calvaria.models.registry import load_about
+from calvaria.models.runtime import Run, has_openvino, run_in_openvino
+from calvaria.reconstruction.box import AIR_MM, TRUNCATION_MM, BoxField, box_grid
+from calvaria.reconstruction.networks.cascade_inputs import coarse_input, doubt_on, mirrored, skull_plane
+from calvaria.reconstruction.networks.engine import (
+    CACHE_MM,
+    REGION,
+    Prior,
+    bone_mask_on,
+    bone_on,
+    sees_gpu,
+    sketch_on,
+    soft_field,
+    without_small_components,
+)
+from calvaria.reconstruction.networks.forms import BRANCHES, Branch, Form
+from calvaria.reconstruction.networks.windows import Windows, upscaled_window
+from calvaria.reconstruction.protocol import Completion, SoftField, Stage
+from calvaria.reconstruction.repose import settle
+from calvaria.reconstruction.surface import BoneSurface
+from calvaria.skull.canonical import CanonicalFrame
+from calvaria.skull.template import Template
+from calvaria.types import F32, U8, BoolArray
+from calvaria.volume.distance import distance_to
+from calvaria.volume.grid import Box, Grid
+from calvaria.volume.morphology import dilate_mm
+from calvaria.volume.resample import resample_mask
+from calvaria.volume.volume import Volume
+
+KIND = "cascade"
+"""What the registry calls such models."""
+
+MARGIN_MM = 8.0
+"""Windows reach so far beyond what the coarse network holds for missing: the rim, and what it missed."""
+
+REACH_MM = 3.2
+"""The completed surface is told so far around the missing bone: two nodes of the common box."""
+
+OVERLAP_SHARE = 0.25
+"""Share of a window's edge by which neighbours overlap at least."""
+
+STAGES = ("coarse", "fine")
+"""The networks; their converted files are NAME-coarse and NAME-fine."""
+
+
+class CompletingPrior(Prior, Protocol):
+    """What prior and doubt come from: sketches the holes, and completes them with its spread."""
+
+    def complete(self, field: BoxField, sketch: SoftField | None = None) -> SoftField:
+        """As for an engine, from a sketch if there is one."""
+
+
+@dataclass(frozen=True)
+class CascadeSpec:
+    """The description of a cascade in its weights file.
+
+    Args:
+        form: what it is shown, and its sizes.
+        grid: of the coarse network, canonical mm; symmetric about x = 0.
+        zoom: voxels of the full grid along a coarse one.
+        window: voxels of the full grid along a window's edge.
+    """
+
+    form: Form
+    grid: Grid
+    zoom: int
+    window: int
+
+    @classmethod
+    def of(cls, model: ModelInfo) -> CascadeSpec:
+        """Read it from the file's header.
+
+        Raises:
+            InputError: the file is no cascade's.
+        """
+        try:
+            about: dict[str, Any] = json.loads(load_about(model)["calvaria"])
+            i, j, k = (int(n) for n in about["shape"])
+            grid = Grid((i, j, k), np.array(about["affine"], np.float64))
+            return cls(Form.of(about["form"]), grid, int(about["zoom"]), int(about["window"]))
+        except (KeyError, ValueError, TypeError, InputError) as error:
+            raise InputError(f"{model.path.name}: is no cascade of this version ({error})") from None
+
+    def told(self) -> dict[str, Any]:
+        """JSON-ready, for the header."""
+        told = {"shape": list(self.grid.shape), "affine": self.grid.affine.tolist()}
+        return {"form": self.form.told(), "zoom": self.zoom, "window": self.window, **told}
+
+    @property
+    def full(self) -> Grid:
+        """The full grid, canonical mm."""
+        return finer(self.grid, self.zoom)
+
+    @property
+    def overlap(self) -> int:
+        """Voxels by which windows overlap at least."""
+        return int(OVERLAP_SHARE * self.window)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a cascade says around a hole, at full resolution.
+
+    Args:
+        grid: a part of the full grid, canonical mm.
+        bone: (I, J, K) the defective skull there.
+        maps: (2, I, J, K) uint8, probability in 255ths of patch and implant, in the order of `BRANCHES`.
+    """
+
+    grid: Grid
+    bone: BoolArray
+    maps: U8
+
+    def probability(self, branch: Branch) -> Volume:
+        """float32, 0 to 1, of "patch" or "implant"; 0 where bone is."""
+        found = self.maps[BRANCHES.index(branch)].astype(np.float32) / 255
+        found[self.bone] = 0
+        return Volume(found, self.grid)
+
+
+class CascadeEngine:
+    """A trained cascade as an engine.
+
+    Args:
+        spec: its description.
+        coarse: the coarse network.
+        fine: the fine network.
+        template: the mean skull that poses are registered to.
+        prior: the shape prior, where the form is shown it; the pose is then settled by its sketches, otherwise by the
+            coarse network's.
+        calibration: the accuracy of its patches, if that was measured.
+    """
+
+    def __init__(
+        self,
+        spec: CascadeSpec,
+        coarse: Run,
+        fine: Run,
+        template: Template,
+        prior: CompletingPrior | None = None,
+        *,
+        calibration: Calibration | None = None,
+    ) -> None:
+        if spec.form.prior and prior is None:
+            raise InputError("this cascade is shown the shape prior's answer, and was given no prior")
+        self.spec, self.template, self.calibration = spec, template, calibration
+        self._coarse, self._fine = coarse, fine
+        self._prior = prior if spec.form.prior else None
+
+    def prepare(self) -> None:
+        """The prior's part, if there is one; the networks are loaded with the engine."""
+        if self._prior is not None:
+            self._prior.prepare()
+
+    def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
+        """The coarse network's patch, to settle the pose by; cascades with a prior settle it by the prior's."""
+        maps = self._maps(field, None)
+        probability = without_small_components(self._coarse_answer(maps)[0], self.spec.grid)
+        return soft_field(probability, maps["skull"], self.spec.grid, field)
+
+    def complete(
+        self,
+        field: BoxField,
+        sketch: SoftField | None = None,
+        skull: Volume | None = None,
+        frame: CanonicalFrame | None = None,
+    ) -> SoftField:
+        """Complete a skull in a pose; arguments as for `answer`."""
+        return self._soft(self.answer(field, sketch, skull, frame), field)
+
+    def reconstruct(
+        self, skull: Volume, frame: CanonicalFrame, surface: BoneSurface | None = None, stage: Stage = nullcontext
+    ) -> Completion:
+        """Settle the pose and complete the skull there, by the skull's own voxels; as `protocol.Engine.reconstruct`."""
+        with stage("hole"):
+            frame, field, sketch = settle(skull, frame, self._prior or self, surface)
+        with stage("completion"):
+            return Completion(frame, field, self.complete(field, sketch, skull, frame))
+
+    def implant_field(self, skull: Volume, done: Completion) -> Volume | None:
+        """The implant branch's answer for a skull that was reconstructed.
+
+        Args:
+            skull: the defective skull, on any grid.
+            done: what `reconstruct` gave.
+
+        Returns:
+            Probability (float32, 0 to 1) on a part of the full grid in world mm: the implant's surface is at a half;
+            None where there is no hole.
+        """
+        sketch = None if self._prior is None else self._prior.sketch(done.field, done.soft)
+        found = self.answer(done.field, sketch, skull, done.frame)
+        if found is None:
+            return None
+        implant = found.probability("implant")
+        return Volume(implant.data, implant.grid.moved(done.frame.to_world))
+
+    def answer(
+        self,
+        field: BoxField,
+        sketch: SoftField | None = None,
+        skull: Volume | None = None,
+        frame: CanonicalFrame | None = None,
+    ) -> Answer | None:
+        """Both branches around the hole, at full resolution.
+
+        Args:
+            field: the skull in the common box.
+            sketch: the prior's, if there is one already.
+            skull: its own voxels, read at full resolution; without them the box's are interpolated.
+            frame: where ``skull`` lies; wanted with it.
+
+        Returns:
+            The answer; None where the coarse network finds nothing.
+        """
+        maps = self._maps(field, sketch)
+        coarse = self._coarse_answer(maps)
+        wanted = np.zeros(self.spec.grid.shape, bool)
+        for found in coarse:
+            wanted |= without_small_components(found, self.spec.grid) > REGION
+        if not wanted.any():
+            return None
+        wanted = dilate_mm(Volume(wanted, self.spec.grid), MARGIN_MM).mask
+        windows = Windows.over(wanted, self.spec.zoom, self.spec.window, self.spec.overlap)
+        place = part_of(self.spec.full, windows.box)
+        if skull is None or frame is None:
+            bone = bone_mask_on(place, field)
+        else:
+            bone = resample_mask(skull, place.moved(frame.to_world)).mask
+        further = [maps[name] for name in self.spec.form.further]
+        return Answer(place, bone, self._fine_answer(windows, bone, [*coarse, *further]))
+
+    def _maps(self, field: BoxField, sketch: SoftField | None) -> dict[str, F32]:
+        """What the coarse network is shown, by name."""
+        form, grid = self.spec.form, self.spec.grid
+        seen = bone_on(grid, field)
+        maps = {"skull": seen}
+        if form.mirror != "none":
+            plane = {"plane": skull_plane(_cache_bone(grid, field))} if form.mirror == "plane" else {}
+            maps["mirror"] = mirrored(seen, grid, form.mirror, **plane)
+        if self._prior is not None:
+            if sketch is None:
+                sketch = self._prior.sketch(field, self._prior.sketch(field))
+            soft = self._prior.complete(field, sketch) if form.doubt else sketch
+            maps["prior"] = sketch_on(grid, field, soft)
+            maps["doubt"] = doubt_on(grid, soft.spread, np.diag([*field.scale, 1.0]))
+        return maps
+
+    def _coarse_answer(self, maps: dict[str, F32]) -> F32:
+        """(2, X, Y, Z) probabilities, the mean of the skull's and of its mirror image's."""
+        return _both_ways(self._coarse, coarse_input(self.spec.form, maps))
+
+    def _fine_answer(self, windows: Windows, bone: BoolArray, maps: list[F32]) -> U8:
+        """(2, I, J, K) probabilities in 255ths, blended from the windows."""
+        size = (windows.size, windows.size, windows.size)
+        total = np.zeros((len(BRANCHES), *bone.shape), np.float32)
+        corner = tuple(part.start for part in windows.box)
+        for start, weight in windows.each():
+            here = tuple(slice(a - b, a - b + windows.size) for a, b in zip(start, corner, strict=True))
+            shown = np.stack([bone[here], *(upscaled_window(one, start, size, self.spec.zoom) for one in maps)])
+            total[(slice(None), *here)] += weight * _both_ways(self._fine, shown.astype(np.float32))
+        out: U8 = np.rint(255 * np.clip(total, 0, 1)).astype(np.uint8)
+        return out
+
+    def _soft(self, found: Answer | None, field: BoxField) -> SoftField:
+        """The patch as a soft field in the box."""
+        box = box_grid()
+        nothing = SoftField(np.full(box.shape, AIR_MM, np.float32), np.zeros(box.shape, bool), 0.0)
+        if found is None:
+            return nothing
+        missing = without_small_components(found.probability("patch").data, found.grid)
+        near = distance_to(Volume(missing > 0.5, found.grid), limit_mm=2 * REACH_MM) <= REACH_MM
+        nodes = box.moved(np.diag([*field.scale, 1.0]))
+        index = np.rint(found.grid.to_index(nodes.centres_mm().reshape(-1, 3))).astype(np.intp)
+        inside = ((index >= 0) & (index < np.array(found.grid.shape))).all(axis=1)
+        region = np.zeros(box.size, bool)
+        region[inside] = near[tuple(index[inside].T)]
+        region = region.reshape(box.shape)
+        if not region.any():
+            return nothing
+        # Bone and missing bone meet within the rim's voxels: their sum has its half level on the completed surface.
+        whole = np.minimum(missing + found.bone, 1).astype(np.float32)
+        distance = BoneSurface.of(Volume(whole, found.grid), found.grid.spacing_mm[0]).distances(nodes, TRUNCATION_MM)
+        near_mm = np.clip(distance, -REACH_MM, REACH_MM)  # what lies deeper is measured roughly
+        return SoftField(np.where(region, near_mm, np.float32(AIR_MM)), region, 0.0)
+
+
+def _both_ways(run: Run, x: F32) -> F32:
+    """(C, X, Y, Z) -> (2, X, Y, Z) probabilities: of what is shown, and of its mirror image mirrored back."""
+    from scipy.special import expit
+
+    one, other = (expit(run(np.ascontiguousarray(shown)[None]))[0] for shown in (x, x[:, ::-1]))
+    mean: F32 = ((one + other[:, ::-1]) / 2).astype(np.float32)
+    return mean
+
+
+def finer(grid: Grid, zoom: int) -> Grid:
+    """The grid with ``zoom`` voxels along each edge of a voxel."""
+    i, j, k = (n * zoom for n in grid.shape)
+    return Grid.isotropic((i, j, k), grid.spacing_mm[0] / zoom, grid.to_world([(1 / zoom - 1) / 2] * 3))
+
+
+def part_of(grid: Grid, box: Box) -> Grid:
+    """A part of a grid, which may reach beyond it."""
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_world([part.start for part in box])
+    i, j, k = (part.stop - part.start for part in box)
+    return Grid((i, j, k), affine)
+
+
+def _cache_bone(grid: Grid, field: BoxField) -> Volume:
+    """The skull's mask on voxels of about `CACHE_MM` that fill a grid's."""
+    fine = finer(grid, max(1, round(grid.spacing_mm[0] / CACHE_MM)))
+    return Volume(bone_mask_on(fine, field), fine)
+
+
+def load_runs(model: ModelInfo, spec: CascadeSpec, device: str = "auto") -> tuple[Run, Run]:
+    """Both networks on the device: torch on a GPU, OpenVINO on a CPU, torch there where OpenVINO is missing.
+
+    Args:
+        model: whose weights.
+        spec: what it is.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: a GPU is asked for and torch sees none, or the weights do not fit.
+        MissingExtraError: neither OpenVINO nor torch is installed.
+    """
+    if device == "cuda" or (device == "auto" and sees_gpu()):
+        return runs_in_torch(model, spec, "cuda")
+    if has_openvino() and model.others:
+        coarse, fine = (run_in_openvino(replace(model, path=stage_path(model.path, stage))) for stage in STAGES)
+        return coarse, fine
+    return runs_in_torch(model, spec, "cpu")
+
+
+def stage_path(path: Any, stage: str) -> Any:
+    """Beside which name a stage's converted files lie."""
+    return path.with_name(f"{path.stem}-{stage}{path.suffix}")
+
+
+def runs_in_torch(model: ModelInfo, spec: CascadeSpec, device: str = "cpu") -> tuple[Run, Run]:
+    """Both networks in torch; arguments and errors as for `load_runs`."""
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError(
+            f"{model.name!r} is a network: pip install 'calvaria[networks]' (a CPU) or 'calvaria[train]' (a GPU)"
+        ) from None
+    from calvaria.reconstruction.networks.cascade import CascadeNet
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU here; use --device auto or cpu")
+    network = CascadeNet(spec.form)
+    try:
+        network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in load_arrays(model).items()})
+    except RuntimeError as error:
+        found = str(error).splitlines()[0]
+        raise InputError(f"{model.path.name}: the weights are not those of its form of the cascade: {found}") from None
+    network = network.to(device).eval()
+
+    def run_of(stage: Any) -> Run:
+        def run(x: F32) -> F32:
+            with torch.no_grad():
+                out: F32 = stage(torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(device)).float().cpu().numpy()
+            return out
+
+        return run
+
+    return run_of(network.coarse), run_of(network.fine)
+
+
+__all__ = [
+    "KIND",
+    "STAGES",
+    "Answer",
+    "CascadeEngine",
+    "CascadeSpec",
+    "finer",
+    "load_runs",
+    "part_of",
+    "runs_in_torch",
+    "stage_path",
+]

@@ -1,0 +1,222 @@
+"""The cascade in training: its mini-batches, its losses, and the weights that come of it.
+
+A step on the coarse network's own loss and a step on both networks' take turns (Kodym et al. 2021, section 2.3). Each
+head learns from the cases of its own branch; the losses of the branches are added.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calvaria.files import atomic_path
+from calvaria.jobs import Progress, unheard
+from calvaria.models import ModelInfo, register, write_arrays
+from calvaria.models.registry import LICENCE
+from calvaria.models.runtime import convert, has_openvino
+from calvaria.reconstruction.networks.cascade import CascadeNet
+from calvaria.reconstruction.networks.cascade_engine import KIND, STAGES, CascadeSpec, stage_path
+from calvaria.reconstruction.networks.forms import BRANCHES
+from calvaria.training.cascade_batches import CascadeBatch, CascadeSource, watched_batch
+from calvaria.training.cascade_cases import CascadeCases, prepare
+from calvaria.training.learner import Learner
+from calvaria.training.loop import Trained, fit
+from calvaria.training.objectives import overlap_loss
+from calvaria.training.recipes.cascade import CascadeRecipe
+from calvaria.volume.grid import Grid
+
+
+class CascadeLearner(Learner):
+    """The cascade and its losses.
+
+    Args:
+        recipe: what is made.
+        cases: what it learns from.
+    """
+
+    METRIC, MODE = "dsc", "max"
+    STRATEGY = "ddp_find_unused_parameters_true"  # the fine network has no part in every other step
+    network: CascadeNet
+
+    def __init__(self, recipe: CascadeRecipe, cases: CascadeCases) -> None:
+        torch.manual_seed(recipe.data.seed)
+        source = CascadeSource(cases, recipe.optimisation.batch)
+        watched = [watched_batch(cases, number) for number in range(recipe.validation.validation_cases)]
+        super().__init__(recipe, CascadeNet(recipe.form), cases.coarse, source, watched)
+        self.zoom = recipe.data.zoom
+        self._untrained_steps = 0
+
+    def terms(self, batch: CascadeBatch) -> dict[str, Tensor]:
+        """The coarse network's losses at even steps, both networks' at odd ones; under "loss" their sum."""
+        step = self._untrained_steps if self._trainer is None else self.global_step
+        self._untrained_steps += 1
+        return self.losses(batch, fine=step % 2 == 1)
+
+    def losses(self, batch: CascadeBatch, *, fine: bool) -> dict[str, Tensor]:
+        """Each branch's loss at each resolution, a mean over its cases, and under "loss" their sum.
+
+        Args:
+            batch: of both branches, or of one.
+            fine: the fine network learns too, and through what it is shown the coarse one.
+        """
+        coarse = self.network.coarse(batch["maps"])
+        terms = self._each("coarse", coarse, batch["truth"], batch["known"], batch["head"])
+        if fine:
+            logits = self._refined(batch, coarse)
+            truth, known = _share(batch["window_truth"]), _share(batch["window_known"])
+            terms |= self._each("fine", logits, truth, known, batch["head"])
+        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
+
+    def _refined(self, batch: CascadeBatch, coarse: Tensor) -> Tensor:
+        """The fine answer, from the coarse one's logits."""
+        further = batch["maps"][:, -len(self.network.form.further) :] if self.network.form.further else None
+        maps = torch.sigmoid(coarse.float())
+        # The fine network sees both maps, and teaches the coarse head of the case's own branch alone.
+        own = torch.nn.functional.one_hot(batch["head"], len(BRANCHES))[:, :, None, None, None].bool()
+        maps = torch.where(own, maps, maps.detach())
+        maps = maps if further is None else torch.cat([maps, further], dim=1)
+        return self.network.refine(_share(batch["window"]), maps, batch["start"], self.zoom)
+
+    @staticmethod
+    def _each(name: str, logits: Tensor, truth: Tensor, known: Tensor, head: Tensor) -> dict[str, Tensor]:
+        """The mean loss of each branch that the batch has cases of; a head sees its own alone."""
+        terms = {}
+        for place, branch in enumerate(BRANCHES):
+            own = head == place
+            if bool(own.any()):
+                answer = logits[own, place : place + 1].float()
+                terms[f"{name}_{branch}"] = overlap_loss(answer, truth[own], known[own]).mean()
+        return terms
+
+    def validate(self, batch: CascadeBatch, number: int) -> dict[str, Tensor]:
+        """Losses of a validation batch, and the Dice of each branch at a half: coarse, and in the window."""
+        coarse = self.network.coarse(batch["maps"])
+        fine = self._refined(batch, coarse)
+        found = self.losses(batch, fine=True)
+        fine_dices = []
+        for place, branch in enumerate(BRANCHES):
+            own = batch["head"] == place
+            if not bool(own.any()):
+                continue
+            found[f"coarse_{branch}_dsc"] = _dice(coarse[own, place], batch["truth"][own, 0])
+            found[f"fine_{branch}_dsc"] = _dice(fine[own, place], _share(batch["window_truth"])[own, 0])
+            fine_dices.append(found[f"fine_{branch}_dsc"])
+        return {**found, "dsc": torch.stack(fine_dices).mean()}
+
+    def verdict(self, figures: Mapping[str, float]) -> str:
+        """The mean Dice of each branch."""
+        branches = [branch for branch in BRANCHES if f"fine_{branch}_dsc" in figures]
+        parts = [f"{b} {figures[f'coarse_{b}_dsc']:.4f} coarse, {figures[f'fine_{b}_dsc']:.4f} fine" for b in branches]
+        return f"validation DSC: {'; '.join(parts)}"
+
+
+def _share(bytes_: Tensor) -> Tensor:
+    """255ths as float32."""
+    return bytes_.float() / 255
+
+
+def _dice(logits: Tensor, truth: Tensor) -> Tensor:
+    """Mean Dice at a half of (B, X, Y, Z)."""
+    found, wanted = logits > 0, truth > 0.5
+    both = (found & wanted).flatten(1).sum(dim=1)
+    return (2 * both / (found.flatten(1).sum(dim=1) + wanted.flatten(1).sum(dim=1)).clamp(min=1)).mean()
+
+
+def make_learner(recipe: CascadeRecipe) -> CascadeLearner:
+    """The cascade with its cases, ready to be trained; what is not kept yet is made when it is asked for.
+
+    Raises:
+        InputError: as for `CascadeCases`.
+    """
+    return CascadeLearner(recipe, CascadeCases(recipe))
+
+
+def build(
+    recipe: CascadeRecipe,
+    progress: Progress = unheard,
+    *,
+    minutes: float | None = None,
+    device: str = "cpu",
+    devices: int = 1,
+    bar: bool = False,
+) -> ModelInfo | None:
+    """Make the cases, train the cascade, or go on with either, and write its weights.
+
+    Args:
+        recipe: what from and where to.
+        progress: told a line now and then, with the time left.
+        minutes: stop training after so many, with the state kept; None: when all steps are done.
+        device: "cpu" or "cuda".
+        devices: GPUs, or processes on a CPU.
+        bar: show a progress bar as well.
+
+    Returns:
+        The model; None where the time was over before, and in all processes but the first.
+
+    Raises:
+        InputError: as :func:`calvaria.training.loop.fit` and `make_learner`.
+    """
+    prepare(CascadeCases(recipe), progress)
+    learner = make_learner(recipe)
+    how = {"minutes": minutes, "device": device, "devices": devices, "bar": bar}
+    trained = fit(recipe, learner, progress, **how)  # type: ignore[arg-type]
+    return None if trained is None else _write(recipe, learner.grid, trained)
+
+
+def _write(recipe: CascadeRecipe, grid: Grid, trained: Trained) -> ModelInfo:
+    """The averaged weights, with their card and their entry in the index."""
+    network = CascadeNet(recipe.form)
+    network.load_state_dict(trained.weights)
+    weights = {name: value.detach().numpy() for name, value in network.state_dict().items()}
+    spec = CascadeSpec(recipe.form, grid, recipe.data.zoom, recipe.data.window)
+    about = {**spec.told(), "branch": recipe.data.branch, "recipe": recipe.key(), "step": trained.step}
+    write_arrays(recipe.output, weights, {"calvaria": json.dumps(about, sort_keys=True)})
+    with atomic_path(recipe.output.with_suffix(".md")) as part:
+        part.write_text(_card(recipe, grid, trained, weights), encoding="utf-8")
+    others = [path for stage in STAGES for path in _converted(network, spec, recipe, stage)] if has_openvino() else []
+    return register(recipe.output, recipe.name, KIND, LICENCE, others)
+
+
+def _converted(network: CascadeNet, spec: CascadeSpec, recipe: CascadeRecipe, stage: str) -> Sequence[Any]:
+    window, form = (spec.window,) * 3, spec.form
+    shape = (form.coarse_channels, *spec.grid.shape) if stage == "coarse" else (form.fine_channels, *window)
+    return convert(getattr(network, stage), torch.zeros(1, *shape), stage_path(recipe.output, stage))
+
+
+def _card(recipe: CascadeRecipe, grid: Grid, trained: Trained, weights: dict[str, NDArray[Any]]) -> str:
+    form, data, optimisation = recipe.form, recipe.data, recipe.optimisation
+    many, figures = sum(value.size for value in weights.values()), trained.figures
+    mirror = {"flip": "the array from left to right", "plane": "about the estimated plane", "none": "not shown"}
+    told = [f"mirror image: {mirror[form.mirror]}"]
+    told += ["how much the shape prior holds for missing"] * form.prior + ["how far off it expects to be"] * form.doubt
+    learned = {"both": "patches and implants", "patch": "patches alone", "implant": "implants alone"}[data.branch]
+    dices = "; ".join(
+        f"{b}: coarse {figures[f'coarse_{b}_dsc']:.3f}, in windows {figures[f'fine_{b}_dsc']:.3f}"
+        for b in BRANCHES
+        if f"fine_{b}_dsc" in figures
+    )
+    matched = ", rescaled to a population" if data.match else ""
+    return f"""# {recipe.name}
+
+Gives patch and implant of a skull in the canonical frame: the cascade of Kodym et al. (2021), {many:,} parameters.
+
+- Coarse network: {" x ".join(map(str, grid.shape))} voxels of {grid.spacing_mm[0]:.1f} mm; {", ".join(told)}.
+  Fine network: windows of {data.window}^3 voxels of {grid.spacing_mm[0] / data.zoom:.2f} mm around the hole.
+- Learned: {learned}; {"how much of a voxel is missing" if form.soft else "yes or no"}. Synthetic and official defects
+  of the training persons of the split of AutoImplant 2020 (SkullFix){matched};
+  implants of the clinical set that was given, of simulated ones those of training persons.
+  {optimisation.steps} steps of {optimisation.batch} samples, coarse and coarse + fine by turns; soft Dice loss.
+- Weights: the average at step {trained.step}, the best of the validations on {recipe.validation.validation_cases} cases
+  a branch; mean DSC of each: {dices}.
+- Made by `calvaria train cascade` (recipe {recipe.key()}).
+- Research software, not a medical device.
+- Licence: CC BY-NC-SA 4.0, as the skulls that it learned from (CQ500, via AutoImplant 2020).
+"""
+
+
+__all__ = ["CascadeLearner", "build", "make_learner"]
