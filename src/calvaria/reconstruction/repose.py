@@ -26,7 +26,8 @@ from calvaria.reconstruction.protocol import Completion, Sketcher, SoftField, St
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, coarse_bone, relocate
 from calvaria.skull.template import Template
-from calvaria.types import F32
+from calvaria.types import F32, F64, BoolArray
+from calvaria.volume.distance import distance_to
 from calvaria.volume.grid import Grid
 from calvaria.volume.sampler import known_mask
 from calvaria.volume.volume import Volume
@@ -36,6 +37,9 @@ SETTLED_MM = 1.5
 
 MIN_ITERATIONS, MAX_ITERATIONS = 2, 3
 """How often the pose is refined: a sketch made in the first pose completes the hole as that pose suggests."""
+
+ABSENT_MM = 8.0
+"""Bone nearer to a hole than this does not count for the plane: smoothed bone reaches so far."""
 
 MAX_COMPLETIONS = 3
 """Completions of one skull by an engine without sketches: one in the first pose, one in the pose found with it, and a
@@ -76,7 +80,8 @@ def settle_by(
     for iteration in range(1, MAX_ITERATIONS + 1):
         if not sketch.region.any():
             break
-        before, frame = frame, relocate(filled(coarse, frame, sketch), frame, template)
+        before = frame
+        frame = relocate(filled(coarse, frame, sketch), frame, template, absent_in(field, frame, sketch))
         settled = displacement_mm(before, frame) < SETTLED_MM
         last = iteration == MAX_ITERATIONS or (iteration >= MIN_ITERATIONS and settled)
         # The sketch moves on a second thread while the skull is sampled.
@@ -125,7 +130,8 @@ def complete_iteratively(
         for count in range(1, MAX_COMPLETIONS):
             if not done.soft.region.any():
                 break
-            frame = relocate(filled(coarse, done.frame, done.soft), done.frame, template)
+            absent = absent_in(done.field, done.frame, done.soft)
+            frame = relocate(filled(coarse, done.frame, done.soft), done.frame, template, absent)
             move_mm = displacement_mm(done.frame, frame)
             # In the same pose the answer would be the same.
             if move_mm == 0 or (count > 1 and move_mm < SETTLED_MM):
@@ -151,6 +157,21 @@ def filled(bone: Volume, frame: CanonicalFrame, sketch: SoftField) -> Volume:
     # A voxel's share of bone, from how far its centre lies within the surface.
     share = np.clip(0.5 - distance_mm / float(np.mean(bone.grid.spacing_mm)), 0.0, 1.0)
     return bone.with_data(np.maximum(bone.data, share.reshape(bone.shape)))
+
+
+def absent_in(field: BoxField, frame: CanonicalFrame, sketch: SoftField) -> Callable[[F64], BoolArray]:
+    """Tells whether (N, 3) world points lie in a hole, or so near to it that its bone blurs into them.
+
+    Args:
+        field: the skull in the common box.
+        frame: of the box.
+        sketch: the completion there.
+    """
+    grid = box_grid()
+    hole = (sketch.distance_mm < 0) & (field.distance_mm > 0) & sketch.region
+    gap_mm = distance_to(Volume(hole, grid), limit_mm=2 * ABSENT_MM)
+    placed = grid.moved(box_to_world(frame))
+    return lambda world_mm: np.asarray(read_box(gap_mm, world_mm, 2 * ABSENT_MM, placed) < ABSENT_MM)
 
 
 def missing_share(sketch: SoftField, frame: CanonicalFrame, bone: NDArray[np.bool_], grid: Grid, parts: int) -> F32:

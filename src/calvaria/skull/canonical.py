@@ -9,6 +9,7 @@ skull sets yaw, roll and the left-right offset. What lies beyond a cut edge of t
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from calvaria.errors import InputError
 from calvaria.skull.edges import CutPlane, cut_planes
 from calvaria.symmetry.optimise import Comparison, plane_at
 from calvaria.symmetry.plane import Plane, onto_plane
-from calvaria.types import F64
+from calvaria.types import F64, BoolArray
 from calvaria.volume.gauss_newton import Linear, Normal, descend
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import coarsen
@@ -239,22 +240,26 @@ def across_mm(bone: Volume, rotation: F64) -> float:
     return float(np.sqrt(np.prod(high - low)))
 
 
-def relocate(bone: Volume, frame: CanonicalFrame, template: Template) -> CanonicalFrame:
+def relocate(
+    bone: Volume, frame: CanonicalFrame, template: Template, absent: Callable[[F64], BoolArray] | None = None
+) -> CanonicalFrame:
     """The frame of a skull completed in the meantime, starting from its frame with the holes.
 
-    A hole rotates and shifts the best pose by up to a few degrees and millimetres, however robust the weights.
+    A hole rotates and shifts the best pose by up to a few degrees and millimetres, however robust the weights. But what
+    completes it was drawn in the old pose, and keeps to its plane: the plane is found by the bone that is there.
 
     Args:
         bone: bone fraction on voxels of about `COARSE_MM`, of the completed skull.
         frame: as found with the holes; its scan ends are kept, and a plane that it holds.
         template: the mean skull.
+        absent: (N, 3) world mm -> whether the bone there was completed; None: all of it counts.
     """
     cuts = tuple(cut.moved(frame.to_world) for cut in frame.cuts)
     levels = [Level.build(bone, cuts, template, sigma, spacing) for sigma, spacing in LEVELS]
     # One start only: the pose is nearly right, and its orientation is held only weakly.
     pose = Pose(frame.to_world[:3, :3], frame.to_world[:3, 3], np.log(frame.scale))
     pose = levels[0].descend(pose, 8, 1e-3, 0.1, pose.rotation, 0.1)
-    found = finish(bone, cuts, levels[0].with_cost(_refined(pose, levels[1:])))
+    found = finish(bone, cuts, levels[0].with_cost(_refined(pose, levels[1:])), absent)
     return found if frame.held is None else found.onto(frame.held)
 
 
@@ -338,8 +343,10 @@ def _refined(pose: Pose, levels: list[Level]) -> Pose:
     return levels[-1].with_cost(pose)
 
 
-def finish(bone: Volume, faces: tuple[CutPlane, ...], pose: Pose) -> CanonicalFrame:
-    """Set yaw, roll and offset by the symmetry plane, and put the frame together.
+def finish(
+    bone: Volume, faces: tuple[CutPlane, ...], pose: Pose, absent: Callable[[F64], BoolArray] | None = None
+) -> CanonicalFrame:
+    """Set yaw, roll and offset by the symmetry plane, and put the frame together; ``absent`` as for `relocate`.
 
     The hull of a skull with a large hole is flat over the hole too; only faces that look down end the scan.
     """
@@ -349,7 +356,10 @@ def finish(bone: Volume, faces: tuple[CutPlane, ...], pose: Pose) -> CanonicalFr
     cuts = tuple(face for face in faces if face.normal @ pose.rotation[:, 2] < FACING_DOWN)
     sampler = Sampler.smooth(bone, LEVELS[-1][0], cuts)
     # The mean skull knows the midline less exactly than the skull's own two sides do.
-    to_world = Comparison.of(sampler, REGION_MM, PLANE_SPACING_MM).descend(to_world)
+    compared = Comparison.of(sampler, REGION_MM, PLANE_SPACING_MM)
+    if absent is not None:
+        compared = compared.without(to_world, absent)
+    to_world = compared.descend(to_world)
     to_canonical = np.asarray(np.linalg.inv(to_world), np.float64)
     moved = tuple(cut.moved(to_canonical) for cut in cuts)
     return CanonicalFrame(to_world, np.exp(pose.log_scale), pose.cost, moved)

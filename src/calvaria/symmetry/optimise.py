@@ -7,14 +7,14 @@ by Gauss-Newton, then a simplex search on the loss itself, so that its very mini
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from calvaria.errors import InputError
 from calvaria.symmetry.plane import Plane
-from calvaria.types import F64
+from calvaria.types import F64, BoolArray
 from calvaria.volume.gauss_newton import Linear, descend
 from calvaria.volume.rotation import rotation_matrix
 from calvaria.volume.sampler import HalfSpace, Region, Sampler, lattice
@@ -37,6 +37,9 @@ APART_DEG, APART_MM = 3.0, 3.0
 
 STARTS = 4
 """Candidates that are followed from the coarsest level to the finest."""
+
+MIN_LEFT = 0.2
+"""With fewer of the points than this left, nothing is known of the plane."""
 
 TOLERANCE_DEG, TOLERANCE_MM = 0.005, 0.005
 """The simplex search ends when the plane moves by less."""
@@ -86,6 +89,18 @@ class Comparison:
         """The same of bone that is blurred already."""
         half: Region = ((spacing_mm / 2, region[0][1]), region[1], region[2])
         return cls(sampler, lattice(half, spacing_mm))
+
+    def without(self, to_world: F64, absent: Callable[[F64], BoolArray]) -> Comparison:
+        """Only the points of which neither side is absent; itself where that leaves less than `MIN_LEFT` of them.
+
+        Args:
+            to_world: (4, 4) frame -> world.
+            absent: (N, 3) world points -> whether bone is missing there, so that nothing is known.
+        """
+        rotation, shift = to_world[:3, :3], to_world[:3, 3]
+        sides = (points @ rotation.T + shift for points in (self.right, self.right * [-1.0, 1.0, 1.0]))
+        kept = ~np.logical_or(*(absent(side) for side in sides))
+        return Comparison(self.sampler, self.right[kept]) if kept.mean() >= MIN_LEFT else self
 
     def loss(self, to_world: F64) -> float:
         """SL (eq. 1) of the frame's plane x = 0; 1 where there is no bone. Points beyond the scan do not count."""

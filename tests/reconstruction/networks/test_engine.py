@@ -14,6 +14,7 @@ from tests.heads import SIDE, Head, boxed, dice, family_engine, rigid, scan, tru
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.models import Calibration, register
 from calvaria.models import runtime as runtime_module
+from calvaria.models.calibration import MEASURES, Regression
 from calvaria.models.runtime import convert, converted_files, run_in_openvino
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.engines import load_engine
@@ -40,7 +41,7 @@ from calvaria.reconstruction.networks.zoo import make_network
 GRID = Grid.isotropic((56, 72, 48), 3.2, (-88.0, -113.6, -62.4))
 SPEC = NetworkSpec("runet", "small", 1, GRID)
 SHAPE = (32, 32, 32)
-CALIBRATION = Calibration(1.0, -0.1, -0.01, -0.1, 0.04, 0.3, 60.0)
+CALIBRATION = Calibration(dict.fromkeys(MEASURES, Regression((-2.5, 0.5, 0.1, 1.0, 0.1), 0.3, 0.4)), 0.3, 60.0, 5.0)
 
 
 def ball_field(radius_mm=50.0, scale=(1.0, 1.0, 1.0)):
