@@ -104,7 +104,9 @@ def moves(steps_mm, monkeypatch) -> list[CanonicalFrame]:
     """Make every search for the pose move it along x by the next step; gives the poses that were searched from."""
     asked: list[CanonicalFrame] = []
 
-    def relocate(bone, before, template):
+    def relocate(bone, before, template, absent):
+        # The hole is told by what was completed.
+        assert absent(np.array([[500.0, 0.0, 0.0]])).tolist() == [False]
         asked.append(before)
         step = np.eye(4)
         step[0, 3] = steps_mm[len(asked) - 1]

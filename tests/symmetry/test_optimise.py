@@ -21,6 +21,7 @@ from calvaria.symmetry.optimise import (
     frame_of,
     hemisphere,
     optimise,
+    plane_at,
     turned,
 )
 from calvaria.symmetry.plane import Plane
@@ -152,6 +153,34 @@ def test_a_hole_on_one_side_does_not_pull_and_pulls_where_all_counts_alike():
     plain = optimise(defective, BOX, [beside(-10.0, 11.0, 8.0)], robust=None)
     assert off(plain.plane)[0] > 2 * degrees
     assert plain.loss < robust.loss  # it is the loss that the plain one makes small
+
+
+def test_bone_that_was_completed_about_another_plane_does_not_count():
+    whole, centre, radius = head(), np.array([34.0, 5.0, 20.0]), 42.0
+    wrong = beside(3.0, -4.0, 2.0)
+    world = whole.grid.centres_mm()
+    turned_head = field_mm((world - wrong[:3, 3]) @ wrong[:3, :3], bumps=True, hole=False)
+    there = HEAD[:3, :3] @ centre + HEAD[:3, 3]
+    in_hole = np.linalg.norm(world - there, axis=-1) < radius
+    drawn = np.clip(0.5 - turned_head / 2.5, 0, 1).astype(np.float32)
+    completed = Comparison.build(whole.with_data(np.where(in_hole, drawn, whole.data)), BOX, 3.0, 5.0)
+
+    def absent(world_mm):
+        return np.linalg.norm(world_mm - there, axis=-1) < radius + 8.0
+
+    start = beside(1.0, 1.0, 1.0)
+    pulled = off(plane_at(completed.descend(start)))
+    found = off(plane_at(completed.without(start, absent).descend(start)))
+    assert found[0] < HOLE_DEG
+    assert found[1] < HOLE_MM
+    assert pulled[0] > 4 * found[0]
+
+
+def test_where_nearly_all_is_absent_all_of_it_counts():
+    whole = Comparison.build(head(), BOX, 3.0, 8.0)
+    assert whole.without(HEAD, lambda world_mm: np.ones(len(world_mm), bool)) is whole
+    half = whole.without(HEAD, lambda world_mm: (world_mm - HEAD[:3, 3]) @ HEAD[:3, 1] > 0)
+    assert 0.4 < len(half.right) / len(whole.right) < 0.6
 
 
 def test_an_ellipsoid_has_another_plane_that_is_as_good():
