@@ -91,6 +91,7 @@ def test_failed_rows_rows_without_a_hole_and_empty_patches_do_not_count(tmp_path
         Row("x", "q", "k", "m", error="broken"),
         Row("y", "q", "k", "m", dsc=0.0, bdsc=0.0, hd95_mm=1.0, outer_mm=1.0, misfit_mm=0.0, area_cm2=0.0),
         replace(rows()[0], case="z", dsc=0.0, hd95_mm=math.inf),
+        replace(rows()[0], case="one of two holes", hd95_mm=60.0),
     ]
     assert len(cases(tmp_path, rows() + bad)) == len(rows())
 

@@ -36,8 +36,8 @@ LIMITS = ("worst_misfit_mm", "largest_cm2", "thickest_mm")
 SHARE_WITHIN = 0.9
 """So many true values lie in an expectation's interval."""
 
-MIN_MISFIT_MM, MIN_VOXEL_MM = 0.05, 0.3
-"""Smaller ones count as these, so that logarithms stay finite."""
+MIN_MISFIT_MM, MIN_VOXEL_MM = 0.05, 1.0
+"""Smaller ones count as these: no logarithm without an end, and thinner slices than 1 mm show no more of a skull."""
 
 MAX_LOG_LOSS = 10.0
 """Larger losses, 20 m of distance, count as this: far beyond all that was tested, nothing overflows."""
