@@ -364,7 +364,7 @@ def _reconstruct(
     lines = unlike + ends
     moved = own is not None or (refinement is not None and not refinement.report.declined)
     surface = None if completer.calibration is None or moved else completer.calibration.surface
-    uncertainty = Uncertainty.of(done.soft, frame, surface)
+    uncertainty = Uncertainty.of(done.soft, frame, surface, sum(hole.area_cm2 for hole in holes))
     confidence = judge(
         done,
         holes,

@@ -39,7 +39,7 @@ def frame() -> CanonicalFrame:
 
 
 def test_outer_and_inner_table_are_told_apart_and_each_has_its_own_calibration() -> None:
-    found = Uncertainty.of(shell(), frame(), MEANS)
+    found = Uncertainty.of(shell(), frame(), MEANS, 50.0)
     np.testing.assert_array_equal(found.outer, np.arange(60) < 30)
     for level, outer, inner in zip(LEVELS, MEANS.outer, MEANS.inner, strict=True):
         half = found.half_width_mm(level)
@@ -49,7 +49,7 @@ def test_outer_and_inner_table_are_told_apart_and_each_has_its_own_calibration()
 
 
 def test_an_even_spread_holds_nine_tenths_of_the_surface_within_its_interval() -> None:
-    found = Uncertainty.of(shell(), frame(), MEANS)
+    found = Uncertainty.of(shell(), frame(), MEANS, 50.0)
     assert found.outer_within_mm(0.9) == pytest.approx(0.8, abs=1e-3)
     assert found.outer_within_mm(0.68) == pytest.approx(0.4, abs=1e-3)
 
@@ -57,12 +57,12 @@ def test_an_even_spread_holds_nine_tenths_of_the_surface_within_its_interval() -
 def test_an_uneven_spread_lies_between_its_parts() -> None:
     soft = shell()
     spread = replace(soft.spread, sd_mm=np.where(np.arange(60) % 2, 0.2, 0.8).astype(np.float32))
-    found = Uncertainty.of(replace(soft, spread=spread), frame(), MEANS)
+    found = Uncertainty.of(replace(soft, spread=spread), frame(), MEANS, 50.0)
     assert 2 * 0.2 < found.outer_within_mm(0.9) < 2 * 0.8
 
 
 def test_between_points_the_spread_is_theirs() -> None:
-    found = Uncertainty.of(shell(), frame(), MEANS)
+    found = Uncertainty.of(shell(), frame(), MEANS, 50.0)
     outside = found.points_mm[:30] * 1.0
     assert found.at(outside, 0.9).max() == pytest.approx(0.8, rel=0.3)
     assert found.at(outside, 0.9).min() >= 0.8 - 1e-9
@@ -72,29 +72,27 @@ def test_pieces_that_were_dropped_say_nothing() -> None:
     soft = shell()
     upper = box_grid().centres_mm()[..., 0] > 0
     dropped = replace(soft, distance_mm=np.where(upper, np.float32(9), soft.distance_mm))
-    found = Uncertainty.of(dropped, frame(), MEANS)
+    found = Uncertainty.of(dropped, frame(), MEANS, 50.0)
     assert (found.points_mm[:, 0] < 10 + 2).all()
-    assert Uncertainty.of(replace(soft, distance_mm=np.full_like(soft.distance_mm, 9)), frame(), MEANS) is None
+    assert Uncertainty.of(replace(soft, distance_mm=np.full_like(soft.distance_mm, 9)), frame(), MEANS, 50.0) is None
 
 
 def test_who_cannot_say_says_nothing() -> None:
-    assert Uncertainty.of(replace(shell(), spread=None), frame(), MEANS) is None
-    assert Uncertainty.of(shell(), frame(), None) is None
+    assert Uncertainty.of(replace(shell(), spread=None), frame(), MEANS, 50.0) is None
+    assert Uncertainty.of(shell(), frame(), None, 50.0) is None
 
 
 class TestConfidence:
     def judged(self, used: Calibration = USED, sd_mm: float = 0.4):
-        said = Uncertainty.of(shell(sd_mm), FRAME, MEANS)
+        said = Uncertainty.of(shell(sd_mm), FRAME, MEANS, 50.0)
         done = Completion(FRAME, FIELD, replace(shell(sd_mm), region=np.zeros(box_grid().shape, bool)))
-        return judge(done, HOLES, used, said)
+        return judge(done, HOLES, used, said, voxel_mm=0.6)
 
-    def test_a_hole_larger_than_those_of_the_regression_has_none(self) -> None:
-        found = self.judged(replace(USED, largest_cm2=30.0))
-        assert found.expected_dsc is None
-        assert found.outer_within_mm is None
-
-    def test_a_head_unlike_those_known_has_none(self) -> None:
-        assert self.judged(replace(USED, worst_misfit_mm=0.1)).outer_within_mm is None
+    def test_beyond_what_was_tested_there_is_none(self) -> None:
+        for used in (replace(USED, largest_cm2=30.0), replace(USED, worst_misfit_mm=0.1)):
+            found = self.judged(used)
+            assert found.expected_dsc is not None
+            assert found.outer_within_mm is None
 
     def test_what_is_doubtful_has_none(self) -> None:
         assert self.judged().outer_within_mm == pytest.approx(0.8)
@@ -135,3 +133,9 @@ def test_a_completion_is_less_sure_in_the_middle_of_a_hole_than_at_its_rim() -> 
     assert outer.any()
     assert spread.sd_mm[inner].mean() > 1.2 * spread.sd_mm[outer].mean()
     assert (to_middle < SIDE.radius_mm + 6).all()
+
+
+def test_large_holes_are_doubted_more_than_their_fit_knows():
+    usual, small, large = (Uncertainty.of(shell(), frame(), MEANS, cm2) for cm2 in (50.0, 5.0, 150.0))
+    np.testing.assert_array_equal(small.sd_mm, usual.sd_mm)
+    np.testing.assert_allclose(large.sd_mm, usual.sd_mm * 3.0**0.3)

@@ -65,7 +65,8 @@ def errors_along(result: Reconstruction, truth: Volume) -> dict[str, F64 | BoolA
     from calvaria.reconstruction.surface import BoneSurface
     from calvaria.volume.gather import trilinear_at
 
-    said = None if result.soft is None else Uncertainty.of(result.soft, result.frame, UNIT)
+    area_cm2 = sum(hole.area_cm2 for hole in result.holes)
+    said = None if result.soft is None else Uncertainty.of(result.soft, result.frame, UNIT, area_cm2)
     if result.soft is None or said is None:
         raise InputError("nothing was completed, or the engine cannot say how sure it is")
     points, normals = surface_of(result.soft, result.frame)
