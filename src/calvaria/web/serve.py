@@ -1,0 +1,84 @@
+"""The server: a socket, a token, a folder of its own, and all of it gone at the end."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from calvaria.errors import InputError
+from calvaria.files import require_writable
+from calvaria.web.limits import Served
+
+
+def serve(served: Served, say: Callable[[str], None]) -> None:
+    """Serve the page until it is interrupted.
+
+    Args:
+        served: where and how.
+        say: told the address, and what the user should know.
+
+    Raises:
+        InputError: the address cannot be listened on, or the folder not written to.
+    """
+    import uvicorn
+
+    from calvaria.web.app import make_app
+    from calvaria.web.guard import Guard
+    from calvaria.web.session import Session
+
+    if served.folder is not None:
+        require_writable(served.folder)
+        served.folder.mkdir(parents=True, exist_ok=True)
+    listening = _listening(served)
+    port = listening.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="calvaria-", dir=served.folder))  # closed to other users
+    session = Session(served, folder)
+    try:
+        session.pool.warm()
+        token = secrets.token_urlsafe(24)
+        app = Guard(make_app(session), token, served.host, port)
+        say(f"open http://{_name(served.host)}:{port}/?token={token}")
+        config = uvicorn.Config(
+            app,
+            access_log=False,  # nothing that names a patient, or a file
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        session.close(keep=served.keep)
+        listening.close()
+        if served.keep:
+            say(f"the cases are in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listening(served: Served) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in served.host else socket.AF_INET
+        return socket.create_server((served.host, served.port), family=family, backlog=256)
+    except OSError as error:
+        raise InputError(
+            f"{served.host}:{served.port} cannot be listened on: {error.strerror or error}; give another --port, or 0 for "
+            "one that is free"
+        ) from error
+
+
+def _name(host: str) -> str:
+    """A host as it stands in an address.
+
+    >>> _name("::1"), _name("0.0.0.0")
+    ('[::1]', '127.0.0.1')
+    """
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+__all__ = ["serve"]
