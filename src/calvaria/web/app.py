@@ -143,7 +143,14 @@ async def _json(request: Request) -> dict[str, Any]:
 
 
 async def _about(session: Session, request: Request) -> Response:
-    return JSONResponse({"version": __version__, "formats": list(FORMATS), "implant": implant_controls()})
+    return JSONResponse(
+        {
+            "version": __version__,
+            "formats": list(FORMATS),
+            "max_upload_mb": session.served.max_upload_mb,
+            "implant": implant_controls(),
+        }
+    )
 
 
 async def _list(session: Session, request: Request) -> Response:

@@ -5,7 +5,6 @@ No name from outside is ever part of a path, and no file may lead to another one
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -34,16 +33,7 @@ files."""
 FILES, SOURCE, RESULTS, VIEW = "files", "input", "results", "view"
 """What lies in a case's folder: what was brought; the image taken out of a zip; results; what the page shows."""
 
-HEAD_BYTES = 1 << 20
-"""Headers of NRRD and MetaImage are no longer."""
-
 BLOCK_BYTES = 1 << 20
-
-DETACHED = {
-    ".nrrd": re.compile(rb"^\s*data\s*file\s*:", re.IGNORECASE | re.MULTILINE),
-    ".mha": re.compile(rb"^\s*ElementDataFile\s*=\s*(?!LOCAL\s*$)", re.IGNORECASE | re.MULTILINE),
-}
-"""Lines of headers that name another file."""
 
 
 def name_of(number: int, suffix: str) -> str:
@@ -89,14 +79,14 @@ def require_whole(path: Path) -> None:
 
     Raises:
         InputError: it is one.
+        FormatError: it is no image.
     """
-    line = DETACHED.get(image_suffix(path))
-    if line is None:
+    from calvaria.io.images import is_detached
+    from calvaria.results.names import is_dicom
+
+    if is_mesh(path) or is_dicom(path):  # by the same signs they are read with
         return
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    end = re.search(rb"\r?\n\r?\n", head) if image_suffix(path) == ".nrrd" else None
-    if line.search(head[: end.start()] if end else head):
+    if is_detached(path):
         raise InputError("this header's voxels lie in another file; save both as one file, such as .nrrd or .nii.gz")
 
 

@@ -73,7 +73,7 @@ class Guard:
             return
         headers = _headers(scope)
         outgoing = _with_headers(send)
-        if not self._is_ours(headers.get("host", "")):
+        if not self.is_ours(headers.get("host", "")):
             await _say(outgoing, 421, WRONG_HOST)
         elif scope["path"] == "/" and scope["method"] == "GET" and (given := _token_of(scope)) is not None:
             await self._enter(given, outgoing)
@@ -99,7 +99,7 @@ class Guard:
             return False
         return found is not None and _same(found.value, self._token)
 
-    def _is_ours(self, host: str) -> bool:
+    def is_ours(self, host: str) -> bool:
         """Whether a Host header names this server: a name that somebody else points at this machine does not."""
         name, colon, port = host.rpartition(":")
         if not colon or port != str(self._port):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from calvaria.errors import InputError
@@ -49,7 +52,10 @@ def serve(served: Served, say: Callable[[str], None]) -> None:
             server_header=False,
             timeout_graceful_shutdown=2,
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        with _ended_in_order():
+            uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+        say("stopped")
     finally:
         session.close(keep=served.keep)
         listening.close()
@@ -57,6 +63,23 @@ def serve(served: Served, say: Callable[[str], None]) -> None:
             say(f"the cases are in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """A signal that ends the program lets it clear up, as Ctrl-C does: the server raises signals again at its end."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {one: signal.signal(one, stop) for one in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _listening(served: Served) -> socket.socket:

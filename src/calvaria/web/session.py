@@ -135,7 +135,7 @@ class Session:
     """
 
     def __init__(self, served: Served, folder: Path, start: Callable[[], Link] | None = None) -> None:
-        self._served, self._folder = served, folder
+        self.served, self._folder = served, folder
         self.lock = RLock()
         self._cases: dict[str, CaseState] = {}
         self._count = 0
@@ -150,7 +150,7 @@ class Session:
             RefusedError: there are too many.
         """
         with self.lock:
-            if len(self._cases) >= self._served.max_cases:
+            if len(self._cases) >= self.served.max_cases:
                 raise RefusedError(
                     429, f"there are {len(self._cases)} cases, as many as this page holds; delete some first"
                 )
@@ -193,9 +193,9 @@ class Session:
             if case.gone:
                 raise RefusedError(410, "this case was deleted")
             case.size_bytes += size
-            if case.size_bytes > self._served.max_upload_mb * 10**6:
+            if case.size_bytes > self.served.max_upload_mb * 10**6:
                 raise RefusedError(
-                    413, f"more than {self._served.max_upload_mb} MB: crop the scan, or start the page with --max-upload-mb"
+                    413, f"more than {self.served.max_upload_mb} MB: crop the scan, or start the page with --max-upload-mb"
                 )
 
     def end_file(self, case: CaseState) -> None:

@@ -122,7 +122,8 @@ class Desk:
         held = HeldCase.run(source, task.folder / RESULTS, task.settings, self._progress, dicom=dicom)
         self._tell(Told("slices and surfaces", 0.97))
         show_result(view, held.result)
-        self._tell(Viewed(shape | {"result": True, "patch": not held.record.patch.empty}))
+        centres = [list(hole.centre_mm) for hole in held.record.holes]
+        self._tell(Viewed(shape | {"result": True, "patch": not held.record.patch.empty, "holes_mm": centres}))
         self._held, self._run = held, task
         self._tell(Reconstructed(of_record(held.record)))
 

@@ -37,7 +37,7 @@ async function brought(files) {
   for (const one of cases) {
     try {
       say(`Bringing ${one.name} …`);
-      const made = await bring(one, before, (done, whole) => whole > 1 && say(`Bringing ${one.name}: ${done} of ${whole} files …`));
+      const made = await bring(one, before, about.max_upload_mb, (done, whole) => whole > 1 && say(`Bringing ${one.name}: ${done} of ${whole} files …`));
       names.set(made.id, one.name);
       last ??= made.id;
       say("");
@@ -300,6 +300,8 @@ class CasePanel {
         this.viewer.queue = this.viewer.start().catch((error) => { this.plain = true; this.problem = error; });
       }
       const implant = one.design.shown || 0;
+      if (implant && !this.implantSeen) this.want("patch", false); // it hides the implant
+      this.implantSeen = implant > 0;
       this.once("viewer", [one.view, implant, version], () => this.viewer.show(one.view, implant, version));
     } else {
       this.once("slices", [one.view, version], () => {
@@ -310,12 +312,20 @@ class CasePanel {
   }
 
   layers() {
-    const box = (name, label, checked) => h("label", { class: "flag" },
-      h("input", { type: "checkbox", checked, onchange: (event) => this.viewer.want(name, event.target.checked) }), label);
+    this.boxes = {};
+    const box = (name, label, checked) => {
+      this.boxes[name] = h("input", { type: "checkbox", checked, onchange: (event) => this.viewer?.want(name, event.target.checked) });
+      return h("label", { class: "flag" }, this.boxes[name], label);
+    };
     const plainly = h("button", { type: "button", onclick: () => { this.plain = true; this.viewer.end(); this.viewer = null; refresh(); } }, "Plain slices");
     this.looking.replaceChildren(this.viewer.root, h("div", { class: "row", role: "group", "aria-label": "What is shown in 3-D" },
       box("skull", "Skull", true), box("through", "see through it", false), box("patch", "Missing bone", true), box("implant", "Implant", true), plainly,
       h("span", { class: "quiet" }, "Missing bone: blue is sure, red may be off by 2 mm or more.")));
+  }
+
+  want(what, wanted) {
+    this.boxes[what].checked = wanted;
+    this.viewer.want(what, wanted);
   }
 
   moved(place) {

@@ -45,7 +45,9 @@ async function walk(entry, found) {
 }
 
 // Only the suffix of a name travels. Returns the case.
-export async function bring(one, settings, tell) {
+export async function bring(one, settings, mostMb, tell) {
+  const size = one.files.reduce((sum, file) => sum + file.size, 0);
+  if (size > mostMb * 1e6) throw new Error(`${(size / 1e6).toFixed(0)} MB, at most ${mostMb} MB are taken; crop the scan, or start the page with --max-upload-mb`);
   const made = await ask("POST", "/api/cases", {});
   const address = `/api/cases/${made.id}`;
   try {
@@ -55,7 +57,7 @@ export async function bring(one, settings, tell) {
       while (next < one.files.length) {
         const file = one.files[next++];
         const answer = await fetch(`${address}/files?suffix=${encodeURIComponent(one.suffix)}`, { method: "PUT", body: file });
-        if (!answer.ok) throw new Error((await answer.json()).error);
+        if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.error || `the server answers ${answer.status}`);
         done += 1;
         tell(done, one.files.length);
       }

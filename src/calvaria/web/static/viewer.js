@@ -2,7 +2,6 @@
 import { h } from "./dom.js";
 
 const BONE = [226, 218, 200, 255];
-const PATCH = [201, 72, 60, 255];
 const IMPLANT = [52, 128, 186, 255];
 const DARK = [0.063, 0.071, 0.078, 1];
 
@@ -31,8 +30,8 @@ export class Viewer {
     this.flat = h("canvas", { tabindex: 0, role: "img", "aria-label": "Slices in three directions. Click to move the crosshair." });
     this.solid = h("canvas", { tabindex: 0, role: "img", "aria-label": "Skull, missing bone and implant in 3-D. Drag to turn; arrow keys turn, too." });
     this.root = h("div", { class: "views" },
-      h("figure", {}, this.flat, h("figcaption", {}, "Slices: click to point. Missing bone in red.")),
-      h("figure", {}, this.solid, h("figcaption", {}, "3-D: drag to turn, scroll to zoom.")));
+      h("figure", {}, h("div", { class: "stage" }, this.flat), h("figcaption", {}, "Slices: click to point. Missing bone in red.")),
+      h("figure", {}, h("div", { class: "stage" }, this.solid), h("figcaption", {}, "3-D: drag to turn, scroll to zoom.")));
     this.meshes = {};
     this.wanted = { skull: true, patch: true, implant: true };
     this.turn = [110, 15];
@@ -55,7 +54,6 @@ export class Viewer {
     await this.scene.attachToCanvas(this.solid);
     this.scene.setSliceType(this.scene.sliceTypeRender);
     this.solid.addEventListener("keydown", (event) => this.keys(event));
-    new ResizeObserver(() => { this.slices.resizeListener(); this.scene.resizeListener(); }).observe(this.root);
   }
 
   keys(event) {
@@ -86,7 +84,7 @@ export class Viewer {
       if (view.result) {
         await this.put("skull", "skull.mz3", stage, BONE);
         if (view.patch) await this.put("patch", "patch.mz3", stage, null);
-        this.scene.setRenderAzimuthElevation(...this.turn);
+        this.faceHole(view);
       }
     }
     if (implant && implant !== this.implant) {
@@ -97,6 +95,22 @@ export class Viewer {
     if (!implant) this.take("implant");
     this.implant = implant;
     this.apply();
+  }
+
+  // The camera before the largest hole, and the crosshair in it.
+  faceHole(view) {
+    const hole = view.holes_mm?.[0];
+    if (hole) {
+      const [x, y, z] = [-hole[0], -hole[1], hole[2]];
+      const middle = this.scene.pivot3D;
+      const [right, front, up] = [x - middle[0], y - middle[1], z - middle[2]];
+      const degrees = 180 / Math.PI;
+      this.turn = [90 + Math.atan2(front, -right) * degrees, Math.min(60, Math.max(-20, Math.atan2(up, Math.hypot(right, front)) * degrees))];
+      this.slices.scene.crosshairPos = this.slices.mm2frac([x, y, z]);
+      this.slices.drawScene();
+      this.moved(hole);
+    }
+    this.scene.setRenderAzimuthElevation(...this.turn);
   }
 
   async put(what, name, version, colour) {
@@ -131,5 +145,3 @@ export class Viewer {
     }
   }
 }
-
-export { PATCH };
