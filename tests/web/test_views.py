@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from calvaria.volume import Grid, Mesh, Volume
-from calvaria.web.views import SLICES, coarser, show_head, slice_png, write_mz3
+from calvaria.web.views import SLICES, coarser, planes_of, show_head, slice_png, write_mz3
 
 AFFINE = np.array([[0.0, -2.0, 0.0, 5.0], [1.0, 0.0, 0.0, -7.0], [0.0, 0.0, 3.0, 11.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -37,7 +37,7 @@ def test_slices_lie_in_the_world_of_the_viewer(tmp_path: Path):
     found = show_head(tmp_path, volume, ct=False)
     image = nib.load(tmp_path / "head.nii.gz")
     np.testing.assert_allclose(image.affine, np.diag([-1, -1, 1, 1]) @ AFFINE)
-    assert found == {"shape": [2, 3, 4], "affine": AFFINE.tolist()}
+    assert (found["shape"], found["affine"]) == ([2, 3, 4], AFFINE.tolist())
     assert (np.asarray(image.dataobj).min(), np.asarray(image.dataobj).max()) == (0, 255)
 
 
@@ -50,10 +50,11 @@ def test_a_ct_is_shown_by_its_window(tmp_path: Path):
 def test_a_slice_is_a_picture_with_the_patch_in_red(tmp_path: Path):
     head, patch = np.zeros((4, 5, 6), np.uint8), np.zeros((4, 5, 6), np.uint8)
     patch[1, 2, 3] = 255
-    np.savez(tmp_path / SLICES.removesuffix(".npz"), head=head, patch=patch)
-    picture = np.asarray(Image.open(io.BytesIO(slice_png(tmp_path, 2, 3))))
-    assert picture.shape == (5, 4, 3)  # rows run along the second axis
-    assert picture[2, 1, 0] > 100 and np.count_nonzero(picture.sum(axis=2)) == 1
+    np.savez(tmp_path / SLICES.removesuffix(".npz"), head=head, patch=patch, affine=np.eye(4))
+    axial, sagittal = (np.asarray(Image.open(io.BytesIO(slice_png(tmp_path, *at)))) for at in ((2, 3), (0, 1)))
+    assert axial.shape == (5, 4, 3) and sagittal.shape == (6, 5, 3)
+    assert axial[2, 1, 0] > 100 and np.count_nonzero(axial.sum(axis=2)) == 1
+    assert sagittal[2, 2, 0] > 100  # z grows upwards
     for axis, index in ((2, 6), (3, 0), (0, -1)):
         with pytest.raises(IndexError, match=f"no slice {index} along axis {axis}"):
             slice_png(tmp_path, axis, index)
@@ -69,3 +70,19 @@ def test_a_surface_is_written_as_the_viewer_reads_it(tmp_path: Path):
     vertices = np.frombuffer(content[28:64], "<f4").reshape(3, 3)
     np.testing.assert_array_equal(vertices, mesh.vertices_mm * [-1, -1, 1])
     assert list(content[64:]) == [1, 2, 3, 255] * 3
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, -1)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+def test_up_is_up_and_left_is_on_the_right_however_voxels_run(order: tuple, signs: tuple, tmp_path: Path):
+    data, affine = np.zeros((4, 5, 6), np.uint8), np.eye(4)
+    data[3, 4, 5] = 1  # to the left, to the back, up
+    turned = data.transpose(order)[tuple(slice(None, None, signs[world]) for world in order)]
+    for axis, world in enumerate(order):
+        affine[:3, axis] = np.eye(3)[world] * signs[world]
+    show_head(tmp_path, Volume(turned, Grid(turned.shape, affine)), ct=False)
+    at = np.argwhere(turned)[0]
+    corners = {"axial": (4, 3), "coronal": (0, 3), "sagittal": (0, 4)}
+    for axis, plane in enumerate(planes_of(affine)):
+        picture = np.asarray(Image.open(io.BytesIO(slice_png(tmp_path, axis, int(at[axis])))))
+        assert tuple(np.argwhere(picture[..., 0])[0]) == corners[plane["name"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ SKULL_STEP_MM = 1.6
 SKULL_TRIANGLES = 150_000
 SKULL_ERROR_MM = 0.4
 
+NAMES = ("sagittal", "coronal", "axial")
+"""Slices across the world's axes."""
+
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """LPS mm to RAS mm, which the viewer takes."""
 
@@ -52,14 +56,49 @@ def show_head(folder: Path, volume: Volume, *, ct: bool) -> dict[str, Any]:
         ct: whether the image is in HU.
 
     Returns:
-        ``shape`` and ``affine`` (rows, voxel centres -> world LPS mm) of the copy.
+        ``shape`` and ``affine`` (rows, voxel centres -> world LPS mm) of the copy, and ``planes``: how slices across
+        each of its axes are drawn, see `planes_of`.
     """
     small = coarser(volume, MAX_EDGE)
     grey = _grey(small, ct)
     _write_nifti(folder / HEAD, grey, small.grid)
     with atomic_path(folder / SLICES) as part:
-        np.savez(part, head=grey)
-    return {"shape": list(small.grid.shape), "affine": small.affine.tolist()}
+        np.savez(part, head=grey, affine=small.affine)
+    return {"shape": list(small.grid.shape), "affine": small.affine.tolist(), "planes": planes_of(small.affine)}
+
+
+def planes_of(affine: F64) -> list[dict[str, Any]]:
+    """How slices across each voxel axis are drawn, so that up is up and the patient's left is on the right.
+
+    Args:
+        affine: (4, 4) voxel -> world LPS mm.
+
+    Returns:
+        For each axis: ``name``; ``across`` and ``down``, the voxel axes along rows and columns of the picture;
+        ``flip_across`` and ``flip_down``, whether they run the other way.
+
+    >>> [plane["name"] for plane in planes_of(np.eye(4))]
+    ['sagittal', 'coronal', 'axial']
+    """
+    world = _world_axes(affine)
+    found = []
+    for axis in range(3):
+        first, second = (other for other in range(3) if other != axis)
+        across, down = (first, second) if world[first] < world[second] else (second, first)
+        # x and y grow to the right, y downwards where it is the second, z upwards.
+        forwards = affine[world[across], across] > 0
+        downwards = (affine[world[down], down] > 0) == (world[down] == 1)
+        name = NAMES[world[axis]]
+        found.append(
+            {"name": name, "across": across, "down": down, "flip_across": not forwards, "flip_down": not downwards}
+        )
+    return [{key: value if isinstance(value, str | bool) else int(value) for key, value in one.items()} for one in found]
+
+
+def _world_axes(affine: F64) -> list[int]:
+    """For each voxel axis the world's that it follows most, each once."""
+    share = np.abs(affine[:3, :3]) / np.linalg.norm(affine[:3, :3], axis=0)
+    return list(max(permutations(range(3)), key=lambda order: float(sum(share[w, a] for a, w in enumerate(order)))))
 
 
 def show_result(folder: Path, result: Reconstruction) -> None:
@@ -75,7 +114,7 @@ def show_result(folder: Path, result: Reconstruction) -> None:
     grey = _stored(folder)["head"]
     if grey.shape == marked.shape:
         with atomic_path(folder / SLICES) as part:
-            np.savez(part, head=grey, patch=marked)
+            np.savez(part, head=grey, patch=marked, affine=patch.affine)
     if not result.patch.mask.any():
         return
     mesh = extract_surface(result.patch, smooth_mm=SURFACE_SMOOTH_MM)
@@ -99,7 +138,7 @@ def slice_png(folder: Path, axis: int, index: int) -> bytes:
         index: along it.
 
     Returns:
-        A PNG whose columns are the first of the two other axes, and whose rows run down the last one.
+        A PNG, drawn as `planes_of` says.
 
     Raises:
         IndexError: there is no such slice.
@@ -115,7 +154,11 @@ def slice_png(folder: Path, axis: int, index: int) -> bytes:
     if "patch" in found:
         inside = np.take(found["patch"], index, axis) > 0
         rgb[inside] = (rgb[inside] * 0.35 + np.array([214, 64, 54]) * 0.65).astype(np.uint8)
-    picture = Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 0, 2)))
+    plan = planes_of(found["affine"])[axis]
+    if plan["across"] < plan["down"]:  # rows of a picture come first
+        rgb = rgb.transpose(1, 0, 2)
+    rgb = rgb[:: -1 if plan["flip_down"] else 1, :: -1 if plan["flip_across"] else 1]
+    picture = Image.fromarray(np.ascontiguousarray(rgb))
     out = io.BytesIO()
     picture.save(out, "PNG")
     return out.getvalue()
@@ -204,6 +247,7 @@ __all__ = [
     "SKULL",
     "VIEW_NAMES",
     "coarser",
+    "planes_of",
     "show_head",
     "show_implants",
     "show_result",

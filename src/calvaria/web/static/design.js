@@ -12,6 +12,14 @@ export function checkTable(checks, caption) {
   if (!checks.length) return h("p", { class: "quiet" }, "No checks.");
   const order = { fail: 0, warn: 1, pass: 2 };
   const sorted = [...checks].sort((a, b) => order[a.verdict] - order[b.verdict]);
+  const bad = sorted.filter((one) => one.verdict !== "pass");
+  const good = sorted.length - bad.length;
+  if (!bad.length) return tableOf(sorted, caption);
+  const rest = good ? h("details", {}, h("summary", {}, `${good} other checks passed`), tableOf(sorted.slice(bad.length), `${caption}, passed`)) : null;
+  return h("div", {}, tableOf(bad, caption), rest ?? "");
+}
+
+function tableOf(sorted, caption) {
   const named = sorted.some((one) => one.part && one.part !== "implant");
   return h("div", { class: "scroll" }, h("table", {},
     h("caption", { class: "hidden" }, caption),
@@ -19,6 +27,13 @@ export function checkTable(checks, caption) {
     h("tbody", {}, sorted.map((one) => h("tr", { title: one.source },
       h("td", {}, verdictOf(one)), h("td", {}, one.name), h("td", { class: "number" }, one.value), h("td", {}, one.limit),
       named ? h("td", {}, one.part) : null)))));
+}
+
+function countsOf(checks) {
+  const count = (verdict) => checks.filter((one) => one.verdict === verdict).length;
+  const [fails, warnings] = [count("fail"), count("warn")];
+  if (!fails && !warnings) return `All ${checks.length} checks passed.`;
+  return `Of ${checks.length} checks ${fails} failed, ${warnings} with a warning.`;
 }
 
 export class DesignPanel {
@@ -73,6 +88,7 @@ export class DesignPanel {
     this.result.replaceChildren(
       h("ul", { class: "plain" }, lines.lines.map((line) => h("li", {}, line))),
       ...lines.warnings.map((text) => h("p", { class: "message warn" }, text)),
+      h("p", { class: lines.checks.some((one) => one.verdict === "fail") ? "bad" : "" }, countsOf(lines.checks)),
       checkTable(lines.checks, "Checks of the implant"));
     this.result.style.opacity = old ? 0.5 : 1;
   }

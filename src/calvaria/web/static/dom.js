@@ -70,7 +70,10 @@ export function control(about, value, changed) {
   return h("div", { class: "control" }, h("label", { for: id }, label), shown, range, help);
 }
 
+const LABELS = { thickness: "Kind of thickness", min_hole_ml: "Smallest hole", kind: "What it is", deidentify: "DICOM results without the patient", mould: "Mould, too" };
+
 export function labelOf(name) {
+  if (LABELS[name]) return LABELS[name];
   const words = name.replace(/_(mm|deg|ml|hu)$/, "").replaceAll("_", " ");
   return words[0].toUpperCase() + words.slice(1);
 }

@@ -305,7 +305,9 @@ class CasePanel {
       this.once("viewer", [one.view, implant, version], () => this.viewer.show(one.view, implant, version));
     } else {
       this.once("slices", [one.view, version], () => {
-        this.looking.replaceChildren(h("p", { class: "quiet" }, "This browser draws no 3-D here: slices, and the pictures of the report."),
+        const back = h("button", { type: "button", onclick: () => { this.plain = false; this.keys.viewer = this.keys.slices = ""; refresh(); } }, "Show 3-D");
+        const said = canDraw() && !this.problem ? back : h("p", { class: "quiet" }, "This browser draws no 3-D: here are slices, and pictures above and below.");
+        this.looking.replaceChildren(h("div", { class: "row" }, said),
           plainSlices(this.id, one.view, (place) => this.moved(place)));
       });
     }
@@ -317,7 +319,7 @@ class CasePanel {
       this.boxes[name] = h("input", { type: "checkbox", checked, onchange: (event) => this.viewer?.want(name, event.target.checked) });
       return h("label", { class: "flag" }, this.boxes[name], label);
     };
-    const plainly = h("button", { type: "button", onclick: () => { this.plain = true; this.viewer.end(); this.viewer = null; refresh(); } }, "Plain slices");
+    const plainly = h("button", { type: "button", onclick: () => { this.plain = true; this.viewer.end(); this.viewer = null; this.implantSeen = false; refresh(); } }, "Plain slices");
     this.looking.replaceChildren(this.viewer.root, h("div", { class: "row", role: "group", "aria-label": "What is shown in 3-D" },
       box("skull", "Skull", true), box("through", "see through it", false), box("patch", "Missing bone", true), box("implant", "Implant", true), plainly,
       h("span", { class: "quiet" }, "Missing bone: blue is sure, red may be off by 2 mm or more.")));

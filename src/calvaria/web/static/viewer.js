@@ -6,13 +6,12 @@ const IMPLANT = [52, 128, 186, 255];
 const DARK = [0.063, 0.071, 0.078, 1];
 
 let library = null;
+let drawing = null;
 
+// Asked once: each question makes a context, and browsers let go of the oldest when there are many.
 export function canDraw() {
-  try {
-    return Boolean(document.createElement("canvas").getContext("webgl2"));
-  } catch {
-    return false;
-  }
+  drawing ??= Boolean(document.createElement("canvas").getContext("webgl2"));
+  return drawing;
 }
 
 function loaded() {
@@ -139,9 +138,8 @@ export class Viewer {
   }
 
   end() {
-    for (const canvas of [this.flat, this.solid]) {
-      const gl = canvas.getContext("webgl2");
-      gl?.getExtension("WEBGL_lose_context")?.loseContext();
-    }
+    this.slices?.cleanup();
+    this.scene?.cleanup();
+    for (const canvas of [this.flat, this.solid]) canvas.getContext("webgl2")?.getExtension("WEBGL_lose_context")?.loseContext();
   }
 }
