@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,20 @@ from calvaria.web.app import make_app
 from calvaria.web.brought import RESULTS
 from calvaria.web.guard import Guard
 from calvaria.web.limits import Served
-from calvaria.web.messages import Design, Designed, Idle, Look, Looked, News, Reconstructed, Run, Shaped, Task, Told, Written
+from calvaria.web.messages import (
+    Design,
+    Designed,
+    Idle,
+    Look,
+    Looked,
+    News,
+    Reconstructed,
+    Run,
+    Shaped,
+    Task,
+    Told,
+    Written,
+)
 from calvaria.web.session import Session
 
 TOKEN = "the-token-of-this-test"
@@ -139,10 +152,8 @@ class Client:
             link.endheaders(content or None)
             return
         link.putheader("Transfer-Encoding", "chunked")
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # refused midway: the answer is there
             link.endheaders(content, encode_chunked=True)
-        except (BrokenPipeError, ConnectionResetError):  # refused midway: the answer is there
-            pass
 
     def get(self, path: str, **more: Any) -> Answer:
         return self.request("GET", path, **more)
@@ -175,7 +186,9 @@ class Desk:
     def case(self, content: bytes = b"NRRD0004\n", suffix: str = ".nrrd") -> str:
         """Bring a case; returns its id."""
         case = self.client.post("/api/cases", json={}).json()["id"]
-        assert self.client.put(f"/api/cases/{case}/files", params={"suffix": suffix}, content=content).status_code == 204
+        assert (
+            self.client.put(f"/api/cases/{case}/files", params={"suffix": suffix}, content=content).status_code == 204
+        )
         return str(case)
 
     def complete(self, case: str, **asked: object) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from calvaria.web.guard import FORGED, HEADERS, NO_TOKEN, WRONG_HOST, Guard
 from tests.web.desk import TOKEN, Desk, desk
+
+from calvaria.web.guard import FORGED, HEADERS, NO_TOKEN, WRONG_HOST, Guard
 
 
 @pytest.fixture
@@ -77,7 +78,9 @@ def test_a_form_of_another_page_cannot_pass_for_json(here: Desk):
         assert (answer.status_code, answer.json()["error"]) == (415, "JSON is wanted")
 
 
-@pytest.mark.parametrize("path", ["/", "/page.js", "/api/cases", "/api/cases/none", "/none", f"/?token={TOKEN}", "/?token=x"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.js", "/api/cases", "/api/cases/none", "/none", f"/?token={TOKEN}", "/?token=x"]
+)
 def test_every_answer_says_what_the_browser_may_do(here: Desk, path: str):
     answer = here.client.get(path)
     for name, value in HEADERS.items():
@@ -96,7 +99,9 @@ def test_the_page_needs_nothing_from_elsewhere_and_nothing_inline(here: Desk):
         assert "http://" not in text and "https://" not in text and "innerHTML" not in text and "eval(" not in text
 
 
-@pytest.mark.parametrize(("name", "ours"), [("192.168.1.7:80", True), ("[fe80::1]:80", True), ("evil.example:80", False)])
+@pytest.mark.parametrize(
+    ("name", "ours"), [("192.168.1.7:80", True), ("[fe80::1]:80", True), ("evil.example:80", False)]
+)
 def test_of_a_server_for_others_numbers_are_taken_and_strange_names_are_not(name: str, ours: bool):
     assert Guard(None, TOKEN, "0.0.0.0", 80).is_ours(name) == ours  # type: ignore[arg-type]
     assert not Guard(None, TOKEN, "127.0.0.1", 80).is_ours(name)  # type: ignore[arg-type]

@@ -90,7 +90,11 @@ def focus_by_tab(page, count: int) -> list[str]:
     seen = []
     for _ in range(count):
         page.keyboard.press("Tab")
-        seen.append(page.evaluate("() => document.activeElement.id || document.activeElement.className || document.activeElement.tagName"))
+        seen.append(
+            page.evaluate(
+                "() => document.activeElement.id || document.activeElement.className || document.activeElement.tagName"
+            )
+        )
     return seen
 
 
@@ -128,7 +132,9 @@ def test_from_a_skull_to_an_implant(served: tuple[str, Path], page, tmp_path: Pa
     page.get_by_role("cell", name="watertight").wait_for()
     page.get_by_role("cell", name=re.compile("thickness as asked")).wait_for()
     assert page.get_by_role("checkbox", name="Missing bone").is_checked() is False  # it would hide the implant
-    lit = "(name) => { const at = document.querySelector(`canvas[aria-label^='${name}']`); return at.width * at.height; }"
+    lit = (
+        "(name) => { const at = document.querySelector(`canvas[aria-label^='${name}']`); return at.width * at.height; }"
+    )
     assert page.evaluate(lit, "Slices") > 0 and page.evaluate(lit, "Skull") > 0
     page.wait_for_timeout(2000)
     keep(page, "3-implant")
@@ -137,11 +143,21 @@ def test_from_a_skull_to_an_implant(served: tuple[str, Path], page, tmp_path: Pa
     with page.expect_download() as saving:
         page.get_by_role("link", name="Save all as one zip").click()
     names = set(zipfile.ZipFile(saving.value.path()).namelist())
-    assert {"patch.nrrd", "patch.stl", "result.json", "implant.stl", "implant.3mf", "design.json", "report.html"} <= names
+    assert {
+        "patch.nrrd",
+        "patch.stl",
+        "result.json",
+        "implant.stl",
+        "implant.3mf",
+        "design.json",
+        "report.html",
+    } <= names
 
     # Without 3-D: slices as pictures, and the hole pointed at.
     page.get_by_role("button", name="Plain slices").click()
-    page.wait_for_function("() => [...document.querySelectorAll('.slices img')].filter((one) => one.naturalWidth).length === 3")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.slices img')].filter((one) => one.naturalWidth).length === 3"
+    )
     page.get_by_text("Wrong hole, or none found? Point at it").click()
     page.locator(".slices .frame").first.click(position={"x": 40, "y": 30})
     place = [page.get_by_label(f"{axis} of the place, LPS mm").input_value() for axis in "xyz"]

@@ -7,11 +7,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.web.desk import Desk, desk
 
 from calvaria.web.limits import Served
 from calvaria.web.messages import Design, Looked
 from calvaria.web.session import CANCELLED, DIED
-from tests.web.desk import Desk, desk
 
 SERIES = (
     {"study": 1, "series": "2", "label": "series 2", "usable": True, "problem": None, "chosen": True},
@@ -43,7 +43,7 @@ def test_of_several_series_one_is_chosen(tmp_path: Path):
         assert [one["series"] for one in found["series"]] == ["2", "3"] and found["notes"] == ["a note"]
         assert here.client.post(f"/api/cases/{case}/run", json={"series": "3", "study": 1}).status_code == 200
         here.until(case, "done")
-        settings = here.links[0].tasks[-1].settings  # type: ignore[union-attr]
+        settings = here.links[0].tasks[-1].asked.settings  # type: ignore[union-attr]
         assert (settings.series, settings.study) == ("3", 1)
 
 
@@ -54,7 +54,7 @@ def test_points_that_were_clicked_are_the_seeds_of_the_next_run(tmp_path: Path):
         asked = {"seeds": [[1, 2.5, -3]], "keep_open": [[0, 0, 9]], "box": [0, 0, 0, 1, 1, 1]}
         here.client.post(f"/api/cases/{case}/run", json=asked)
         here.until(case, "done")
-        word = here.links[0].tasks[-1].settings.word  # type: ignore[union-attr]
+        word = here.links[0].tasks[-1].asked.settings.word  # type: ignore[union-attr]
         assert (word.seed, word.keep_open, word.box) == (((1, 2.5, -3),), ((0, 0, 9),), (0, 0, 0, 1, 1, 1))
 
 
@@ -72,6 +72,8 @@ def test_points_that_were_clicked_are_the_seeds_of_the_next_run(tmp_path: Path):
         ({"series": "x" * 99}, "series must be a number as it is listed"),
         ({"study": True}, "study must be a number as it is listed"),
         ({"engine": "/etc/passwd"}, "a run has no setting 'engine'"),
+        ({"outline": [[1, 2, 3]]}, "an outline has 3 places or more"),
+        ({"outline": [[1, 2, 3]] * 3, "seeds": [[1, 2, 3]]}, "an outline has 3 places or more, and stands without"),
         ({"hole": "/etc/passwd"}, "a run has no setting 'hole'"),
     ],
 )

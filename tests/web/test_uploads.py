@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.web.desk import Desk, desk
 
 from calvaria.errors import FormatError, InputError
 from calvaria.web.brought import FILES, require_whole, source_of
 from calvaria.web.limits import Served
 from calvaria.web.work import FULL
-from tests.web.desk import Desk, desk
 
 MB = 10**6
 

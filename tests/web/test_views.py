@@ -29,7 +29,9 @@ def test_a_copy_in_fewer_voxels_lies_where_it_lay():
         return np.average(one.grid.to_world(index), axis=0, weights=one.data.astype(float).ravel())
 
     np.testing.assert_allclose(middle(coarser(volume, 5))[2], middle(volume)[2], atol=1e-6)
-    np.testing.assert_allclose(small.grid.to_world(np.array([[0, 0, 0]]))[0], volume.grid.to_world(np.array([[1, 0.5, 0.5]]))[0])
+    np.testing.assert_allclose(
+        small.grid.to_world(np.array([[0, 0, 0]]))[0], volume.grid.to_world(np.array([[1, 0.5, 0.5]]))[0]
+    )
 
 
 def test_slices_lie_in_the_world_of_the_viewer(tmp_path: Path):

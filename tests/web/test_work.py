@@ -18,6 +18,7 @@ from calvaria.pipeline import design
 from calvaria.results.finished import read_finished
 from calvaria.results.settings import Settings
 from calvaria.synthesis.sample import sample_case
+from calvaria.web.asked import Asked
 from calvaria.web.brought import FILES, RESULTS, VIEW
 from calvaria.web.limits import Served
 from calvaria.web.messages import (
@@ -36,6 +37,8 @@ from calvaria.web.messages import (
 )
 from calvaria.web.session import DIED, Session
 from calvaria.web.work import FULL, OUT_OF_MEMORY, Desk, plain, sentence
+
+ASKED = Asked(Settings())
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +70,13 @@ def test_a_case_and_its_designs(tmp_path: Path, skull: Path):
     ear, folder = Ear(), brought(tmp_path / "case", skull)
     ear.desk.do(Look(folder))
     assert ear.news == [Looked("NRRD")]
-    run = Run(folder, Settings(preview=False))
+    run = Run(folder, Asked(Settings(preview=False)))
     ear.desk.do(run)
     assert not ear.of(Failed)
     stages = [one.stage for one in ear.of(Told)]
     assert stages[0] == "reading" and {"pose", "completion", "write"} <= set(stages)
     fractions = [one.fraction for one in ear.of(Told)]
-    assert fractions == sorted(fractions) and 0 <= fractions[0] and fractions[-1] < 1
+    assert fractions == sorted(fractions) and fractions[0] >= 0 and fractions[-1] < 1
     first, last = ear.of(Viewed)
     assert "result" not in first.view and last.view["result"] and len(last.view["holes_mm"]) == 1
     summary = ear.of(Reconstructed)[0].summary
@@ -108,7 +111,7 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path: Path):
     ear, folder = Ear(), tmp_path / "case"
     (folder / FILES).mkdir(parents=True)
     (folder / FILES / "00001.nrrd").write_bytes(b"NRRD0004\nnothing\n\n")
-    for task in (Look(folder), Run(folder, Settings()), Design(Run(folder, Settings()), ImplantSettings(), 4)):
+    for task in (Look(folder), Run(folder, ASKED), Design(Run(folder, ASKED), ImplantSettings(), 4)):
         ear.desk.do(task)
     said = "00001.nrrd: line 'nothing' of the NRRD header is not 'field: value'"
     assert [one.text for one in ear.of(Failed)] == [said] * 3
@@ -122,7 +125,7 @@ def test_a_full_disk_is_called_so(tmp_path: Path, skull: Path, monkeypatch: pyte
 
     monkeypatch.setattr("calvaria.web.views._write_nifti", refuse)
     ear = Ear()
-    ear.desk.do(Run(brought(tmp_path / "case", skull), Settings()))
+    ear.desk.do(Run(brought(tmp_path / "case", skull), ASKED))
     assert [one.text for one in ear.of(Failed)] == [FULL]
 
 
@@ -131,7 +134,10 @@ def test_errors_in_a_sentence_without_what_is_inside():
     full.__cause__ = OSError(errno.ENOSPC, "No space left")
     assert sentence(full) == FULL
     assert sentence(ValueError("Doe^John")) == "this is a bug, please report it: ValueError"
-    assert sentence(InputError("/tmp/calvaria-x/ab12/files/00001.nrrd:  the mask\nis empty")) == "00001.nrrd: the mask is empty"
+    assert (
+        sentence(InputError("/tmp/calvaria-x/ab12/files/00001.nrrd:  the mask\nis empty"))
+        == "00001.nrrd: the mask is empty"
+    )
     assert plain("/a/b/c: gone; give another folder with -o") == "c: gone; make room"
     assert "no module" not in sentence(ModuleNotFoundError(name="pydicom"))
 
@@ -164,7 +170,7 @@ def test_a_process_that_is_killed_costs_its_own_case_alone(tmp_path: Path, skull
             case, path = session.begin_file(one.id, ".nrrd")
             path.write_bytes(content)
             session.end_file(case)
-            session.complete(one.id, {}, Settings(), deidentify=False)
+            session.complete(one.id, {}, ASKED)
             cases.append(one.id)
         until(session, cases[0], "running")
         (pid,) = session.pool.pids(cases[0])

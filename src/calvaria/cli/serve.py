@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from calvaria.cli.options import Jobs
+from calvaria.cli.options import Jobs, Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.web.limits import PORT, Served
 
@@ -35,25 +37,30 @@ def serve(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="With --host: other machines may reach it. Nothing is encrypted.")
     ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Serve a page on this machine: drop a scan, get the missing bone, design the implant.
 
-    Prints an address with a token; open it in a browser. All files are deleted when it ends (Ctrl-C), or before, by the
-    page's own button.
+    Prints an address with a token, even when quiet; open it in a browser. All files are deleted when it ends (Ctrl-C),
+    or before, by the page's own button.
     """
-    screen: Screen = context.obj
+    screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     served = Served(host, port, folder, max_upload_mb, max_cases, jobs, keep, allow_remote)
     from calvaria.web.serve import serve as run
 
     if allow_remote:
         screen.warn("other machines can reach this page; what they send and get is not encrypted: use a tunnel")
-    run(served, _say)
+    run(served, partial(_opened, screen), screen.say)
 
 
-def _say(line: str) -> None:
-    import sys
-
-    sys.stdout.write(f"{line}\n")
+def _opened(screen: Screen, address: str) -> None:
+    """Tell the address at once, whoever reads it: without it nobody gets in."""
+    if screen.as_json:
+        screen.json({"address": address})
+    else:
+        sys.stdout.write(f"open {address}\n")
     sys.stdout.flush()
 
 

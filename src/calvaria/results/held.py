@@ -84,9 +84,7 @@ class HeldCase:
         notes: list[str] = []
         result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress)
         archive = archive_for(source.name, inputs.dicom, dicom)
-        record = publish(
-            result, inputs, output, settings, clock=clock, notes=notes, progress=progress, archive=archive
-        )
+        record = publish(result, inputs, output, settings, clock=clock, notes=notes, progress=progress, archive=archive)
         return cls(result, inputs, record, archive, output)
 
     def design(
@@ -103,8 +101,8 @@ class HeldCase:
             formed: called with the implants as soon as they have their shape, before they are measured.
 
         Raises:
-            CalvariaError: there is no hole, no implant of this kind fits into it, or it is to bear letters and its DICOM
-                files are to say nothing of the patient.
+            CalvariaError: there is no hole, no implant of this kind fits into it, or it is to bear letters while its
+                DICOM files are to say nothing of the patient.
         """
         if self.record.patch.empty:
             raise InputError(f"{NO_HOLE}; point at the hole, or ask for smaller ones")

@@ -1,1 +1,1 @@
-"""The page: ``calvaria serve``. Parses what a browser asks for, calls `calvaria.results` in worker processes, serves."""
+"""The page of ``calvaria serve``: parses what a browser asks for, calls `results` in worker processes, serves."""

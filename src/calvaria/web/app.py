@@ -23,7 +23,7 @@ from calvaria import __version__
 from calvaria.download.disk import SPARE_BYTES, free_bytes
 from calvaria.errors import InputError, one_line
 from calvaria.results.staging import files_in
-from calvaria.web.asked import implant_controls, implant_of, settings_of
+from calvaria.web.asked import implant_controls, implant_of, run_asked
 from calvaria.web.brought import FORMATS, RESULTS, VIEW
 from calvaria.web.session import RefusedError, Session
 from calvaria.web.work import FULL
@@ -194,15 +194,13 @@ async def _receive(session: Session, request: Request) -> Response:
 
 async def _complete(session: Session, request: Request) -> Response:
     asked = await _json(request)
-    settings, deidentify = settings_of(asked)
-    session.complete(request.path_params["case"], asked, settings, deidentify=deidentify)
+    session.complete(request.path_params["case"], asked, run_asked(asked))
     return JSONResponse(session.told(request.path_params["case"]))
 
 
 async def _run(session: Session, request: Request) -> Response:
     asked = await _json(request)
-    settings, deidentify = settings_of(asked)
-    session.run(request.path_params["case"], asked, settings, deidentify=deidentify)
+    session.run(request.path_params["case"], asked, run_asked(asked))
     return JSONResponse(session.told(request.path_params["case"]))
 
 
@@ -254,7 +252,10 @@ def pack(folder: Path) -> Path:
     from calvaria.files import atomic_path
 
     results = folder / RESULTS
-    with atomic_path(folder / ZIP) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with (
+        atomic_path(folder / ZIP) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
         for name in files_in(results):
             archive.write(results / name, name)
     return folder / ZIP

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from calvaria.errors import InputError
@@ -13,15 +13,43 @@ from calvaria.results.settings import Kind, Point, Settings, Word
 
 MAX_POINTS = 50
 MAX_COORDINATE_MM = 10_000.0
+MIN_OUTLINE = 3
 KINDS = ("auto", "mask", "ct")
 
 RUN_FIELDS = frozenset(
-    {"series", "study", "kind", "threshold_hu", "min_hole_ml", "refine", "seeds", "keep_open", "box", "deidentify"}
+    {
+        "series",
+        "study",
+        "kind",
+        "threshold_hu",
+        "min_hole_ml",
+        "refine",
+        "seeds",
+        "keep_open",
+        "box",
+        "outline",
+        "deidentify",
+    }
 )
 
 
-def settings_of(asked: Mapping[str, Any]) -> tuple[Settings, bool]:
-    """What is asked for of a reconstruction, and whether DICOM results are not to say whose they are.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for of a reconstruction.
+
+    Args:
+        settings: as the command line has them.
+        outline: points around the rim of the hole, LPS mm; may be none.
+        deidentify: DICOM results are not to say whose they are.
+    """
+
+    settings: Settings
+    outline: tuple[Point, ...] = ()
+    deidentify: bool = False
+
+
+def run_asked(asked: Mapping[str, Any]) -> Asked:
+    """What is asked for of a reconstruction.
 
     Raises:
         InputError: something is not what it should be.
@@ -54,7 +82,10 @@ def settings_of(asked: Mapping[str, Any]) -> tuple[Settings, bool]:
         study=study,
         word=word,
     )
-    return settings, _flag("deidentify", asked.get("deidentify", False))
+    outline = _points("outline", asked.get("outline", ()))
+    if outline and (len(outline) < MIN_OUTLINE or word.seed or word.box):
+        raise InputError(f"an outline has {MIN_OUTLINE} places or more, and stands without points and a box")
+    return Asked(settings, outline, _flag("deidentify", asked.get("deidentify", False)))
 
 
 def implant_of(asked: Mapping[str, Any]) -> ImplantSettings:
@@ -118,4 +149,4 @@ def _flag(name: str, found: Any) -> bool:
     return found
 
 
-__all__ = ["implant_controls", "implant_of", "settings_of"]
+__all__ = ["Asked", "implant_controls", "implant_of", "run_asked"]

@@ -42,13 +42,18 @@ class Served:
     allow_remote: bool = False
 
     def __post_init__(self) -> None:
-        for name, low, high in (("port", 0, 65535), ("max_upload_mb", 1, 10**6), ("max_cases", 1, 10**4), ("jobs", 1, 256)):
+        for name, low, high in (
+            ("port", 0, 65535),
+            ("max_upload_mb", 1, 10**6),
+            ("max_cases", 1, 10**4),
+            ("jobs", 1, 256),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"--{name.replace('_', '-')} must be {low} to {high}; got {getattr(self, name)}")
         if not self.allow_remote and not is_loopback(self.host):
             raise InputError(
-                f"--host {self.host}: others could reach the page, and patients' scans, without encryption; use 127.0.0.1 "
-                "with a tunnel (ssh -L), or say --allow-remote"
+                f"--host {self.host}: others could reach the page, and patients' scans, without encryption; use "
+                "127.0.0.1 with a tunnel (ssh -L), or say --allow-remote"
             )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calvaria.implant.settings import ImplantSettings
-from calvaria.results.settings import Settings
+from calvaria.web.asked import Asked
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,11 @@ class Run:
 
     Args:
         folder: the case's.
-        settings: what is asked for.
-        deidentify: leave out of DICOM results whose they are.
+        asked: what is asked for.
     """
 
     folder: Path
-    settings: Settings
-    deidentify: bool = False
+    asked: Asked
 
 
 @dataclass(frozen=True)

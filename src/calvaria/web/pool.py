@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from threading import RLock, Thread
@@ -54,10 +55,8 @@ class ProcessLink:
 
     def send(self, serial: int, task: Task) -> None:
         """Give it a task; one that has gone says so when it is listened to."""
-        try:
+        with suppress(OSError):
             self._link.send((serial, task))
-        except OSError:
-            pass
 
     def recv(self) -> News:
         """Its next news."""

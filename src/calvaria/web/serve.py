@@ -17,12 +17,13 @@ from calvaria.files import require_writable
 from calvaria.web.limits import Served
 
 
-def serve(served: Served, say: Callable[[str], None]) -> None:
+def serve(served: Served, opened: Callable[[str], None], say: Callable[[str], None]) -> None:
     """Serve the page until it is interrupted.
 
     Args:
         served: where and how.
-        say: told the address, and what the user should know.
+        opened: told the address, token and all.
+        say: told what the user should know at the end.
 
     Raises:
         InputError: the address cannot be listened on, or the folder not written to.
@@ -44,7 +45,7 @@ def serve(served: Served, say: Callable[[str], None]) -> None:
         session.pool.warm()
         token = secrets.token_urlsafe(24)
         app = Guard(make_app(session), token, served.host, port)
-        say(f"open http://{_name(served.host)}:{port}/?token={token}")
+        opened(f"http://{_name(served.host)}:{port}/?token={token}")
         config = uvicorn.Config(
             app,
             access_log=False,  # nothing that names a patient, or a file
@@ -88,8 +89,8 @@ def _listening(served: Served) -> socket.socket:
         return socket.create_server((served.host, served.port), family=family, backlog=256)
     except OSError as error:
         raise InputError(
-            f"{served.host}:{served.port} cannot be listened on: {error.strerror or error}; give another --port, or 0 for "
-            "one that is free"
+            f"{served.host}:{served.port} cannot be listened on: {error.strerror or error}; give another --port, or 0 "
+            "for one that is free"
         ) from error
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from calvaria.implant.settings import ImplantSettings
 from calvaria.jobs import duration
-from calvaria.results.settings import Settings
+from calvaria.web.asked import Asked
 from calvaria.web.brought import DICOM_SUFFIX, FILES, RESULTS, VIEW, name_of
 from calvaria.web.limits import MAX_FILES, Served
 from calvaria.web.messages import (
@@ -195,7 +195,8 @@ class Session:
             case.size_bytes += size
             if case.size_bytes > self.served.max_upload_mb * 10**6:
                 raise RefusedError(
-                    413, f"more than {self.served.max_upload_mb} MB: crop the scan, or start the page with --max-upload-mb"
+                    413,
+                    f"more than {self.served.max_upload_mb} MB: crop the scan, or start the page with --max-upload-mb",
                 )
 
     def end_file(self, case: CaseState) -> None:
@@ -203,7 +204,7 @@ class Session:
         with self.lock:
             case.writing -= 1
 
-    def complete(self, case_id: str, asked: dict[str, Any], settings: Settings, *, deidentify: bool) -> None:
+    def complete(self, case_id: str, said: dict[str, Any], asked: Asked) -> None:
         """All files are there: look what they are, and run what needs no choice.
 
         Raises:
@@ -213,13 +214,13 @@ class Session:
             case = self.case(case_id)
             if case.state != "uploading" or case.writing:
                 raise RefusedError(409, "this case has its files already, or one is still coming")
-            case.asked, case.run = asked, Run(case.folder, settings, deidentify)
+            case.asked, case.run = said, Run(case.folder, asked)
             case.state, case.stage, case.fraction, case.began = "waiting", "looking at the files", 0.0, time.monotonic()
             self.pool.ask(case.id, Look(case.folder))
 
     # What is done with it.
 
-    def run(self, case_id: str, asked: dict[str, Any], settings: Settings, *, deidentify: bool) -> None:
+    def run(self, case_id: str, said: dict[str, Any], asked: Asked) -> None:
         """Reconstruct a case, or do it again.
 
         Raises:
@@ -229,7 +230,7 @@ class Session:
             case = self.case(case_id)
             if case.busy or case.state == "uploading":
                 raise RefusedError(409, "this case is being worked on; cancel that first")
-            case.asked, case.run = asked, Run(case.folder, settings, deidentify)
+            case.asked, case.run = said, Run(case.folder, asked)
             self._start(case)
 
     def design(self, case_id: str, implant: ImplantSettings) -> int:
@@ -390,7 +391,7 @@ class Session:
     def _looked(self, case: CaseState, news: Looked) -> None:
         case.format, case.series, case.notes = news.format, news.series, news.notes
         usable = [one for one in news.series if one["usable"]]
-        said = case.run is not None and (case.run.settings.series or case.run.settings.study)
+        said = case.run is not None and (case.run.asked.settings.series or case.run.asked.settings.study)
         if len(usable) > 1 and not said:
             case.state, case.stage = "choosing", ""
         else:

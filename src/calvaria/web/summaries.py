@@ -72,7 +72,8 @@ def _checks(checks: Iterable[Check]) -> list[dict[str, Any]]:
 
 def _plain(check: Check) -> Check:
     """A check whose value is none of numpy's."""
-    return replace(check, value=check.value.item()) if hasattr(check.value, "item") else check
+    value: Any = check.value
+    return replace(check, value=value.item()) if hasattr(value, "item") else check
 
 
 __all__ = ["of_design", "of_record"]

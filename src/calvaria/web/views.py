@@ -81,18 +81,17 @@ def planes_of(affine: F64) -> list[dict[str, Any]]:
     ['sagittal', 'coronal', 'axial']
     """
     world = _world_axes(affine)
-    found = []
-    for axis in range(3):
+
+    def plane(axis: int) -> dict[str, Any]:
         first, second = (other for other in range(3) if other != axis)
         across, down = (first, second) if world[first] < world[second] else (second, first)
-        # x and y grow to the right, y downwards where it is the second, z upwards.
-        forwards = affine[world[across], across] > 0
-        downwards = (affine[world[down], down] > 0) == (world[down] == 1)
-        name = NAMES[world[axis]]
-        found.append(
-            {"name": name, "across": across, "down": down, "flip_across": not forwards, "flip_down": not downwards}
-        )
-    return [{key: value if isinstance(value, str | bool) else int(value) for key, value in one.items()} for one in found]
+        # x and y grow to the right; y downwards where it is the second, z upwards.
+        forwards = bool(affine[world[across], across] > 0)
+        downwards = bool(affine[world[down], down] > 0) == (world[down] == 1)
+        turned = {"flip_across": not forwards, "flip_down": not downwards}
+        return {"name": NAMES[world[axis]], "across": across, "down": down, **turned}
+
+    return [plane(axis) for axis in range(3)]
 
 
 def _world_axes(affine: F64) -> list[int]:
@@ -127,6 +126,13 @@ def show_implants(folder: Path, meshes: list[Mesh]) -> None:
     from calvaria.volume.mesh import joined
 
     write_mz3(folder / IMPLANT, joined(meshes))
+
+
+def shown_head(folder: Path) -> Volume:
+    """What slices are shown of, grey values from 0 to 255."""
+    found = _stored(folder)
+    grey = found["head"]
+    return Volume(grey, Grid(grey.shape, found["affine"]))
 
 
 def slice_png(folder: Path, axis: int, index: int) -> bytes:
@@ -215,7 +221,7 @@ def _stored(folder: Path) -> dict[str, np.ndarray]:
 def _write_nifti(path: Path, data: np.ndarray, grid: Grid) -> None:
     import nibabel as nib
 
-    image = nib.Nifti1Image(data, TO_RAS @ grid.affine)
+    image = nib.Nifti1Image(data, TO_RAS @ grid.affine)  # type: ignore[no-untyped-call]
     with atomic_path(path) as part:
         part.write_bytes(gzip.compress(image.to_bytes(), 1))
 
@@ -251,6 +257,7 @@ __all__ = [
     "show_head",
     "show_implants",
     "show_result",
+    "shown_head",
     "slice_png",
     "write_mz3",
 ]

@@ -6,6 +6,7 @@ import errno
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from calvaria.errors import CalvariaError, one_line
 from calvaria.jobs import begin_worker
 from calvaria.results.dicom_out import DicomAsked
 from calvaria.results.names import is_dicom
+from calvaria.results.settings import MaskFile, Settings
 from calvaria.web.brought import RESULTS, VIEW, looked_at, source_of
 from calvaria.web.messages import (
     Design,
@@ -118,8 +120,9 @@ class Desk:
         view.mkdir(exist_ok=True)
         self._tell(Told("reading", 0.0))
         shape = self._see(source, task, show_head)
-        dicom = DicomAsked(task.deidentify) if is_dicom(source) else None
-        held = HeldCase.run(source, task.folder / RESULTS, task.settings, self._progress, dicom=dicom)
+        dicom = DicomAsked(task.asked.deidentify) if is_dicom(source) else None
+        settings = self._outlined(task)
+        held = HeldCase.run(source, task.folder / RESULTS, settings, self._progress, dicom=dicom)
         self._tell(Told("slices and surfaces", 0.97))
         show_result(view, held.result)
         centres = [list(hole.centre_mm) for hole in held.record.holes]
@@ -132,12 +135,22 @@ class Desk:
         from calvaria.results.reading import read_case
         from calvaria.volume.foreground import has_two_values
 
-        read = read_case(source, task.settings, [])
-        kind = read.kind(task.settings.kind)
+        read = read_case(source, task.asked.settings, [])
+        kind = read.kind(task.asked.settings.kind)
         ct = kind == "ct" or (kind == "auto" and not read.volume.is_mask and not has_two_values(read.volume.data))
         shape = show(task.folder / VIEW, read.volume, ct=ct)
         self._tell(Viewed(shape))
         return shape
+
+    def _outlined(self, task: Run) -> Settings:
+        """The settings, with a mask of what was outlined, if something was."""
+        settings, outline = task.asked.settings, task.asked.outline
+        if not outline:
+            return settings
+        from calvaria.web.outline import write_outlined
+
+        path = write_outlined(task.folder / VIEW, outline)
+        return replace(settings, word=replace(settings.word, hole=MaskFile(str(path))))
 
     def _progress(self, stage: str, fraction: float) -> None:
         self._tell(Told(stage, fraction * 0.97))

@@ -164,7 +164,7 @@ class CasePanel {
   constructor(one) {
     this.id = one.id;
     this.place = null;
-    this.points = { seeds: [], keep_open: [], corners: [] };
+    this.points = { seeds: [], keep_open: [], corners: [], outline: [] };
     this.heading = h("h2");
     this.cancel = h("button", { type: "button", onclick: () => this.send("cancel", {}) }, "Cancel");
     this.remove = h("button", { type: "button", onclick: () => this.erase() }, "Delete this case");
@@ -173,7 +173,7 @@ class CasePanel {
     this.message = h("div");
     this.choice = h("div");
     this.summary = h("div");
-    this.looking = h("div");
+    this.looking = h("div", { class: "looking" });
     this.pointing = h("div");
     this.designing = h("div");
     this.files = h("div");
@@ -269,8 +269,7 @@ class CasePanel {
       const area = found.holes.reduce((sum, hole) => sum + hole.area_cm2, 0);
       const figure = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
       const parts = [h("h2", {}, "Missing bone")];
-      if (found.empty) parts.push(h("p", { class: "message warn" }, found.lines[0]));
-      else {
+      if (!found.empty) {
         parts.push(h("dl", { class: "figures" },
           figure("Volume", `${found.volume_ml.toFixed(1)} ml`), figure("Area", `${area.toFixed(1)} cm²`),
           found.holes.length > 1 ? figure("Holes", found.holes.length) : null,
@@ -344,42 +343,45 @@ class CasePanel {
         onchange: (event) => { this.place ??= [0, 0, 0]; this.place[number] = Number(event.target.value); },
       }));
       this.where = inputs;
-      const add = (kind) => () => { if (this.place) { this.points[kind] = [...this.points[kind], [...this.place]].slice(kind === "corners" ? -2 : -20); refresh(); } };
+      const add = (kind) => () => { if (this.place) { this.points[kind] = [...this.points[kind], [...this.place]].slice(kind === "corners" ? -2 : -50); refresh(); } };
       const drop = (kind, number) => () => { this.points[kind] = this.points[kind].filter((_, other) => other !== number); refresh(); };
       const item = (kind, text) => (point, number) => h("li", {}, `${text} ${say(point)}`, h("button", { type: "button", onclick: drop(kind, number), "aria-label": `Take away: ${text} ${say(point)}` }, "take away"));
-      const { seeds, keep_open: open, corners } = this.points;
-      const ready = seeds.length || open.length || corners.length === 2;
-      this.pointing.replaceChildren(h("details", { open: Boolean(seeds.length || open.length || corners.length) || one.state === "failed" || one.summary?.empty },
+      const { seeds, keep_open: open, corners, outline } = this.points;
+      const ready = seeds.length || open.length || corners.length === 2 || outline.length >= 3;
+      this.pointing.replaceChildren(h("details", { open: Boolean(seeds.length || open.length || corners.length || outline.length) || one.state === "failed" || one.summary?.empty },
         h("summary", {}, "Wrong hole, or none found? Point at it"),
-        h("p", { class: "quiet" }, "Click in the slices, or type a place (LPS mm: to the left, to the back, up)."),
+        h("p", { class: "quiet" }, "Click in the slices, or type a place (LPS mm: to the left, to the back, up). Point at the hole, or outline it by places around its rim, in any order, from several slices."),
         h("div", { class: "row" }, inputs),
         h("div", { class: "row" },
           h("button", { type: "button", onclick: add("seeds") }, "Fill the hole here"),
-          h("button", { type: "button", onclick: add("corners") }, "Corner of a box around the hole"),
+          h("button", { type: "button", onclick: add("outline") }, "Place on the hole's outline"),
+          h("button", { type: "button", onclick: add("corners") }, "Corner of a box around it"),
           h("button", { type: "button", onclick: add("keep_open") }, "Leave open here")),
-        h("ul", { class: "plain points" }, seeds.map(item("seeds", "fill")), corners.map(item("corners", "corner")), open.map(item("keep_open", "leave open"))),
+        h("ul", { class: "plain points" }, seeds.map(item("seeds", "fill")), outline.map(item("outline", "outline")), corners.map(item("corners", "corner")), open.map(item("keep_open", "leave open"))),
         h("button", { type: "button", class: "primary", disabled: !ready, onclick: () => this.again(one) }, "Run again with these")));
     });
   }
 
   again(one) {
-    const { seeds, keep_open: open, corners } = this.points;
+    const { seeds, keep_open: open, corners, outline } = this.points;
     const box = corners.length === 2 ? [...corners[0], ...corners[1]] : null;
-    this.send("run", { ...one.asked, seeds, keep_open: open, box });
+    this.send("run", { ...one.asked, seeds, keep_open: open, box, outline });
   }
 
   showDesign(one) {
-    if (one.state !== "done" || one.summary?.empty) {
+    if (one.state !== "done") {
       this.designing.replaceChildren();
       this.files.replaceChildren();
       this.design = null;
+      this.keys.files = "";
       return;
     }
-    if (!this.design) {
+    if (one.summary.empty) this.designing.replaceChildren();
+    else if (!this.design) {
       this.design = new DesignPanel(this.id, about.implant, one.design.implant, refresh);
       this.designing.replaceChildren(this.design.root);
     }
-    this.design.show(one.design);
+    if (!one.summary.empty) this.design.show(one.design);
     const ready = !["designing", "measuring", "writing"].includes(one.design.state);
     this.once("files", [ready, one.design.files, one.summary], () => {
       const all = [...new Set([...one.summary.files, ...one.design.files])].sort();
