@@ -137,6 +137,7 @@ def test_from_a_skull_to_an_implant(served: tuple[str, Path], page, tmp_path: Pa
     )
     assert page.evaluate(lit, "Slices") > 0 and page.evaluate(lit, "Skull") > 0
     page.wait_for_timeout(2000)
+    page.screenshot(path=PICTURES / "3-sliders.png")
     keep(page, "3-implant")
     assert nameless(page) == []
 

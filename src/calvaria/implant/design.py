@@ -74,21 +74,23 @@ MIN_HOST_ML = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class _Around:
+class Surroundings:
     """What surrounds a hole, whatever the implant.
 
     Args:
         smooth_mm: the smoothing that it was found with.
         site: bone and outer surface.
+        far: see `far_field`; it asks nothing of the outer surface.
         host: the bone around it as a mesh; None while that was not made.
     """
 
     smooth_mm: float
     site: Site
+    far: Volume
     host: Mesh | None = None
 
 
-Memory = dict[int, _Around]
+Memory = dict[int, Surroundings]
 """Number of a hole, from 0 -> what surrounds it."""
 
 
@@ -148,7 +150,7 @@ def design(
         clock.lap("mould")
         progress("host", 0.8)
         host = joined([one.result() for one in hosts])
-        _remember_hosts(given.memory, chosen.smooth_mm, [one.result() for one in hosts])
+        _remember_hosts(given.memory, [one.result() for one in hosts])
         clock.lap("host")
     progress("checks", 0.9)
     surface_from: Literal["field", "mask"] = "mask" if outer is None else "field"
@@ -210,18 +212,18 @@ class _Given:
     memory: Memory = field(default_factory=dict)
 
 
-def _surroundings(given: _Given, number: int, piece: Volume, smooth_mm: float) -> _Around:
+def _surroundings(given: _Given, number: int, piece: Volume, smooth_mm: float) -> Surroundings:
     """What surrounds a hole: remembered, or found and remembered; what was found for another smoothing is let go."""
     known = given.memory.get(number)
     if known is None or known.smooth_mm != smooth_mm:
         site = site_of(given.defective, piece, given.frame, smooth_mm, outer=given.outer, scan=given.scan)
-        known = given.memory[number] = _Around(smooth_mm, site)
+        known = given.memory[number] = Surroundings(smooth_mm, site, far_field(site))
     return known
 
 
-def _remember_hosts(memory: Memory, smooth_mm: float, hosts: Sequence[Mesh]) -> None:
+def _remember_hosts(memory: Memory, hosts: Sequence[Mesh]) -> None:
     for number, host in enumerate(hosts):
-        memory[number] = _Around(smooth_mm, memory[number].site, host)
+        memory[number] = replace(memory[number], host=host)
 
 
 def _bodies(
@@ -243,10 +245,9 @@ def _bodies(
     for number, piece in enumerate(pieces):
         progress("implant", 0.7 * number / len(pieces))
         around = _surroundings(given, number, piece, settings.smooth_mm)
-        site = around.site
-        seen(site, around.host)
+        seen(around.site, around.host)
         clock.lap("surface")
-        found, lines = _parts(site, frame, settings, clock)
+        found, lines = _parts(around, frame, settings, clock)
         parts += found
         notes += lines
     if len(parts) > 1:
@@ -296,12 +297,11 @@ class _Plan:
     cut: tuple[F64, float] | None = None
 
 
-def _parts(site: Site, frame: F64, settings: ImplantSettings, clock: _Clock) -> tuple[list[Part], list[str]]:
+def _parts(around: Surroundings, frame: F64, settings: ImplantSettings, clock: _Clock) -> tuple[list[Part], list[str]]:
     """The implant of one hole, in one piece or two."""
-    own = shaped(site, settings)
+    own, far = shaped(around.site, settings), around.far
     wish, lines = wish_of(own, frame, settings)
     notes = list(lines)
-    far = far_field(own)
     plan = _Plan(wish, find_way(own, far, wish, settings.travel_mm))
     plans = [plan]
     if plan.way.blocked > SPLIT_BLOCKED:

@@ -20,6 +20,9 @@ OUTLINED = "outlined.nrrd"
 DEPTH_MM = 20.0
 """The mask reaches so far inwards and outwards of the places: bone is thinner, and the vault's bow less high."""
 
+WIDENED = 1.08
+"""The outline is widened so much: straight lines between its places cut the rim's curves, and bone is never filled."""
+
 MIN_COSINE = 0.2
 """Between the outline's middle and its places, seen from within: a hole larger than half a head cannot be seen so."""
 
@@ -54,6 +57,7 @@ def outlined(points_mm: Sequence[Point], grid: Grid, within_mm: F64) -> Volume:
     corners = (rays @ plane) / (rays @ middle)[:, None]
     centre = corners.mean(axis=0)
     corners = corners[np.argsort(np.arctan2(*(corners - centre).T))]
+    corners = centre + WIDENED * (corners - centre)
     mask = np.zeros(grid.shape, np.bool_)
     for i in range(grid.shape[0]):  # a slab at a time: coordinates of all voxels take a gigabyte
         index = np.stack(np.meshgrid([i], *map(np.arange, grid.shape[1:]), indexing="ij"), axis=-1).reshape(-1, 3)
@@ -62,7 +66,7 @@ def outlined(points_mm: Sequence[Point], grid: Grid, within_mm: F64) -> Volume:
         near = (ahead > 0) & (far > radii.min() - DEPTH_MM) & (far < radii.max() + DEPTH_MM)
         flat = (seen[near] @ plane) / ahead[near, None]
         chosen = np.zeros(len(index), np.bool_)
-        chosen[near] = points_in_poly(flat, corners)
+        chosen[near] = points_in_poly(flat, corners)  # type: ignore[no-untyped-call]
         mask[i] = chosen.reshape(grid.shape[1:])
     if not mask.any():
         raise InputError("the outline surrounds nothing; give places around the rim of the hole, not in one line")
