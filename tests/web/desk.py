@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -207,6 +207,16 @@ class Desk:
                 return found
             time.sleep(0.01)
         raise AssertionError(f"{found['state']}, not one of {states}: {found['text']}")
+
+
+@contextmanager
+def shared(whole: Desk) -> Iterator[Desk]:
+    """The same session for another test: with a client of its own, and without the cases of that test afterwards."""
+    try:
+        yield replace(whole, client=replace(whole.client, headers=dict(whole.client.headers)))
+    finally:
+        for case in whole.session.listed():
+            whole.session.delete(case["id"])
 
 
 @contextmanager

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from tests.web.desk import TOKEN, Desk, desk
+from tests.web.desk import TOKEN, Desk, desk, shared
 
 from calvaria.web.guard import FORGED, HEADERS, NO_TOKEN, WRONG_HOST, Guard
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with desk(tmp_path_factory.mktemp("desk")) as found:
+        yield found
+
+
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Desk]:
-    with desk(tmp_path) as found:
+def here(whole: Desk) -> Iterator[Desk]:
+    with shared(whole) as found:
         yield found
 
 

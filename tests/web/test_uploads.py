@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.web.desk import Desk, desk
+from tests.web.desk import Desk, desk, shared
 
 from calvaria.errors import FormatError, InputError
 from calvaria.web.brought import FILES, require_whole, source_of
@@ -20,9 +20,15 @@ from calvaria.web.work import FULL
 MB = 10**6
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with desk(tmp_path_factory.mktemp("desk"), Served(max_upload_mb=2, max_cases=5)) as found:
+        yield found
+
+
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Desk]:
-    with desk(tmp_path, Served(max_upload_mb=2, max_cases=5)) as found:
+def here(whole: Desk) -> Iterator[Desk]:
+    with shared(whole) as found:
         yield found
 
 

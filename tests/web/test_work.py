@@ -36,7 +36,7 @@ from calvaria.web.messages import (
     Written,
 )
 from calvaria.web.session import DIED, Session
-from calvaria.web.work import FULL, OUT_OF_MEMORY, Desk, plain, sentence
+from calvaria.web.work import FULL, OUT_OF_MEMORY, Desk, main, plain, sentence
 
 ASKED = Asked(Settings())
 
@@ -150,6 +150,34 @@ def test_too_little_memory_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     ear = Ear()
     ear.desk.do(Look(tmp_path))
     assert [one.text for one in ear.of(Failed)] == [OUT_OF_MEMORY]
+
+
+def test_what_a_worker_prints_is_heard_by_nobody(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("calvaria.web.work.begin_worker", lambda *_: None)
+
+    class Loud:
+        """A link whose task prints a name."""
+
+        def send(self, news: News) -> None:
+            os.write(1, b"Doe^John")
+            os.write(2, b"Doe^John")
+
+        def recv(self) -> None:
+            raise EOFError
+
+        def poll(self) -> bool:
+            return False
+
+    kept = os.dup(1), os.dup(2)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        main(Loud(), 1)  # type: ignore[arg-type]
+    finally:
+        for stream, old in zip((1, 2), kept, strict=True):
+            os.dup2(old, stream)
+            os.close(old)
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr() == ("", "")
 
 
 def until(session: Session, case: str, *states: str) -> dict:

@@ -6,8 +6,8 @@ import asyncio
 import errno
 import json
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -51,18 +51,12 @@ PICTURES = (".png",)
 Endpoint = Callable[[Session, Request], Awaitable[Response]]
 
 
-def make_app(session: Session, *, close: Callable[[], None] = lambda: None) -> Starlette:
+def make_app(session: Session) -> Starlette:
     """The page's application, not guarded yet.
 
     Args:
         session: its cases.
-        close: called at the end.
     """
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        await run_in_threadpool(close)
 
     def at(path: str, method: str, endpoint: Endpoint) -> Route:
         return Route(path, _answered(partial(endpoint, session)), methods=[method])
@@ -85,7 +79,7 @@ def make_app(session: Session, *, close: Callable[[], None] = lambda: None) -> S
         at("/{name}", "GET", _static),
         at("/", "GET", _static),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={500: _bug, 404: _none, 405: _none})
+    return Starlette(routes=routes, exception_handlers={500: _bug, 404: _none, 405: _none})
 
 
 def _answered(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

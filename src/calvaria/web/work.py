@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,6 +51,8 @@ def main(link: Connection, threads: int) -> None:
         link: to the server.
         threads: of its numerical libraries.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's: it ends its workers
+    _hush()
     begin_worker(threads, None)
     load()
     desk = Desk(link.send, link.poll)
@@ -62,6 +66,14 @@ def main(link: Connection, threads: int) -> None:
             link.send(Idle(serial))
         except (EOFError, OSError):  # the server has gone
             return
+
+
+def _hush() -> None:
+    """Say nothing on the server's streams: what libraries print may quote a header, and so a patient."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def load() -> None:

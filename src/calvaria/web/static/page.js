@@ -320,8 +320,7 @@ class CasePanel {
     };
     const plainly = h("button", { type: "button", onclick: () => { this.plain = true; this.viewer.end(); this.viewer = null; this.implantSeen = false; refresh(); } }, "Plain slices");
     this.looking.replaceChildren(this.viewer.root, h("div", { class: "row", role: "group", "aria-label": "What is shown in 3-D" },
-      box("skull", "Skull", true), box("through", "see through it", false), box("patch", "Missing bone", true), box("implant", "Implant", true), plainly,
-      h("span", { class: "quiet" }, "Missing bone: blue is sure, red may be off by 2 mm or more.")));
+      box("skull", "Skull", true), box("through", "see through it", false), box("patch", "Missing bone", true), box("implant", "Implant", true), plainly));
   }
 
   want(what, wanted) {

@@ -30,7 +30,7 @@ export class Viewer {
     this.solid = h("canvas", { tabindex: 0, role: "img", "aria-label": "Skull, missing bone and implant in 3-D. Drag to turn; arrow keys turn, too." });
     this.root = h("div", { class: "views" },
       h("figure", {}, h("div", { class: "stage" }, this.flat), h("figcaption", {}, "Slices: click to point. Missing bone in red.")),
-      h("figure", {}, h("div", { class: "stage" }, this.solid), h("figcaption", {}, "3-D: drag to turn, scroll to zoom.")));
+      h("figure", {}, h("div", { class: "stage" }, this.solid), h("figcaption", {}, "3-D: drag to turn, scroll to zoom. Missing bone: blue is sure, red may be off by 2 mm.")));
     this.meshes = {};
     this.wanted = { skull: true, patch: true, implant: true };
     this.turn = [110, 15];
