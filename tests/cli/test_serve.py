@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+import uvicorn  # noqa: F401 - without it there is nothing to serve
 
 from calvaria.cli import main
 
