@@ -1,6 +1,7 @@
 # make demo    the whole way on a made-up skull: figures, a picture, the files (in demo-out/)
 # make test    everything that must hold: style, types, layers, tests, and the built package in an empty environment
-# make tools   two programs that tests check DICOM with, where they are not there: dciodvfy and Orthanc, from Debian (root)
+# make tools   programs that tests use, where they are not there, from Debian (root): dciodvfy and Orthanc for DICOM, and
+#              Chromium for the page
 # make test-lowest   the tests on the oldest versions that pyproject.toml allows
 # make coverage, make format, make clean
 #
@@ -29,7 +30,7 @@ test coverage pytest test-lowest: export OPENBLAS_NUM_THREADS := 1
 test coverage pytest test-lowest: export PYTHONDONTWRITEBYTECODE :=
 test coverage pytest test-lowest: export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo tools test lint pytest coverage wheel-test test-lowest format clean
+.PHONY: help demo tools browser test lint pytest coverage wheel-test test-lowest format clean
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
@@ -55,14 +56,22 @@ $(VENV)/.dev: $(VENV)/.core
 demo: $(VENV)/.core
 	$(BIN)/calvaria demo -o $(DEMO_OUT)
 
-# Without a network, apt gives up soon. Both programs are used on loopback alone.
+# Without a network, apt gives up soon. All programs are used on loopback alone.
 TOOLS := dicom3tools orthanc
 APT := DEBIAN_FRONTEND=noninteractive timeout 60 apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=15
-tools:
+tools: browser
 	@if command -v dciodvfy > /dev/null && PATH="$$PATH:/usr/sbin" command -v Orthanc > /dev/null; then exit 0; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
 	  && $(APT) update > /dev/null 2>&1 && $(APT) install -y --no-install-recommends $(TOOLS) > /dev/null 2>&1; then exit 0; \
 	else echo "tests of DICOM objects and archives want more: apt-get install $(TOOLS) (Debian, Ubuntu; as root)" >&2; exit 1; fi
+
+# The largest of them has a time of its own: 100 MB to fetch.
+browser:
+	@if command -v chromium > /dev/null; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+	  && $(APT) update > /dev/null 2>&1 \
+	  && $(APT:60=100) install -y --no-install-recommends chromium > /dev/null 2>&1; then exit 0; \
+	else echo "the test of the page wants a browser: apt-get install chromium (Debian, Ubuntu; as root)" >&2; fi
 
 # Style and the package keep one core each; the tests keep all of them.
 test: $(VENV)/.dev

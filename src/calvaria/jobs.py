@@ -187,14 +187,14 @@ def _pool(items: Sequence[Item], jobs: int, begin: Callable[[], None] | None) ->
     """Fresh processes; what has not begun when the caller stops is not done."""
     count = min(jobs, len(items))
     threads = max(1, (os.cpu_count() or 1) // count)
-    pool = ProcessPoolExecutor(count, get_context("spawn"), _begin, (threads, begin))
+    pool = ProcessPoolExecutor(count, get_context("spawn"), begin_worker, (threads, begin))
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(threads: int, begin: Callable[[], None] | None) -> None:
+def begin_worker(threads: int, begin: Callable[[], None] | None) -> None:
     """What a worker process does first; a limit that the user has set stays."""
     Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     if not any(name in os.environ for name in THREAD_LIMITS):
@@ -234,6 +234,7 @@ __all__ = [
     "Countdown",
     "Progress",
     "WorkerDiedError",
+    "begin_worker",
     "counted",
     "duration",
     "in_order",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -45,7 +45,8 @@ from calvaria.types import BoolArray
 from calvaria.volume import Box, Volume, bounding_box
 
 if TYPE_CHECKING:
-    from calvaria.implant.parts import Design
+    from calvaria.implant.design import Memory
+    from calvaria.implant.parts import Design, Part
     from calvaria.implant.settings import ImplantSettings
     from calvaria.metrics import Scores
 
@@ -448,13 +449,22 @@ def _placed(patch: Volume, frame: CanonicalFrame) -> tuple[Hole, ...]:
     return tuple(replace(hole, place=place_of(hole.centre_mm, frame)) for hole in holes_in(patch))
 
 
-def design(result: Reconstruction, settings: ImplantSettings | None = None, *, progress: Progress = unheard) -> Design:
+def design(
+    result: Reconstruction,
+    settings: ImplantSettings | None = None,
+    *,
+    progress: Progress = unheard,
+    memory: Memory | None = None,
+    formed: Callable[[tuple[Part, ...]], object] = lambda parts: None,
+) -> Design:
     """Design the implants for what was missing; see `calvaria.implant`.
 
     Args:
         result: of `reconstruct` or `refine`.
         settings: thickness, clearance, rim, details; see `calvaria.implant.settings.ImplantSettings`.
         progress: called now and then.
+        memory: empty, or from an earlier design for this result: what surrounds the holes is not found again.
+        formed: called with the implants when they have their shape, before they are measured.
 
     Returns:
         An implant for each hole, in world LPS mm, and all that was measured of them.
@@ -475,6 +485,8 @@ def design(result: Reconstruction, settings: ImplantSettings | None = None, *, p
             outer=outer,
             scan=result.scan,
             progress=progress,
+            memory=memory,
+            formed=formed,
         )
 
 

@@ -27,6 +27,7 @@ COMMANDS = (
     "plane",
     "demo",
     "models",
+    "serve",
     "dicom",
     "data",
     "train",

@@ -269,3 +269,25 @@ def test_between_thick_slices_a_scan_says_where_bone_ends():
         gap = np.sin(np.radians(WINDOW_DEG - angle[rim])) * radius[rim]
         off.append(np.abs(gap - 0.7).mean())
     assert off[0] < 0.2 < off[1]
+
+
+def test_another_design_for_the_same_hole_finds_nothing_twice_and_is_the_same(monkeypatch):
+    bone, hole = ball_with_hole(1.5, WINDOW_DEG)
+    memory: dict = {}
+    seen: list[int] = []
+    design(bone, hole, np.eye(4), ImplantSettings(), memory=memory, formed=lambda parts: seen.append(len(parts)))
+    wanted = ImplantSettings(clearance_mm=1.2)
+    fresh = design(bone, hole, np.eye(4), wanted)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("found again")
+
+    for name in ("site_of", "far_field", "_host"):
+        monkeypatch.setattr(f"calvaria.implant.design.{name}", refuse)
+    again = design(bone, hole, np.eye(4), wanted, memory=memory)
+    assert seen == [1]
+    np.testing.assert_array_equal(again.parts[0].mesh.vertices_mm, fresh.parts[0].mesh.vertices_mm)
+    np.testing.assert_array_equal(again.host.vertices_mm, fresh.host.vertices_mm)
+    assert again.checks == fresh.checks
+    with pytest.raises(AssertionError, match="found again"):  # what was found with another smoothing does not serve
+        design(bone, hole, np.eye(4), ImplantSettings(smooth_mm=9.0), memory=memory)

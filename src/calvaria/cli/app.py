@@ -24,6 +24,7 @@ from calvaria.cli import (
     rank,
     reconstruct,
     refine,
+    serve,
     train,
 )
 from calvaria.cli.implant_options import InPanels
@@ -45,6 +46,8 @@ EXTRAS = {
     "pydicom": "dicom",
     "pynetdicom": "dicom",
     "highdicom": "dicom",
+    "starlette": "web",
+    "uvicorn": "web",
 }
 """Optional packages, as they are imported, and the extra that installs each."""
 
@@ -67,6 +70,7 @@ app.command(epilog=rank.EXAMPLES)(rank.rank)
 app.command(epilog=plane.EXAMPLES)(plane.plane)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=models.EXAMPLES)(models.models)
+app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.add_typer(dicom.app, name="dicom")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")

@@ -12,28 +12,9 @@ import typer
 from typer.core import TyperCommand
 
 from calvaria.errors import InputError
-from calvaria.implant.settings import ImplantSettings
+from calvaria.implant.settings import PANELS, ImplantSettings
 
 Command = Callable[..., None]
-
-PANELS = {
-    "Outer surface": ("offset_mm", "smooth_mm", "temporal_relief_mm", "flatten"),
-    "Body": ("thickness", "thickness_mm", "min_wall_mm"),
-    "Rim": ("clearance_mm", "widening_mm", "bevel_deg", "flange_width_mm", "flange_mm"),
-    "Putting it in": ("travel_mm", "split"),
-    "Details": (
-        "perforations",
-        "perforation_mm",
-        "pitch_mm",
-        "suture_holes",
-        "suture_mm",
-        "plate_seats",
-        "mark",
-        "mould",
-    ),
-    "Mesh": ("max_triangles", "mesh_error_mm"),
-}
-"""How the help groups them."""
 
 METAVARS = {"mm": "MM", "degrees": "DEG"}
 """What stands for a value with a unit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -73,6 +73,27 @@ MIN_HOST_ML = 0.2
 """Loose bits of the host bone below this are left out."""
 
 
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What surrounds a hole, whatever the implant.
+
+    Args:
+        smooth_mm: the smoothing that it was found with.
+        site: bone and outer surface.
+        far: see `far_field`; it asks nothing of the outer surface.
+        host: the bone around it as a mesh; None while that was not made.
+    """
+
+    smooth_mm: float
+    site: Site
+    far: Volume
+    host: Mesh | None = None
+
+
+Memory = dict[int, Surroundings]
+"""Number of a hole, from 0 -> what surrounds it."""
+
+
 def design(
     defective: Volume,
     patch: Volume,
@@ -82,6 +103,8 @@ def design(
     outer: tuple[F64, F64] | None = None,
     scan: Scan | None = None,
     progress: Progress = unheard,
+    memory: Memory | None = None,
+    formed: Callable[[tuple[Part, ...]], object] = lambda parts: None,
 ) -> Design:
     """Design the implants for a skull whose missing bone is known.
 
@@ -94,6 +117,9 @@ def design(
             better than the masks' voxels, such as an engine's field.
         scan: the CT that the bone was segmented out of: where bone ends between voxels.
         progress: called now and then.
+        memory: empty, or from an earlier design for the same skull and patch: what surrounds the holes is taken from it
+            where it is there, and left in it.
+        formed: called with the implants when they have their shape, before they are measured.
 
     Returns:
         The implants with all that was measured of them.
@@ -109,9 +135,14 @@ def design(
     with ThreadPoolExecutor(1) as beside:
         # What surrounds the holes needs nothing of the implants.
         hosts: list[Future[Mesh]] = []
-        given = _Given(defective, patch, frame, outer, scan)
-        bodies, lines = _bodies(given, chosen, clock, progress, lambda site: hosts.append(beside.submit(_host, site)))
+        given = _Given(defective, patch, frame, outer, scan, {} if memory is None else memory)
+
+        def seen(site: Site, known: Mesh | None) -> None:
+            hosts.append(beside.submit(_host, site) if known is None else beside.submit(lambda: known))
+
+        bodies, lines = _bodies(given, chosen, clock, progress, seen)
         parts, told = _detailed(bodies, chosen)
+        formed(parts)
         progress("details", 0.7)
         clock.lap("details")
         mould, more = _moulds(parts) if chosen.mould else ((), [])
@@ -119,6 +150,7 @@ def design(
         clock.lap("mould")
         progress("host", 0.8)
         host = joined([one.result() for one in hosts])
+        _remember_hosts(given.memory, [one.result() for one in hosts])
         clock.lap("host")
     progress("checks", 0.9)
     surface_from: Literal["field", "mask"] = "mask" if outer is None else "field"
@@ -177,6 +209,21 @@ class _Given:
     frame: F64
     outer: tuple[F64, F64] | None = None
     scan: Scan | None = None
+    memory: Memory = field(default_factory=dict)
+
+
+def _surroundings(given: _Given, number: int, piece: Volume, smooth_mm: float) -> Surroundings:
+    """What surrounds a hole: remembered, or found and remembered; what was found for another smoothing is let go."""
+    known = given.memory.get(number)
+    if known is None or known.smooth_mm != smooth_mm:
+        site = site_of(given.defective, piece, given.frame, smooth_mm, outer=given.outer, scan=given.scan)
+        known = given.memory[number] = Surroundings(smooth_mm, site, far_field(site))
+    return known
+
+
+def _remember_hosts(memory: Memory, hosts: Sequence[Mesh]) -> None:
+    for number, host in enumerate(hosts):
+        memory[number] = replace(memory[number], host=host)
 
 
 def _bodies(
@@ -184,7 +231,7 @@ def _bodies(
     settings: ImplantSettings,
     clock: _Clock,
     progress: Progress,
-    seen: Callable[[Site], object] = lambda site: None,
+    seen: Callable[[Site, Mesh | None], object] = lambda site, host: None,
 ) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """The implants before their details, and what the user should know; ``seen`` is called with each hole."""
     patch, defective, frame = given.patch, given.defective, given.frame
@@ -197,10 +244,10 @@ def _bodies(
     notes: list[str] = []
     for number, piece in enumerate(pieces):
         progress("implant", 0.7 * number / len(pieces))
-        site = site_of(defective, piece, frame, settings.smooth_mm, outer=given.outer, scan=given.scan)
-        seen(site)
+        around = _surroundings(given, number, piece, settings.smooth_mm)
+        seen(around.site, around.host)
         clock.lap("surface")
-        found, lines = _parts(site, frame, settings, clock)
+        found, lines = _parts(around, frame, settings, clock)
         parts += found
         notes += lines
     if len(parts) > 1:
@@ -250,12 +297,11 @@ class _Plan:
     cut: tuple[F64, float] | None = None
 
 
-def _parts(site: Site, frame: F64, settings: ImplantSettings, clock: _Clock) -> tuple[list[Part], list[str]]:
+def _parts(around: Surroundings, frame: F64, settings: ImplantSettings, clock: _Clock) -> tuple[list[Part], list[str]]:
     """The implant of one hole, in one piece or two."""
-    own = shaped(site, settings)
+    own, far = shaped(around.site, settings), around.far
     wish, lines = wish_of(own, frame, settings)
     notes = list(lines)
-    far = far_field(own)
     plan = _Plan(wish, find_way(own, far, wish, settings.travel_mm))
     plans = [plan]
     if plan.way.blocked > SPLIT_BLOCKED:
@@ -360,4 +406,4 @@ def _host(site: Site) -> Mesh:
     return simplified(joined(shells), HOST_TRIANGLES, HOST_MM)[0]
 
 
-__all__ = ["design", "design_bodies"]
+__all__ = ["Memory", "design", "design_bodies"]

@@ -139,6 +139,25 @@ class ImplantSettings:
         return cls(**found)
 
 
+PANELS = {
+    "Outer surface": ("offset_mm", "smooth_mm", "temporal_relief_mm", "flatten"),
+    "Body": ("thickness", "thickness_mm", "min_wall_mm"),
+    "Rim": ("clearance_mm", "widening_mm", "bevel_deg", "flange_width_mm", "flange_mm"),
+    "Putting it in": ("travel_mm", "split"),
+    "Details": (
+        "perforations",
+        "perforation_mm",
+        "pitch_mm",
+        "suture_holes",
+        "suture_mm",
+        "plate_seats",
+        "mark",
+        "mould",
+    ),
+    "Mesh": ("max_triangles", "mesh_error_mm"),
+}
+"""Parameters as they are offered together."""
+
 MAX_NUMBER = 1e12
 """No parameter comes near."""
 
@@ -148,4 +167,4 @@ MIN_PITCH = 0.9
 MAX_MARK = 24
 """Characters of a mark: more do not fit on a small implant."""
 
-__all__ = ["MAX_MARK", "MIN_PITCH", "ImplantSettings", "Split", "Thickness"]
+__all__ = ["MAX_MARK", "MIN_PITCH", "PANELS", "ImplantSettings", "Split", "Thickness"]

@@ -144,6 +144,18 @@ def extension_of(path: PathLike) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
+def is_detached(path: Path) -> bool:
+    """Whether an image, as `read_volume` takes it, is a header whose voxels lie in another file.
+
+    Raises:
+        FormatError: it is no image.
+    """
+    reader = _reader(path)
+    return (reader is nrrd.read and nrrd.is_detached(path)) or (
+        reader is metaimage.read and metaimage.is_detached(path)
+    )
+
+
 def _reader(path: Path) -> Callable[[Path, str | None], Volume]:
     with path.open("rb") as file:
         head = file.read(_HEAD)

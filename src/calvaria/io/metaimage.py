@@ -84,6 +84,11 @@ def read(path: Path, orientation: str | None = None) -> Volume:
     return Volume(read_array(_layout(path, fields, shape, end)), grid)
 
 
+def is_detached(path: Path) -> bool:
+    """Whether a header says that its voxels lie in another file."""
+    return _header(path)[0][LAST_FIELD].upper() != "LOCAL"
+
+
 def write(path: Path, volume: Volume) -> None:
     """Write a volume as one compressed ``.mha`` file; the grid comes back exactly."""
     grid = volume.grid

@@ -73,6 +73,11 @@ def read(path: Path, orientation: str | None = None) -> Volume:
     return Volume(read_array(_layout(path, fields, shape, end)), grid)
 
 
+def is_detached(path: Path) -> bool:
+    """Whether a header says that its voxels lie in another file."""
+    return "datafile" in _header(path)[0]
+
+
 def write(path: Path, volume: Volume) -> None:
     """Write a volume as NRRD (gzip, little endian, LPS)."""
     grid = volume.grid
