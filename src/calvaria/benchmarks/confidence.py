@@ -137,8 +137,10 @@ def fit(cases: Sequence[Case], origin: str = "") -> Fitted:
         solved = _solve(features, truth, weight)
         ends = [_quantile(off[:, column], weight, level) for level in (low, high)]
         measures[name] = Regression(tuple(float(w) for w in solved), max(-ends[0], 0.0), max(ends[1], 0.0))
-    limits = [max(getattr(case.cues, name) for case in cases) for name in ("misfit_mm", "area_cm2", "voxel_mm")]
-    return Fitted(Calibration(measures, *limits, origin=origin), off)
+    worst, largest, thickest = (
+        float(max(getattr(case.cues, name) for case in cases)) for name in ("misfit_mm", "area_cm2", "voxel_mm")
+    )
+    return Fitted(Calibration(measures, worst, largest, thickest, origin), off)
 
 
 def check(cases: Sequence[Case], used: Calibration) -> list[str]:
@@ -186,11 +188,11 @@ def _weights(persons: np.ndarray) -> F64:
 
 def _solve(features: F64, truth: F64, weight: F64) -> F64:
     """Weighted least squares with Huber's weights on top, by rounds."""
-    robust = np.ones(len(truth))
-    solved = np.zeros(features.shape[1])
+    robust: F64 = np.ones(len(truth))
+    solved: F64 = np.zeros(features.shape[1])
     for _ in range(ROUNDS):
         root = np.sqrt(weight * robust)
-        solved = np.linalg.lstsq(features * root[:, None], truth * root, rcond=None)[0]
+        solved = np.asarray(np.linalg.lstsq(features * root[:, None], truth * root, rcond=None)[0], np.float64)
         off = np.abs(truth - features @ solved)
         typical = max(float(np.median(off)) * 1.4826, 1e-9)
         robust = np.minimum(1.0, HUBER * typical / np.maximum(off, 1e-12))

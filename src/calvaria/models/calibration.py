@@ -243,7 +243,7 @@ class Calibration:
             raise FormatError(f"a calibration's measures are {', '.join(MEASURES)}; got {found!r}")
         return cls(
             {name: Regression.from_entry(name, found[name]) for name in MEASURES},
-            *(float(entry[name]) for name in LIMITS),
+            **{name: float(entry[name]) for name in LIMITS},
             origin=str(entry.get("origin", "")),
             surface=None if entry.get("surface") is None else SurfaceCalibration.from_entry(entry["surface"]),
         )
