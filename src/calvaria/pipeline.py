@@ -102,7 +102,7 @@ class Reconstruction:
         open_places: mask on a grid of its own: roughly the bone that is missing in openings that were left; None where
             there are none.
         uncertainty: how far the completed surface may lie elsewhere; None of a refined patch, of an engine that cannot
-            say, and without a hole.
+            say, without a hole, and beyond what was tested (`Confidence.beyond`).
     """
 
     patch: Volume
@@ -390,7 +390,9 @@ def _reconstruct(
     found = (patch, completed, defective, frame.plane, frame, holes, confidence, report)
     left = Volume(places, box_grid().moved(box_to_world(frame))) if places.any() else None
     soft = None if moved else done.soft
-    return Reconstruction(*found, refinement, unrefined, soft, seen.scan, left, uncertainty)
+    # Beyond what was tested nobody knows what the engine's own spread means.
+    told = None if confidence.outer_within_mm is None else uncertainty
+    return Reconstruction(*found, refinement, unrefined, soft, seen.scan, left, told)
 
 
 def _refine(

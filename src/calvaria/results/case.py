@@ -382,7 +382,7 @@ def _off_by(result: Reconstruction) -> Callable[[NDArray[np.floating]], NDArray[
     """How far the patch may be off at points; None where that was not held against truth."""
     from calvaria.results.images import LEVEL
 
-    if result.uncertainty is None or result.confidence.outer_within_mm is None:
+    if result.uncertainty is None:
         return None
     return partial(result.uncertainty.at, level=LEVEL)
 
