@@ -70,6 +70,9 @@ has there: holes explain the first, nothing explains the second. Counted alike, 
 0.131 at the finest level in its pose and 0.160 on its side, but 0.148 and 0.145 while blurred, and one without its
 forehead 0.114 and 0.112; so they have 0.068 and 0.100, and 0.076 and 0.087."""
 
+MAX_CANDIDATES = 8
+"""... but so many of them at most; the right pose of a head without its forehead was the sixth."""
+
 SIZE_COST = 0.5
 """What an unusual size adds to a pose's mismatch there, times the sum of its squared log scales: a wrong pose stretches
 the head until it fits."""
@@ -331,7 +334,7 @@ def register(
         rough += [first.settle(Pose(r, start_shift(surface, r), np.zeros(3))) for r in nods()]
     rough.sort(key=lambda p: p.blame)
     # Blurred, a head with a hole may look alike from front and back: near ties are decided at the finest level.
-    candidates = spread([pose for pose in rough if pose.blame < rough[0].blame + CANDIDATE_MARGIN], keep)
+    candidates = spread([pose for pose in rough if pose.blame < rough[0].blame + CANDIDATE_MARGIN], MAX_CANDIDATES)
     fine = [_refined(pose, levels[1:]) for pose in candidates]
     # The cost of a pose is that of the first level: the limits above were measured there.
     finest = min(fine, key=lambda pose: pose.total)
