@@ -1,7 +1,7 @@
 # make demo    the whole way on a made-up skull: figures, a picture, the files (in demo-out/)
 # make test    everything that must hold: style, types, layers, tests, and the built package in an empty environment
 # make tools   two programs that tests check DICOM with, where they are not there: dciodvfy and Orthanc, from Debian (root)
-# make docs    the documentation site, in build/site: open build/site/index.html, no server needed
+# make docs    the documentation site, in build/site: open build/site/index.html (search wants a server)
 # make test-lowest   the tests on the oldest versions that pyproject.toml allows
 # make coverage, make format, make clean
 #

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,8 +14,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import typer
 
 import calvaria
+from calvaria.cli.app import app
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -99,6 +103,40 @@ def test_the_reference_has_every_public_name(pages):
 def test_the_commands_page_has_every_command(pages):
     commands = next(page for path, page in pages.items() if path.name == "commands.html")
     assert {"calvaria-reconstruct", "calvaria-design", "calvaria-dicom-fetch", "calvaria-data-cache"} <= commands.ids
+
+
+def called() -> list[tuple[str, list[str]]]:
+    """Every call of the command line in the documentation: (page, its words)."""
+    sources = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+    found = []
+    for source in sources:
+        text = source.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^ *\$ calvaria (.+)$", text, re.MULTILINE):
+            found.append((source.name, shlex.split(line, comments=True)))
+    return found
+
+
+def test_the_documentation_calls_commands_and_options_that_there_are():
+    wrong = []
+    for page, words in called():
+        command, rest = typer.main.get_command(app), words
+        while rest and rest[0] in getattr(command, "commands", {}):
+            command, rest = command.commands[rest[0]], rest[1:]  # type: ignore[attr-defined]
+        known = {"-h", "--help"}.union(*(option.opts + option.secondary_opts for option in command.params))
+        options = {word.split("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+        if options - known:
+            wrong.append(f"{page}: calvaria {' '.join(words)}: {sorted(options - known)}")
+    assert len(called()) > 100
+    assert not wrong
+
+
+def test_the_benchmarks_that_reviewers_are_told_of_are_there():
+    text = (CHECKOUT / "docs" / "reviewers.md").read_text(encoding="utf-8")
+    modules, scripts = re.findall(r"python -m ([\w.]+)", text), re.findall(r"python (benchmarks/\w+\.py)", text)
+    assert len(modules) > 5
+    assert len(scripts) > 3
+    assert not [name for name in modules if importlib.util.find_spec(name) is None]
+    assert not [name for name in scripts if not (CHECKOUT / name).is_file()]
 
 
 def test_the_tutorials_pictures_are_small():
