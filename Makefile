@@ -2,6 +2,7 @@
 # make test    everything that must hold: style, types, layers, tests, and the built package in an empty environment
 # make tools   programs that tests use, where they are not there, from Debian (root): dciodvfy and Orthanc for DICOM, and
 #              Chromium for the page
+# make docs    the documentation site, in build/site: open build/site/index.html (search wants a server)
 # make test-lowest   the tests on the oldest versions that pyproject.toml allows
 # make coverage, make format, make clean
 #
@@ -30,7 +31,7 @@ test coverage pytest test-lowest: export OPENBLAS_NUM_THREADS := 1
 test coverage pytest test-lowest: export PYTHONDONTWRITEBYTECODE :=
 test coverage pytest test-lowest: export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo tools browser test lint pytest coverage wheel-test test-lowest format clean
+.PHONY: help demo tools browser test lint docs pytest coverage wheel-test test-lowest format clean
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
@@ -50,7 +51,7 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml constraints.txt
 
 # The package with what its tests need.
 $(VENV)/.dev: $(VENV)/.core
-	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[dev,figures]'
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[dev,docs,figures]'
 	@touch $@
 
 demo: $(VENV)/.core
@@ -79,11 +80,15 @@ test: $(VENV)/.dev
 	@$(MAKE) --no-print-directory pytest
 	@echo "all tests passed"
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# Strict: a lost link or anchor, or a docstring that names what is not there, is an error. 5 s. (Not --quiet: it counts no warnings then.)
+docs: $(VENV)/.dev
+	$(BIN)/python -m mkdocs build --strict
 
 # Doctests are collected from src (see pyproject.toml). Order is random; the seed stands in the first lines.
 # Each process takes half of the files, and later some of what the other has left: what a file prepares is made once.
@@ -108,7 +113,7 @@ test-lowest: $(VENV)/.dev
 	grep -hE '^(absl-py|iniconfig|pluggy|pygments|pynrrd|pytest|pytest-randomly|pytest-timeout|hypothesis|sortedcontainers|simpleitk|surface-distance)==' \
 	  constraints.txt > $(LOWEST_ENV)/tests.txt
 	$(LOWEST_ENV)/bin/python -m pip install -q --no-compile -c constraints-lowest.txt '.[figures]' -r $(LOWEST_ENV)/tests.txt
-	$(LOWEST_ENV)/bin/python -m pytest -W default -rs --ignore tests/test_house.py $(or $(PYTEST_ARGS),tests)
+	$(LOWEST_ENV)/bin/python -m pytest -W default -rs --ignore tests/test_house.py --ignore tests/test_docs.py $(or $(PYTEST_ARGS),tests)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix
