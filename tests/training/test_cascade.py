@@ -208,7 +208,7 @@ def test_implants_are_learned_from_training_persons_alone(clinical, tmp_path):
     found = clinical_sides(clinical)
     assert [case.person for case in found[TRAIN]] == ["train-0", "elsewhere"]
     assert [case.person for case in found[VALIDATION]] == ["train-2"]
-    strangers = clinical_sides(clinical_set(tmp_path / "set", ["a", "b", "c"]))
+    strangers = clinical_sides(clinical_set(tmp_path / "set", ["a", "b", "c"], masks=False))
     assert (len(strangers[TRAIN]), len(strangers[VALIDATION])) == (2, 1)
 
 
@@ -235,7 +235,7 @@ def test_a_clinical_case_is_first_as_it_is_and_then_moved(recipe):
     ],
 )
 def test_clinical_sets_that_teach_nothing_are_refused(recipe, tmp_path, persons, implants, message):
-    folder = clinical_set(tmp_path / "set", persons, implants=implants)
+    folder = clinical_set(tmp_path / "set", persons, implants=implants, masks=False)
     with pytest.raises(InputError, match=message):
         make_learner(changed(recipe, clinical=folder))
     assert CascadeCases(changed(recipe, clinical=folder, branch="patch")).branches == ("patch",)
@@ -375,11 +375,12 @@ def test_skulls_are_rescaled_to_a_population(recipe, cache, tmp_path, monkeypatc
 
 
 def test_a_cascade_learns(recipe):
-    learner = make_learner(changed(recipe, width=4, depth=2))
-    optimiser = torch.optim.AdamW(learner.network.parameters(), lr=1e-2)
+    # This project's form, whose steps take a fifth of the time.
+    learner = make_learner(changed(recipe, form="cascade", width=4, depth=2))
+    optimiser = torch.optim.AdamW(learner.network.parameters(), lr=3e-2)
     batch = learner.source.make([0, 1])
     found = []
-    for _ in range(25):
+    for _ in range(16):
         loss = learner.losses(batch, fine=True)["loss"]
         optimiser.zero_grad()
         loss.backward()
