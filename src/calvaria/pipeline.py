@@ -448,12 +448,21 @@ def _placed(patch: Volume, frame: CanonicalFrame) -> tuple[Hole, ...]:
     return tuple(replace(hole, place=place_of(hole.centre_mm, frame)) for hole in holes_in(patch))
 
 
-def design(result: Reconstruction, settings: ImplantSettings | None = None, *, progress: Progress = unheard) -> Design:
+def design(
+    result: Reconstruction,
+    settings: ImplantSettings | None = None,
+    *,
+    learned: str | None = None,
+    device: Device = "auto",
+    progress: Progress = unheard,
+) -> Design:
     """Design the implants for what was missing; see `calvaria.implant`.
 
     Args:
         result: of `reconstruct` or `refine`.
         settings: thickness, clearance, rim, details; see `calvaria.implant.settings.ImplantSettings`.
+        learned: a cascade, by name or weights file, whose implant branch says what the implants are; None: parameters.
+        device: where that runs.
         progress: called now and then.
 
     Returns:
@@ -461,11 +470,15 @@ def design(result: Reconstruction, settings: ImplantSettings | None = None, *, p
 
     Raises:
         InputError: nothing is missing, there is no bone around a hole, or nothing is left of an implant after what was
-            asked for.
+            asked for; or the model has no implant branch, or finds no hole.
     """
     from calvaria.implant.design import design as design_implants
+    from calvaria.implant.learned import learned_solid, require_learned
 
     with _alone():
+        solid = None
+        if learned is not None:
+            solid = learned_solid(require_learned(learned, device), result.defective, result.frame, result.soft)
         outer = None if result.soft is None else surface_of(result.soft, result.frame)
         return design_implants(
             result.defective,
@@ -474,6 +487,7 @@ def design(result: Reconstruction, settings: ImplantSettings | None = None, *, p
             settings,
             outer=outer,
             scan=result.scan,
+            learned=solid,
             progress=progress,
         )
 

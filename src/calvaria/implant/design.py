@@ -17,6 +17,7 @@ from calvaria.implant.bone import HALF, SmoothBone
 from calvaria.implant.checks import check
 from calvaria.implant.details import finished
 from calvaria.implant.insertion import Way, far_field, find_way
+from calvaria.implant.learned import Solid, require_its_own_shape
 from calvaria.implant.mould import make_mould
 from calvaria.implant.outline import covered, outlines
 from calvaria.implant.parts import Design, Part
@@ -81,6 +82,7 @@ def design(
     *,
     outer: tuple[F64, F64] | None = None,
     scan: Scan | None = None,
+    learned: Solid | None = None,
     progress: Progress = unheard,
 ) -> Design:
     """Design the implants for a skull whose missing bone is known.
@@ -93,6 +95,7 @@ def design(
         outer: (N, 3) points and (N, 3) outward unit normals on the completed skull, world mm, where there is something
             better than the masks' voxels, such as an engine's field.
         scan: the CT that the bone was segmented out of: where bone ends between voxels.
+        learned: what the implants are to be, in place of a layer under the outer surface; that is then its own.
         progress: called now and then.
 
     Returns:
@@ -101,15 +104,20 @@ def design(
     Raises:
         GeometryError: the grids differ.
         InputError: a volume is no mask, the patch is empty, there is no bone around it, or nothing is left of an
-            implant after what was asked for.
+            implant after what was asked for; or a learned implant lies elsewhere, or is asked for in another shape.
     """
     chosen = settings or ImplantSettings()
     frame = np.asarray(frame_to_world, np.float64)
+    wanted = patch
+    if learned is not None:
+        require_its_own_shape(chosen)
+        patch.grid.require_same(defective.grid, "patch and defective skull")
+        wanted, outer = learned.mask(defective, patch), learned.outer
     clock = _Clock()
     with ThreadPoolExecutor(1) as beside:
         # What surrounds the holes needs nothing of the implants.
         hosts: list[Future[Mesh]] = []
-        given = _Given(defective, patch, frame, outer, scan)
+        given = _Given(defective, wanted, frame, outer, scan, learned)
         bodies, lines = _bodies(given, chosen, clock, progress, lambda site: hosts.append(beside.submit(_host, site)))
         parts, told = _detailed(bodies, chosen)
         progress("details", 0.7)
@@ -121,7 +129,8 @@ def design(
         host = joined([one.result() for one in hosts])
         clock.lap("host")
     progress("checks", 0.9)
-    surface_from: Literal["field", "mask"] = "mask" if outer is None else "field"
+    surface_from: Literal["field", "mask", "learned"] = "mask" if outer is None else "field"
+    surface_from = surface_from if learned is None else "learned"
     notes = _once([*lines, *told])
     measured = None if scan is None else _around(scan, defective, patch, chosen.travel_mm)
     made = Design(
@@ -177,6 +186,7 @@ class _Given:
     frame: F64
     outer: tuple[F64, F64] | None = None
     scan: Scan | None = None
+    learned: Solid | None = None
 
 
 def _bodies(
@@ -198,6 +208,7 @@ def _bodies(
     for number, piece in enumerate(pieces):
         progress("implant", 0.7 * number / len(pieces))
         site = site_of(defective, piece, frame, settings.smooth_mm, outer=given.outer, scan=given.scan)
+        site = replace(site, solid=given.learned)
         seen(site)
         clock.lap("surface")
         found, lines = _parts(site, frame, settings, clock)

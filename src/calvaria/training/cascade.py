@@ -173,8 +173,9 @@ def _write(recipe: CascadeRecipe, grid: Grid, trained: Trained) -> ModelInfo:
     network = CascadeNet(recipe.form)
     network.load_state_dict(trained.weights)
     weights = {name: value.detach().numpy() for name, value in network.state_dict().items()}
-    spec = CascadeSpec(recipe.form, grid, recipe.data.zoom, recipe.data.window)
-    about = {**spec.told(), "branch": recipe.data.branch, "recipe": recipe.key(), "step": trained.step}
+    branches = tuple(one for one in BRANCHES if recipe.data.branch in {"both", one})
+    spec = CascadeSpec(recipe.form, grid, recipe.data.zoom, recipe.data.window, branches)
+    about = {**spec.told(), "recipe": recipe.key(), "step": trained.step}
     write_arrays(recipe.output, weights, {"calvaria": json.dumps(about, sort_keys=True)})
     with atomic_path(recipe.output.with_suffix(".md")) as part:
         part.write_text(_card(recipe, grid, trained, weights), encoding="utf-8")
