@@ -150,6 +150,7 @@ class Engine:
         reference: Volume | None = None,
         frame: object = None,
         left_open: Volume | None = None,
+        off_by: object = None,
     ) -> Image.Image:
         self.calls.append({"drawn": (defective, patch, reference)})
         return Image.new("RGB", (8, 8))

@@ -331,7 +331,7 @@ def test_a_learned_implant_comes_from_the_model_that_completes_the_skull(run, de
     [
         (
             ["{skull}"],
-            "the model 'shape-prior' has no implant branch: a learned implant wants a cascade that was train",
+            "the model 'shape-prior' has no implant branch: a learned implant wants a",
         ),
         (["{skull}", "--thickness-mm", "5"], "thickness_mm is the parametric implant's: a learned implant has its own"),
         (["{finished}"], "results: a learned implant comes from the skull itself, not from results: give the skull's"),

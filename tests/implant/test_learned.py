@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.implant.shapes import OUTER_MM, ball_with_hole
+from tests.implant.shapes import ball_with_hole
 
 from calvaria import pipeline
 from calvaria.errors import InputError

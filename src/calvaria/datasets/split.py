@@ -275,6 +275,18 @@ def load_split(name: str | Path = "autoimplant2020") -> Split:
         raise type(error)(f"{path.name}: {error}") from None
 
 
+def of_side(cases: Iterable[SkullCase], side: str) -> list[SkullCase]:
+    """Those of some cases whose persons are on a side of the packaged split; all of them for "all".
+
+    Raises:
+        InputError: there is no such side.
+    """
+    if side == "all":
+        return list(cases)
+    persons = {person_of(name) for name in load_split().side(side)}
+    return [case for case in cases if case.person in persons]
+
+
 def _count(wanted: float, of: int, side: str) -> int:
     """Persons of a side: a number as it is, a share below 1 of those who can be held out."""
     whole = round(wanted * of) if 0 < wanted < 1 else wanted
@@ -307,5 +319,6 @@ __all__ = [
     "digests_of",
     "draw_split",
     "load_split",
+    "of_side",
     "verify_split",
 ]

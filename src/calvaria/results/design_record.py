@@ -83,8 +83,8 @@ class DesignRecord:
         checks: all that was measured.
         files: what the design left in the folder, sorted.
         confidence: what accuracy to expect of the missing bone, or why none can be said.
-        surface_from: where the outer surface comes from: the engine's "field", the patch's "mask", or an implant that was
-            "learned".
+        surface_from: where the outer surface comes from: the engine's "field", the patch's "mask", or an implant
+            that was "learned".
         seconds: where the time went; the stages are the design's.
         warnings: one line each, for the user to read; those of the reconstruction too.
         peak_memory_mb: of the process, 10^6 bytes; None where the system does not tell.

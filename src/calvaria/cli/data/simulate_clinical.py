@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ Examples:
   calvaria data simulate-clinical --data autoimplant2020 -o simulated --count 20
   calvaria data simulate-clinical --data autoimplant2020 -o simulated --kind hemicraniectomy --ct-share 1
   calvaria data simulate-clinical --data autoimplant2020 -o simulated --match clinical/population.json
+  calvaria data simulate-clinical --data autoimplant2020 -o simulated-test --side test --count 15 --patch-share 1
   calvaria data import-clinical simulated/cases.csv -o clinical
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
@@ -34,6 +35,10 @@ def simulate_clinical(
     ct_share: Annotated[float, typer.Option(min=0, max=1, help="Part of the skulls that come as a CT.")] = 0.25,
     mask_share: Annotated[float, typer.Option(min=0, max=1, help="Part of the implants that come as a mask.")] = 0.2,
     patch_share: Annotated[float, typer.Option(min=0, max=1, help="Part of the cases with a patch, too.")] = 0.5,
+    side: Annotated[
+        Literal["all", "train", "validation", "test"],
+        typer.Option(help="Whose skulls: of one side of the packaged split; a benchmark wants those of test persons."),
+    ] = "all",
     match: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Rescale the skulls to this population.json of import-clinical."),
@@ -51,6 +56,7 @@ def simulate_clinical(
     from calvaria.clinical.simulate_set import DEFECT_KINDS, SimulationSettings
     from calvaria.clinical.simulate_set import simulate_clinical as run
     from calvaria.datasets.catalog import autoimplant2020
+    from calvaria.datasets.split import of_side
     from calvaria.skull.proportions import read_population
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
@@ -59,7 +65,8 @@ def simulate_clinical(
     settings = SimulationSettings(count, seed, kinds, ct_share, mask_share, patch_share, faults)
     target = None if match is None else read_population(match)
     with screen.progress() as progress:
-        cases = run(autoimplant2020(data), output, settings, target=target, progress=progress)
+        skulls = of_side(autoimplant2020(data), side)
+        cases = run(skulls, output, settings, target=target, progress=progress)
     bad = [case.id for case in cases if case.fault]
     screen.say(f"{len(cases) - len(bad)} cases, and {len(bad)} that must be refused; simulated, not patients' implants")
     screen.say(str(output / "cases.csv"))
