@@ -14,6 +14,7 @@ from tests.synthesis.shells import cache_of
 from tests.training.cascades import clinical_set, recipe_of
 
 from calvaria.datasets.cache import SkullCache
+from calvaria.datasets.persons import digest_of
 from calvaria.errors import InputError
 from calvaria.models.registry import load_about
 from calvaria.reconstruction.networks.cascade_engine import KIND, CascadeSpec, runs_in_torch
@@ -91,7 +92,10 @@ def test_a_killed_training_goes_on_to_the_same_bytes(recipe, tmp_path, monkeypat
     assert "going on from step 2 of 4" in lines
     assert again.sha256 == whole.sha256
     assert (whole.kind, whole.name) == (KIND, "cascade-published")
-    assert json.loads(load_about(whole)["calvaria"])["branch"] == "both"
+    about = json.loads(load_about(whole)["calvaria"])
+    assert about["branch"] == "both"
+    # Of the clinical set, those that it learned from, and not by name.
+    assert about["clinical_persons"] == sorted(map(digest_of, ("train-0", "elsewhere")))
     assert "Learned: patches and implants; yes or no" in whole.card
     coarse, fine = runs_in_torch(whole, CascadeSpec.of(whole))
     assert coarse(np.zeros((1, 2, 28, 36, 24), np.float32)).shape == (1, 2, 28, 36, 24)
@@ -335,13 +339,13 @@ def test_the_prior_is_asked_who_has_not_seen_the_person_and_what_it_says_is_kept
 
 def test_cases_are_made_once_and_by_their_number(recipe, tmp_path, monkeypatch):
     here = changed(recipe, kept_cases=tmp_path / "a")
-    lines = []
+    lines, other = [], sample(recipe, number=1)
     prepare(CascadeCases(here), lambda line, share: lines.append(line))
     assert "6 of 6 cases" in lines[-1]
     assert CascadeCases(here).tasks() == []
     monkeypatch.setattr(CascadeCases, "_made", lambda *_: pytest.fail("made twice"))
     prepare(CascadeCases(here))
-    one, other = sample(here, number=1), sample(recipe, number=1)
+    one = sample(here, number=1)
     np.testing.assert_array_equal(one.bone, other.bone)
     np.testing.assert_array_equal(one.truth, other.truth)
     named = CascadeCases(changed(recipe, kept_cases=None)).folder

@@ -31,7 +31,7 @@ from calvaria.clinical.loader import read_clinical
 from calvaria.datasets.catalog import SkullCase, person_of
 from calvaria.datasets.persons import digest_of
 from calvaria.datasets.split import load_split
-from calvaria.errors import InputError
+from calvaria.errors import CalvariaError, InputError
 from calvaria.implant.design import design
 from calvaria.implant.learned import Solid
 from calvaria.implant.parts import Design
@@ -230,8 +230,7 @@ def seen_by(method: Method, task: Task) -> bool:
 def wanted_of(task: Task, methods: Sequence[Method], settings: ImplantSettings, *, designs: bool) -> list[Wanted]:
     """The rows of a task: what it has a truth for, and of clinical cases the designs too."""
     clinical = task.kind == CLINICAL
-    file = sha256_of(task.case.defective) if clinical and task.case.defective is not None else ""
-    told = f"{find(PRIOR).sha256} {settings!r} {file}"
+    told = f"{find(PRIOR).sha256} {settings!r} {_file_hash(task.case) if clinical else ''}"
     setup = hashlib.sha256(told.encode()).hexdigest()[:DIGITS]
     rows = []
     if not clinical or task.case.patch is not None:
@@ -244,6 +243,14 @@ def wanted_of(task: Task, methods: Sequence[Method], settings: ImplantSettings, 
         parametric = prior_method()._replace(name=PARAMETRIC)
         rows += [Wanted(DESIGN, one, setup) for one in (parametric, *learned)]
     return rows
+
+
+def _file_hash(case: SkullCase) -> str:
+    """Of the defective skull: sets are made anew under the same ids. What cannot be read is told by the row."""
+    try:
+        return "" if case.defective is None else sha256_of(case.defective)
+    except CalvariaError:
+        return ""
 
 
 @dataclass(frozen=True, eq=False)

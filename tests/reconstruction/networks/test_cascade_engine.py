@@ -153,6 +153,23 @@ def test_nothing_found_is_no_region_and_no_implant():
     assert engine.implant_field(scan(HEAD, spacing_mm=(4.0, 4.0, 4.0)), done) is None
 
 
+def test_a_head_that_has_learned_nothing_is_not_asked(tmp_path):
+    spec = replace(SPEC, branches=("implant",))
+    engine, coarse, _ = of_two(spec)
+    field = boxed(HEAD)
+    whole = of_two()[0].answer(field)
+    alone = engine.answer(field)
+    assert alone.grid.size < whole.grid.size  # windows about the implant's ball, not about the patch's
+    assert engine.implant_of(alone, true_frame(HEAD)).data.max() > 0.9
+    seen = len(coarse.inputs)
+    for ask in (engine.complete, engine.sketch):
+        with pytest.raises(InputError, match="this cascade has learned implants alone, so it completes no skull; name"):
+            ask(field)
+    assert len(coarse.inputs) == seen
+    made = weights(tmp_path, replace(SMALL, branches=("implant",)), converted=False)
+    assert CascadeSpec.of(made).branches == ("implant",)
+
+
 class KnowingPrior:
     """Stands for the shape prior: the hole's ball is bone, and it is off by so much at one point."""
 
