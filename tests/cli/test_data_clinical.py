@@ -141,10 +141,13 @@ def test_a_side_of_the_split_gives_its_persons_skulls(run, monkeypatch):
     monkeypatch.setattr(
         "calvaria.clinical.simulate_set.simulate_clinical", lambda some, *_, **__: used.append(some) or []
     )
-    for side in ("test", "train", "all"):
-        assert run("data", "simulate-clinical", "--data", "set", "-o", "out", "--side", side).code == 0
+    for words in (["--side", "test"], ["--side", "train", "--side", "validation"], []):
+        assert run("data", "simulate-clinical", "--data", "set", "-o", "out", *words).code == 0
     assert [sorted(skull.id for skull in some) for some in used] == [
         sorted(split.test),
-        sorted(split.train),
+        sorted(split.train + split.validation),
         sorted(split.ids),
     ]
+    result = run("data", "simulate-clinical", "--data", "set", "-o", "out", "--side", "left")
+    assert (result.code, len(used)) == (2, 3)
+    assert result.err == "calvaria: a split has the sides train, validation, test; got 'left'\n"

@@ -275,15 +275,14 @@ def load_split(name: str | Path = "autoimplant2020") -> Split:
         raise type(error)(f"{path.name}: {error}") from None
 
 
-def of_side(cases: Iterable[SkullCase], side: str) -> list[SkullCase]:
-    """Those of some cases whose persons are on a side of the packaged split; all of them for "all".
+def of_sides(cases: Iterable[SkullCase], sides: Iterable[str]) -> list[SkullCase]:
+    """Those of some cases whose persons are on some sides of the packaged split.
 
     Raises:
         InputError: there is no such side.
     """
-    if side == "all":
-        return list(cases)
-    persons = {person_of(name) for name in load_split().side(side)}
+    split = load_split()
+    persons = {person_of(name) for side in sides for name in split.side(side)}
     return [case for case in cases if case.person in persons]
 
 
@@ -319,6 +318,6 @@ __all__ = [
     "digests_of",
     "draw_split",
     "load_split",
-    "of_side",
+    "of_sides",
     "verify_split",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -36,9 +36,9 @@ def simulate_clinical(
     mask_share: Annotated[float, typer.Option(min=0, max=1, help="Part of the implants that come as a mask.")] = 0.2,
     patch_share: Annotated[float, typer.Option(min=0, max=1, help="Part of the cases with a patch, too.")] = 0.5,
     side: Annotated[
-        Literal["all", "train", "validation", "test"],
-        typer.Option(help="Whose skulls: of one side of the packaged split; a benchmark wants those of test persons."),
-    ] = "all",
+        list[str] | None,
+        typer.Option(metavar="SIDE", help="Whose skulls: train, validation or test of the packaged split, or several."),
+    ] = None,
     match: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Rescale the skulls to this population.json of import-clinical."),
@@ -56,7 +56,7 @@ def simulate_clinical(
     from calvaria.clinical.simulate_set import DEFECT_KINDS, SimulationSettings
     from calvaria.clinical.simulate_set import simulate_clinical as run
     from calvaria.datasets.catalog import autoimplant2020
-    from calvaria.datasets.split import of_side
+    from calvaria.datasets.split import of_sides
     from calvaria.skull.proportions import read_population
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
@@ -65,7 +65,9 @@ def simulate_clinical(
     settings = SimulationSettings(count, seed, kinds, ct_share, mask_share, patch_share, faults)
     target = None if match is None else read_population(match)
     with screen.progress() as progress:
-        skulls = of_side(autoimplant2020(data), side)
+        skulls = autoimplant2020(data)
+        if side:
+            skulls = of_sides(skulls, side)
         cases = run(skulls, output, settings, target=target, progress=progress)
     bad = [case.id for case in cases if case.fault]
     screen.say(f"{len(cases) - len(bad)} cases, and {len(bad)} that must be refused; simulated, not patients' implants")
