@@ -187,7 +187,9 @@ def test_nothing_found_has_no_overlap_and_infinite_distances(scene, engines, tmp
     for what in (PATCH, IMPLANT):
         row = found[what, "multi-branch"]
         assert (row.dsc, row.hd95_mm, row.outer_mm, row.error) == (0.0, math.inf, math.inf, "")
-    assert found[DESIGN, "multi-branch"].error == "the implant branch finds no hole"
+    none = found[DESIGN, "multi-branch"]  # a result, not a failure
+    assert (none.failed, none.checks, none.error) == ("refused: the implant branch finds no hole", 0.0, "")
+    assert (none.dsc, none.hd95_mm) == (0.0, math.inf)
     assert found[DESIGN, PARAMETRIC].error == ""
     assert found[DESIGN, PARAMETRIC].dsc > 0.5
     assert found[DESIGN, PARAMETRIC].checks > 10

@@ -31,7 +31,7 @@ from calvaria.clinical.loader import read_clinical
 from calvaria.datasets.catalog import SkullCase, person_of
 from calvaria.datasets.persons import digest_of
 from calvaria.datasets.split import load_split
-from calvaria.errors import CalvariaError, InputError
+from calvaria.errors import CalvariaError, InputError, one_line
 from calvaria.implant.design import design
 from calvaria.implant.learned import Solid
 from calvaria.implant.parts import Design
@@ -82,7 +82,7 @@ class Row:
         border_mm: mean distance of the border from the true outer surface; NaN without a border.
         border_curvature_mse_mm4: mean squared difference of Gaussian curvature along the border.
         checks: of a design that were made.
-        failed: those that failed, with "; " between them.
+        failed: those that failed, with "; " between them; or "refused: " and why no implant was made.
         seconds: wall time of completion or design, the pose not counted.
         cpu_seconds: processor time of the same.
         peak_mb: most memory that the process held up to then, 10^6 bytes.
@@ -358,23 +358,25 @@ def _figures(scene: Scene, says: _Says, what: str, settings: ImplantSettings) ->
     found = says.implant(scene)
     if what == IMPLANT:
         return {**_against(_implant_mask(found, scene.defective), scene.implant, scene.defective), **says.costs}
-    if says.engine is not None and found is None:
-        raise InputError("the implant branch finds no hole")
     began = _Clock()
-    soft = scene.done.soft
-    patch = to_patch(soft, frame, scene.defective)
-    made = design(
-        scene.defective,
-        patch,
-        frame.to_world,
-        settings,
-        outer=surface_of(soft, frame),
-        learned=None if found is None else Solid(found),
-    )
+    try:
+        if says.engine is not None and found is None:
+            raise InputError("the implant branch finds no hole")
+        made = _designed(scene, None if found is None else Solid(found), settings)
+    except InputError as error:  # what cannot be designed is a result: there is no implant
+        told = {"checks": 0.0, "failed": f"refused: {one_line(error)}".replace(";", ",")}
+        return {**_against(_implant_mask(None, scene.defective), scene.implant, scene.defective), **told}
     costs = began.costs()
     bad = dict.fromkeys(one.name for one in made.checks if one.verdict == "fail")
     told = {"checks": float(len(made.checks)), "failed": "; ".join(bad)}
     return {**_against(_mask_of(made, scene.defective), scene.implant, scene.defective), **told, **costs}
+
+
+def _designed(scene: Scene, learned: Solid | None, settings: ImplantSettings) -> Design:
+    """The implant for the shape prior's patch, or the learned one; the same finishing and checks."""
+    frame, _, soft = scene.done
+    patch, outer = to_patch(soft, frame, scene.defective), surface_of(soft, frame)
+    return design(scene.defective, patch, frame.to_world, settings, outer=outer, learned=learned)
 
 
 def _implant_mask(found: Volume | None, defective: Volume) -> Volume:
