@@ -455,6 +455,8 @@ def design(
     result: Reconstruction,
     settings: ImplantSettings | None = None,
     *,
+    learned: str | None = None,
+    device: Device = "auto",
     progress: Progress = unheard,
     memory: Memory | None = None,
     formed: Callable[[tuple[Part, ...]], object] = lambda parts: None,
@@ -464,6 +466,8 @@ def design(
     Args:
         result: of `reconstruct` or `refine`.
         settings: thickness, clearance, rim, details; see `calvaria.implant.settings.ImplantSettings`.
+        learned: a cascade, by name or weights file, whose implant branch says what the implants are; None: parameters.
+        device: where that runs.
         progress: called now and then.
         memory: empty, or from an earlier design for this result: what surrounds the holes is not found again.
         formed: called with the implants when they have their shape, before they are measured.
@@ -473,11 +477,15 @@ def design(
 
     Raises:
         InputError: nothing is missing, there is no bone around a hole, or nothing is left of an implant after what was
-            asked for.
+            asked for; or the model has no implant branch, or finds no hole.
     """
     from calvaria.implant.design import design as design_implants
+    from calvaria.implant.learned import learned_solid, require_learned
 
     with _alone():
+        solid = None
+        if learned is not None:
+            solid = learned_solid(require_learned(learned, device), result.defective, result.frame, result.soft)
         outer = None if result.soft is None else surface_of(result.soft, result.frame)
         return design_implants(
             result.defective,
@@ -486,6 +494,7 @@ def design(
             settings,
             outer=outer,
             scan=result.scan,
+            learned=solid,
             progress=progress,
             memory=memory,
             formed=formed,

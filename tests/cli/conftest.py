@@ -216,12 +216,19 @@ class Designer:
     notes: tuple[str, ...] = ()
 
     def of_result(
-        self, result: Any, settings: ImplantSettings | None = None, *, progress: Callable[[str, float], None]
+        self,
+        result: Any,
+        settings: ImplantSettings | None = None,
+        *,
+        progress: Callable[[str, float], None],
+        **learned: str,
     ) -> Design:
         self.calls.append({"result": result})
+        if learned:
+            self.calls.append({"learned": learned})
         frame = result.frame.to_world
         made = self.of_patch(result.defective, result.patch, frame, settings or ImplantSettings(), progress=progress)
-        return replace(made, surface_from="field")
+        return replace(made, surface_from="learned" if learned else "field")
 
     def of_patch(
         self,

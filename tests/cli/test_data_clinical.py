@@ -10,6 +10,8 @@ import pytest
 from calvaria.clinical.importing import ImportReport
 from calvaria.clinical.simulate_set import DEFECT_KINDS, FAULTS, sample_case
 from calvaria.clinical.table import Refusal
+from calvaria.datasets.catalog import SkullCase, person_of
+from calvaria.datasets.split import load_split
 from calvaria.errors import InputError
 from calvaria.skull.proportions import Proportions, population, write_population
 
@@ -130,3 +132,22 @@ def test_what_the_simulation_refuses_is_exit_code_2(run, monkeypatch):
     monkeypatch.setattr("calvaria.datasets.catalog.autoimplant2020", refuse)
     result = run("data", "simulate-clinical", "--data", "set", "-o", "out")
     assert (result.code, result.err) == (2, "calvaria: set: no AutoImplant 2020 skull found\n")
+
+
+def test_a_side_of_the_split_gives_its_persons_skulls(run, monkeypatch):
+    split, used = load_split(), []
+    skulls = [SkullCase(name, person_of(name)) for name in split.ids]
+    monkeypatch.setattr("calvaria.datasets.catalog.autoimplant2020", lambda root: skulls)
+    monkeypatch.setattr(
+        "calvaria.clinical.simulate_set.simulate_clinical", lambda some, *_, **__: used.append(some) or []
+    )
+    for words in (["--side", "test"], ["--side", "train", "--side", "validation"], []):
+        assert run("data", "simulate-clinical", "--data", "set", "-o", "out", *words).code == 0
+    assert [sorted(skull.id for skull in some) for some in used] == [
+        sorted(split.test),
+        sorted(split.train + split.validation),
+        sorted(split.ids),
+    ]
+    result = run("data", "simulate-clinical", "--data", "set", "-o", "out", "--side", "left")
+    assert (result.code, len(used)) == (2, 3)
+    assert result.err == "calvaria: a split has the sides train, validation, test; got 'left'\n"

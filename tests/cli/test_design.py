@@ -301,3 +301,48 @@ def test_an_error_while_writing_leaves_nothing(run, designer, skull, tmp_path, m
     before = files(tmp_path)
     assert run("design", skull, "-o", tmp_path / "out").code == 2
     assert files(tmp_path) == before
+
+
+def learned_of(designer) -> list[dict]:
+    """What was told of a learned implant."""
+    return [call["learned"] for call in designer.calls if "learned" in call]
+
+
+def test_a_learned_implant_comes_from_the_model_that_completes_the_skull(run, designer, skull, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("calvaria.implant.learned.require_learned", lambda *given: asked.append(given))
+    words = ("--model", "net.safetensors", "--device", "cpu")
+    assert run("design", skull, "-o", tmp_path / "a", "--no-preview", *words, "--implant", "learned").code == 0
+    assert asked == [("net.safetensors", "cpu")]
+    assert learned_of(designer) == [{"learned": "net.safetensors", "device": "cpu"}]
+    record = json.loads((tmp_path / "a" / "design.json").read_text())
+    assert record["surface_from"] == "learned"
+    # Its settings say so too, and what stands beside them wins.
+    again = ("--settings", tmp_path / "a" / "design.json", "--no-preview")
+    assert run("design", skull, "-o", tmp_path / "b", *again).code == 0
+    assert len(learned_of(designer)) == 2
+    assert run("design", skull, "-o", tmp_path / "c", *again, "--implant", "parametric").code == 0
+    assert len(learned_of(designer)) == 2
+    assert json.loads((tmp_path / "c" / "design.json").read_text())["surface_from"] == "field"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["{skull}"],
+            "the model 'shape-prior' has no implant branch: a learned implant wants a",
+        ),
+        (["{skull}", "--thickness-mm", "5"], "thickness_mm is the parametric implant's: a learned implant has its own"),
+        (["{finished}"], "results: a learned implant comes from the skull itself, not from results: give the skull's"),
+    ],
+)
+def test_a_learned_implant_that_cannot_be_is_one_line(run, engine, designer, skull, finished, tmp_path, words, message):
+    asked = len(engine.calls)
+    said = [word.format(skull=skull, finished=finished) for word in words]
+    result = run("design", *said, "-o", tmp_path / "out", "--implant", "learned")
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert len(engine.calls) == asked
+    assert not (tmp_path / "out").exists()

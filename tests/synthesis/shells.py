@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,24 @@ from calvaria.synthesis.between import FORMAT, Deformations, deformation_grids
 HALF_AXES_MM = np.array([70.0, 88.0, 70.0])
 
 
+@cache
+def points_mm() -> np.ndarray:
+    """(I, J, K, 3) of the training grid."""
+    return training_grid().centres_mm()
+
+
 def head(scale: Sequence[float] = (1.0, 1.0, 1.0), wall_mm: float = 7.0) -> np.ndarray:
     """A shell about the middle of the head."""
-    points = training_grid().centres_mm() - [0.0, 0.0, 5.0]
+    points = points_mm() - [0.0, 0.0, 5.0]
     axes = HALF_AXES_MM * scale
     outer, inner = (np.sqrt(((points / half) ** 2).sum(axis=-1)) for half in (axes, axes - wall_mm))
     return (outer < 1) & (inner > 1) & (points[..., 2] > -50)
 
 
+@cache
 def hole() -> np.ndarray:
     """A box at the back of the vault."""
-    points = training_grid().centres_mm()
+    points = points_mm()
     return (np.abs(points[..., 0]) < 25) & (points[..., 1] > 40) & (points[..., 2] > 25)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.synthesis.shells import head
+from tests.synthesis.shells import head, points_mm
 
 from calvaria.clinical.importing import INDEX_COLUMNS
 from calvaria.clinical.loader import CASES, INDEX
@@ -19,31 +20,49 @@ from calvaria.training.recipes.fields import made
 from calvaria.volume.volume import Volume
 
 
+@cache
 def side_hole() -> np.ndarray:
     """A box at one side of the vault."""
-    points = training_grid().centres_mm()
+    points = points_mm()
     return (points[..., 0] > 30) & (np.abs(points[..., 1]) < 30) & (points[..., 2] > 20)
+
+
+@cache
+def inside_of_it() -> np.ndarray:
+    """The same, with a gap around."""
+    points = points_mm()
+    return (points[..., 0] > 34) & (np.abs(points[..., 1]) < 26) & (points[..., 2] > 24)
 
 
 def implant_of(bone: np.ndarray) -> np.ndarray:
     """What lies in the hole, with a gap around."""
-    points = training_grid().centres_mm()
-    inner = (points[..., 0] > 34) & (np.abs(points[..., 1]) < 26) & (points[..., 2] > 24)
-    return bone & inner
+    return bone & inside_of_it()
 
 
-def clinical_set(folder: Path, persons: Sequence[str], *, implants: bool = True) -> Path:
-    """What `import_clinical` leaves of such cases, without its reports."""
+def clinical_set(folder: Path, persons: Sequence[str], *, implants: bool = True, masks: bool = True) -> Path:
+    """What `import_clinical` leaves of such cases, without its reports.
+
+    Args:
+        folder: is made.
+        persons: of the cases, in their order.
+        implants: whether they have implants; patches otherwise.
+        masks: whether anything stands in their files.
+    """
     rows = []
     for number, person in enumerate(persons):
-        bone = head((1.0 + 0.02 * number, 1.0, 1.0))
         home = folder / CASES / f"c{number}"
         home.mkdir(parents=True)
-        parts = {"defective": bone & ~side_hole(), "implant" if implants else "patch": implant_of(bone)}
-        for name, mask in parts.items():
-            write_volume(home / f"{name}.nrrd", Volume(mask, training_grid()))
+        names = ("defective", "implant" if implants else "patch")
+        bone = head((1.0 + 0.02 * number, 1.0, 1.0)) if masks else None
+        for name in names:
+            path = home / f"{name}.nrrd"
+            if bone is None:
+                path.touch()
+            else:
+                mask = bone & ~side_hole() if name == "defective" else implant_of(bone)
+                write_volume(path, Volume(mask, training_grid()))
         row = dict.fromkeys(INDEX_COLUMNS, "") | {"id": f"c{number}", "person": person}
-        rows.append(row | {name: f"{CASES}/c{number}/{name}.nrrd" for name in parts})
+        rows.append(row | {name: f"{CASES}/c{number}/{name}.nrrd" for name in names})
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / INDEX).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, INDEX_COLUMNS)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -52,6 +52,7 @@ Examples:
   calvaria design skull.nrrd -o out --perforations --suture-holes --plate-seats 4
   calvaria design skull.nrrd -o again --settings out/design.json
   calvaria design results/ -o implants/ --jobs 2 --mould
+  calvaria design skull.nrrd -o out --model runs/cascade.safetensors --implant learned
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
 
@@ -104,6 +105,13 @@ def design(
     ] = False,
     pre_op: PreOp = None,
     flap: Flap = None,
+    implant_from: Annotated[
+        Literal["parametric", "learned"] | None,
+        typer.Option(
+            "--implant",
+            help="What an implant is made of: its parameters, or what a cascade of --model has learned of implants.",
+        ),
+    ] = None,
     preview: Annotated[
         bool, typer.Option("--preview/--no-preview", help="Draw preview.png, design.png and report.html.")
     ] = True,
@@ -130,6 +138,7 @@ def design(
     found = {"engine" if name == "model" else name: context.params[name] for name in given}
     base = Settings() if asked is None else asked.reconstruction
     wanted = replace(base, **found, preview=preview, device=device, word=replace(base.word, **word))
+    learned = implant_from == "learned" or (implant_from is None and asked is not None and asked.learned)
     back = dicom_asked(dicom, deidentify)
     require_writable(output)  # before a folder is looked through
     cases = [] if is_finished(path) else several(path, wanted.series, wanted.study, screen, by_folder=by_folder)
@@ -142,12 +151,13 @@ def design(
         require_one_case(own, path)
         if any(is_finished(case.path) for case in cases):
             _require_none(context, path)
-        _run_cases(context, cases, output, partial(run_design, settings=wanted, implant=implant, dicom=back), jobs=jobs)
+        one = partial(run_design, settings=wanted, implant=implant, dicom=back, learned=learned)
+        _run_cases(context, cases, output, one, jobs=jobs)
         return
     if is_finished(path):
         _require_none(context, path)
     with screen.progress() as progress:
-        record = run_design(path, output, wanted, implant, progress, dicom=back, own=own)
+        record = run_design(path, output, wanted, implant, progress, dicom=back, own=own, learned=learned)
     _tell(record, output, path, screen)
 
 

@@ -275,6 +275,17 @@ def load_split(name: str | Path = "autoimplant2020") -> Split:
         raise type(error)(f"{path.name}: {error}") from None
 
 
+def of_sides(cases: Iterable[SkullCase], sides: Iterable[str]) -> list[SkullCase]:
+    """Those of some cases whose persons are on some sides of the packaged split.
+
+    Raises:
+        InputError: there is no such side.
+    """
+    split = load_split()
+    persons = {person_of(name) for side in sides for name in split.side(side)}
+    return [case for case in cases if case.person in persons]
+
+
 def _count(wanted: float, of: int, side: str) -> int:
     """Persons of a side: a number as it is, a share below 1 of those who can be held out."""
     whole = round(wanted * of) if 0 < wanted < 1 else wanted
@@ -307,5 +318,6 @@ __all__ = [
     "digests_of",
     "draw_split",
     "load_split",
+    "of_sides",
     "verify_split",
 ]

@@ -103,7 +103,7 @@ def build_body(
     np.minimum(near, _beyond(far, grid, settings.travel_mm)[:, :, None], out=near)
     flat_near, flat_seat = near.reshape(-1)[nodes.flat], seat.reshape(-1)[nodes.flat]
     asked = asked_mm(nodes.height, nodes.thickness, nodes.clearance, settings)
-    layer = _layer(nodes, settings)
+    layer = _layer(nodes, settings, None if site.solid is None else site.solid.distance_mm(nodes.points))
     if cut is not None:
         layer = np.maximum(layer, (nodes.points @ cut[0] - cut[1]).astype(np.float32))
     room = _reachable(flat_near - asked, nodes, settings.min_wall_mm / 2)
@@ -222,9 +222,12 @@ def _between(table: F32, cells: F64) -> F32:
     return out
 
 
-def _layer(nodes: _Nodes, settings: ImplantSettings) -> F32:
-    """The field of body and flange as if there were no bone."""
-    body = np.maximum.reduce([nodes.height, -nodes.thickness - nodes.height, nodes.edge - SLACK_MM])
+def _layer(nodes: _Nodes, settings: ImplantSettings, solid_mm: F32 | None = None) -> F32:
+    """The field of body and flange as if there were no bone; ``solid_mm``: distances to what the body is to be."""
+    if solid_mm is None:
+        body = np.maximum.reduce([nodes.height, -nodes.thickness - nodes.height, nodes.edge - SLACK_MM])
+    else:
+        body = np.maximum(nodes.height, solid_mm)  # bumps on its outer surface are smoothed away
     width = settings.flange_width_mm
     if not width:
         return np.asarray(body, np.float32)

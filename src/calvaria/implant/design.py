@@ -17,6 +17,7 @@ from calvaria.implant.bone import HALF, SmoothBone
 from calvaria.implant.checks import check
 from calvaria.implant.details import finished
 from calvaria.implant.insertion import Way, far_field, find_way
+from calvaria.implant.learned import Solid, require_its_own_shape
 from calvaria.implant.mould import make_mould
 from calvaria.implant.outline import covered, outlines
 from calvaria.implant.parts import Design, Part
@@ -102,6 +103,7 @@ def design(
     *,
     outer: tuple[F64, F64] | None = None,
     scan: Scan | None = None,
+    learned: Solid | None = None,
     progress: Progress = unheard,
     memory: Memory | None = None,
     formed: Callable[[tuple[Part, ...]], object] = lambda parts: None,
@@ -116,6 +118,7 @@ def design(
         outer: (N, 3) points and (N, 3) outward unit normals on the completed skull, world mm, where there is something
             better than the masks' voxels, such as an engine's field.
         scan: the CT that the bone was segmented out of: where bone ends between voxels.
+        learned: what the implants are to be, in place of a layer under the outer surface; that is then its own.
         progress: called now and then.
         memory: empty, or from an earlier design for the same skull and patch: what surrounds the holes is taken from it
             where it is there, and left in it.
@@ -127,15 +130,20 @@ def design(
     Raises:
         GeometryError: the grids differ.
         InputError: a volume is no mask, the patch is empty, there is no bone around it, or nothing is left of an
-            implant after what was asked for.
+            implant after what was asked for; or a learned implant lies elsewhere, or is asked for in another shape.
     """
     chosen = settings or ImplantSettings()
     frame = np.asarray(frame_to_world, np.float64)
+    wanted = patch
+    if learned is not None:
+        require_its_own_shape(chosen)
+        patch.grid.require_same(defective.grid, "patch and defective skull")
+        wanted, outer = learned.mask(defective, patch), learned.outer
     clock = _Clock()
     with ThreadPoolExecutor(1) as beside:
         # What surrounds the holes needs nothing of the implants.
         hosts: list[Future[Mesh]] = []
-        given = _Given(defective, patch, frame, outer, scan, {} if memory is None else memory)
+        given = _Given(defective, wanted, frame, outer, scan, learned, {} if memory is None else memory)
 
         def seen(site: Site, known: Mesh | None) -> None:
             hosts.append(beside.submit(_host, site) if known is None else beside.submit(lambda: known))
@@ -153,7 +161,8 @@ def design(
         _remember_hosts(given.memory, [one.result() for one in hosts])
         clock.lap("host")
     progress("checks", 0.9)
-    surface_from: Literal["field", "mask"] = "mask" if outer is None else "field"
+    surface_from: Literal["field", "mask", "learned"] = "mask" if outer is None else "field"
+    surface_from = surface_from if learned is None else "learned"
     notes = _once([*lines, *told])
     measured = None if scan is None else _around(scan, defective, patch, chosen.travel_mm)
     made = Design(
@@ -209,14 +218,19 @@ class _Given:
     frame: F64
     outer: tuple[F64, F64] | None = None
     scan: Scan | None = None
+    learned: Solid | None = None
     memory: Memory = field(default_factory=dict)
 
 
 def _surroundings(given: _Given, number: int, piece: Volume, smooth_mm: float) -> Surroundings:
-    """What surrounds a hole: remembered, or found and remembered; what was found for another smoothing is let go."""
+    """What surrounds a hole: remembered, or found and remembered.
+
+    What was found for another smoothing or another learned solid is let go.
+    """
     known = given.memory.get(number)
-    if known is None or known.smooth_mm != smooth_mm:
+    if known is None or known.smooth_mm != smooth_mm or known.site.solid is not given.learned:
         site = site_of(given.defective, piece, given.frame, smooth_mm, outer=given.outer, scan=given.scan)
+        site = replace(site, solid=given.learned)
         known = given.memory[number] = Surroundings(smooth_mm, site, far_field(site))
     return known
 

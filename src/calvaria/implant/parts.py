@@ -191,7 +191,7 @@ class Design:
         checks: all that was measured.
         maps: for each part.
         mould: for each part lower and upper half; empty where none was asked for.
-        surface_from: where the outer surface comes from: the engine's "field", or a "mask".
+        surface_from: where the outer surface comes from: the engine's "field", a "mask", or what was "learned".
         seconds: by step.
         notes: what the user should read, a line a matter.
         fraction: how much of each voxel around the implants is bone, where a scan says it: what is measured against.
@@ -205,7 +205,7 @@ class Design:
     checks: tuple[Check, ...] = ()
     maps: tuple[Maps, ...] = ()
     mould: tuple[tuple[Mesh, Mesh], ...] = ()
-    surface_from: Literal["field", "mask"] = "mask"
+    surface_from: Literal["field", "mask", "learned"] = "mask"
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     fraction: Volume | None = None

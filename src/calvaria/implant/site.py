@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.distance import reach_voxels
 from calvaria.volume.resample import coarsen
 from calvaria.volume.volume import Volume, bounding_box
+
+if TYPE_CHECKING:
+    from calvaria.implant.learned import Solid
 
 ROOM_MM = 24.0
 """Bone within this of the missing bone is looked at."""
@@ -51,6 +55,7 @@ class Site:
         smooth: the bone around it as a smooth body.
         rim: distances to the bone's surface near the hole's edge.
         fraction: how much of each voxel is bone, where a scan says it.
+        solid: what the implant is to be, where that was learned; None: a layer under the sheet.
     """
 
     bone: Volume
@@ -60,6 +65,7 @@ class Site:
     smooth: SmoothBone
     rim: Nearest
     fraction: Volume | None = None
+    solid: Solid | None = None
 
 
 def site_of(

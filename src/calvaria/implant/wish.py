@@ -67,7 +67,7 @@ def wish_of(site: Site, frame_to_world: F64, settings: ImplantSettings) -> tuple
         The wish, and what the user should know of it, a line a matter.
     """
     thickness = np.full(site.edge_mm.shape, settings.thickness_mm, np.float32)
-    if settings.thickness == "bone":
+    if settings.thickness == "bone" or site.solid is not None:
         thickness = own_thickness(site)
     edge = site.edge_mm
     clearance = np.full(edge.shape, settings.clearance_mm, np.float32)
@@ -108,14 +108,19 @@ def shaped(site: Site, settings: ImplantSettings) -> Site:
 
 
 def own_thickness(site: Site) -> F32:
-    """(I, J) thickness of the missing bone below its outer surface, smooth, continued beyond the hole, mm."""
+    """(I, J) thickness of the missing bone, or of a learned implant, below its outer surface, smooth, mm.
+
+    It is continued beyond the hole.
+    """
     from scipy.ndimage import gaussian_filter
 
     sheet = site.sheet
     points, normals = sheet.points_mm.reshape(-1, 3), sheet.normals.reshape(-1, 3)
     total = np.zeros(len(points))
     for depth in np.arange(OWN_STEP_MM / 2, MAX_OWN_MM + 2.0, OWN_STEP_MM):
-        total += sampled(site.patch, points - depth * normals) * OWN_STEP_MM
+        below = points - depth * normals
+        there = sampled(site.patch, below) if site.solid is None else site.solid.distance_mm(below) < 0
+        total += there * OWN_STEP_MM
     # Next to the rim a cut that is not square to the surface makes it look thinner.
     known = ((site.edge_mm < -1.0) & (total.reshape(sheet.hole.shape) > 0)).astype(np.float64)
     sigma = OWN_CALM_MM / spacing_of(sheet)

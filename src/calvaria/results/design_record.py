@@ -83,7 +83,8 @@ class DesignRecord:
         checks: all that was measured.
         files: what the design left in the folder, sorted.
         confidence: what accuracy to expect of the missing bone, or why none can be said.
-        surface_from: where the outer surface comes from: the engine's "field", or the patch's "mask".
+        surface_from: where the outer surface comes from: the engine's "field", the patch's "mask", or an implant
+            that was "learned".
         seconds: where the time went; the stages are the design's.
         warnings: one line each, for the user to read; those of the reconstruction too.
         peak_memory_mb: of the process, 10^6 bytes; None where the system does not tell.
@@ -98,7 +99,7 @@ class DesignRecord:
     checks: tuple[Check, ...]
     files: tuple[str, ...]
     confidence: Confidence
-    surface_from: Literal["field", "mask"]
+    surface_from: Literal["field", "mask", "learned"]
     seconds: Seconds
     warnings: tuple[str, ...]
     peak_memory_mb: float | None
@@ -151,10 +152,12 @@ class Asked:
     Args:
         implant: its ``parameters``.
         reconstruction: its ``reconstruction``; as by default where it has none.
+        learned: whether the implant was a learned one.
     """
 
     implant: ImplantSettings
     reconstruction: Settings
+    learned: bool = False
 
 
 def read_asked(path: Path) -> Asked:
@@ -173,7 +176,8 @@ def read_asked(path: Path) -> Asked:
         parameters = found.get("parameters")
         if not isinstance(parameters, dict):
             raise FormatError("it has no parameters of an implant; give a design.json that calvaria design wrote")
-        return Asked(ImplantSettings.from_json(parameters), settings_from(found.get("reconstruction", {})))
+        base = settings_from(found.get("reconstruction", {}))
+        return Asked(ImplantSettings.from_json(parameters), base, found.get("surface_from") == "learned")
 
 
 def _record(found: Mapping[str, Any]) -> DesignRecord:

@@ -54,6 +54,7 @@ def run_design(
     dicom: DicomAsked | None = None,
     study: int | None = None,
     own: OwnFiles | None = None,
+    learned: bool = False,
 ) -> DesignRecord:
     """Design the implants of one skull and write them, their pictures, their report and design.json.
 
@@ -67,22 +68,33 @@ def run_design(
         dicom: what is asked for of DICOM; None: nothing.
         study: which one of several in the source; None: as the settings have it.
         own: what only this patient has, for the reconstruction.
+        learned: the implants are what the model's implant branch says, not what parameters make of the missing bone.
 
     Returns:
         What design.json holds. A check that failed stands in it; the files are there all the same.
 
     Raises:
         CalvariaError: the source cannot be read or used, it has no hole, no implant of this kind fits into it, or the
-            folder cannot be written to: this before any reading.
+            folder cannot be written to: this before any reading; or a learned implant is asked for of a model that has
+            none, or of a folder of results.
     """
     progress("read", 0.0)
     if is_finished(source) or (source.is_dir() and not is_dicom(source)):
         archive_for(source.name, None, dicom)  # results do not say whose they are
         require_unknown(own, source)
+        if learned:
+            raise InputError(
+                f"{source.name}: a learned implant comes from the skull itself, not from results: give the skull's file"
+            )
         return _of_results(source, output, settings, implant, progress)
     require_dicom(source, dicom)
     require_unmarked(dicom is not None and dicom.deidentify, bool(implant.mark))
-    return _of_file(source, output, settings.of_study(study), implant, progress, dicom=dicom, own=own)
+    if learned:
+        from calvaria.implant.learned import require_its_own_shape, require_learned
+
+        require_its_own_shape(implant)
+        require_learned(settings.engine, settings.device)
+    return _of_file(source, output, settings.of_study(study), implant, progress, dicom=dicom, own=own, learned=learned)
 
 
 def designable(folder: Path) -> list[Case]:
@@ -141,6 +153,7 @@ def _of_file(
     *,
     dicom: DicomAsked | None,
     own: OwnFiles | None = None,
+    learned: bool = False,
 ) -> DesignRecord:
     """The reconstruction of a skull and the design, written together or not at all."""
     clock = Clock()
@@ -160,7 +173,8 @@ def _of_file(
         from calvaria.pipeline import design
 
         with naming(source.name):
-            made = design(result, implant, progress=_between(then, 0.0, DESIGNED))
+            way = {"learned": settings.engine, "device": settings.device} if learned else {}
+            made = design(result, implant, **way, progress=_between(then, 0.0, DESIGNED))  # type: ignore[arg-type]
         clock.lap("design")
         origin = Origin(
             before.input,

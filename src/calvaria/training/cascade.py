@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from calvaria.datasets.persons import digest_of
 from calvaria.files import atomic_path
 from calvaria.jobs import Progress, unheard
 from calvaria.models import ModelInfo, register, write_arrays
@@ -23,11 +24,12 @@ from calvaria.reconstruction.networks.cascade import CascadeNet
 from calvaria.reconstruction.networks.cascade_engine import KIND, STAGES, CascadeSpec, stage_path
 from calvaria.reconstruction.networks.forms import BRANCHES
 from calvaria.training.cascade_batches import CascadeBatch, CascadeSource, watched_batch
-from calvaria.training.cascade_cases import CascadeCases, prepare
+from calvaria.training.cascade_cases import CascadeCases, clinical_sides, prepare
 from calvaria.training.learner import Learner
 from calvaria.training.loop import Trained, fit
 from calvaria.training.objectives import overlap_loss
 from calvaria.training.recipes.cascade import CascadeRecipe
+from calvaria.training.sketches import TRAIN
 from calvaria.volume.grid import Grid
 
 
@@ -173,13 +175,21 @@ def _write(recipe: CascadeRecipe, grid: Grid, trained: Trained) -> ModelInfo:
     network = CascadeNet(recipe.form)
     network.load_state_dict(trained.weights)
     weights = {name: value.detach().numpy() for name, value in network.state_dict().items()}
-    spec = CascadeSpec(recipe.form, grid, recipe.data.zoom, recipe.data.window)
-    about = {**spec.told(), "branch": recipe.data.branch, "recipe": recipe.key(), "step": trained.step}
+    branches = tuple(one for one in BRANCHES if recipe.data.branch in {"both", one})
+    spec = CascadeSpec(recipe.form, grid, recipe.data.zoom, recipe.data.window, branches)
+    about = {**spec.told(), "recipe": recipe.key(), "step": trained.step, "clinical_persons": _persons(recipe)}
     write_arrays(recipe.output, weights, {"calvaria": json.dumps(about, sort_keys=True)})
     with atomic_path(recipe.output.with_suffix(".md")) as part:
         part.write_text(_card(recipe, grid, trained, weights), encoding="utf-8")
     others = [path for stage in STAGES for path in _converted(network, spec, recipe, stage)] if has_openvino() else []
     return register(recipe.output, recipe.name, KIND, LICENCE, others)
+
+
+def _persons(recipe: CascadeRecipe) -> list[str]:
+    """Digests of the clinical set's persons that it learned from; of patches alone there are none."""
+    if recipe.data.clinical is None or recipe.data.branch == "patch":
+        return []
+    return sorted({digest_of(case.person) for case in clinical_sides(recipe.data.clinical)[TRAIN]})
 
 
 def _converted(network: CascadeNet, spec: CascadeSpec, recipe: CascadeRecipe, stage: str) -> Sequence[Any]:

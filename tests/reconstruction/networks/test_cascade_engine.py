@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.heads import SIDE, Head, boxed, family_engine, family_template, rigid, scan, true_frame
+from tests.heads import SIDE, Head, boxed, family_template, rigid, scan, true_frame
 
 pytest.importorskip("torch", reason="torch is not installed: networks were not tried")
 
@@ -16,7 +16,7 @@ import torch
 from calvaria.errors import InputError
 from calvaria.models import register
 from calvaria.models.runtime import convert
-from calvaria.reconstruction.box import BoxField, box_grid
+from calvaria.reconstruction.box import AIR_MM, BoxField, box_grid
 from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.networks import cascade_engine as module
 from calvaria.reconstruction.networks.cascade import CascadeNet
@@ -31,13 +31,14 @@ from calvaria.reconstruction.networks.cascade_engine import (
 )
 from calvaria.reconstruction.networks.engine import sketch_on
 from calvaria.reconstruction.networks.forms import FORMS, Form
-from calvaria.reconstruction.repose import settle
+from calvaria.reconstruction.protocol import SoftField, Spread
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import resample_mask
 
 GRID = Grid.isotropic((56, 72, 48), 3.2, (-88.0, -113.6, -62.4))
 SPEC = CascadeSpec(FORMS["cascade-published"], GRID, 2, 32)
-SMALL = CascadeSpec(Form(width=2, depth=3), Grid.isotropic((32, 32, 32), 6.4, (-99.2, -99.2, -60.0)), 2, 24)
+HEAD = Head(20, (SIDE,))
+SMALL = CascadeSpec(Form(width=2, depth=2), Grid.isotropic((32, 32, 32), 6.4, (-99.2, -99.2, -60.0)), 2, 24)
 
 
 class Shown:
@@ -77,18 +78,23 @@ def of_two(spec=SPEC, radius_mm=26.0):
     return CascadeEngine(spec, coarse, fine, family_template()), coarse, fine
 
 
-def test_the_coarse_network_sees_the_skull_and_its_flipped_array_and_both_ways_round():
-    engine, coarse, _ = of_two()
-    engine.answer(boxed(Head(20, (SIDE,))))
+@pytest.fixture(scope="module")
+def told():
+    """What the ball's cascade says of a head, and its networks with what they were shown."""
+    engine, coarse, fine = of_two()
+    return engine, coarse, fine, engine.answer(boxed(HEAD))
+
+
+def test_the_coarse_network_sees_the_skull_and_its_flipped_array_and_both_ways_round(told):
+    _, coarse, _, _ = told
     one, other = coarse.inputs
     assert one.shape == (1, 2, *GRID.shape)
     np.testing.assert_array_equal(one[0, 1], one[0, 0, ::-1])
     np.testing.assert_array_equal(other, one[:, :, ::-1])
 
 
-def test_windows_hold_the_hole_at_full_resolution_and_are_blended():
-    engine, _, fine = of_two()
-    found = engine.answer(boxed(Head(20, (SIDE,))))
+def test_windows_hold_the_hole_at_full_resolution_and_are_blended(told):
+    engine, _, fine, found = told
     assert found.grid.spacing_mm == pytest.approx((1.6,) * 3)
     assert found.maps.dtype == np.uint8
     assert found.bone.dtype == np.bool_
@@ -103,32 +109,33 @@ def test_windows_hold_the_hole_at_full_resolution_and_are_blended():
     assert found.grid.size < 0.2 * engine.spec.full.size
 
 
-def test_each_branch_has_its_own_map_and_neither_is_told_where_bone_is():
-    engine, _, _ = of_two()
-    found = engine.answer(boxed(Head(20, (SIDE,))))
+def test_each_branch_has_its_own_map_and_neither_is_told_where_bone_is(told):
+    found = told[-1]
     patch, implant = found.probability("patch"), found.probability("implant")
     assert (patch.data > 0.5).sum() > 1.8 * (implant.data > 0.5).sum()
     assert not patch.data[found.bone].any()
     assert not implant.data[found.bone].any()
 
 
-def test_the_skulls_own_voxels_are_read_where_they_are_given():
-    head, pose = Head(20, (SIDE,)), rigid((4, -6, 10), (5, 60, -20))
-    defective, frame = scan(head, pose, (1.2, 1.2, 1.2)), true_frame(head, pose)
+def test_the_skulls_own_voxels_are_read_where_they_are_given(told):
+    pose = rigid((4, -6, 10), (5, 60, -20))
+    defective, frame = scan(HEAD, pose), true_frame(HEAD, pose)
     engine, _, _ = of_two()
-    found = engine.answer(boxed(head), None, defective, frame)
+    found = engine.answer(boxed(HEAD), None, defective, frame)
     wanted = resample_mask(defective, found.grid.moved(pose)).mask
     np.testing.assert_array_equal(found.bone, wanted)
-    interpolated = engine.answer(boxed(head))
+    interpolated = told[-1]
     assert (interpolated.bone != found.bone).any()  # of 1.6 mm
     assert (interpolated.bone & found.bone).sum() > 0.9 * found.bone.sum()
 
 
 def test_the_implant_of_a_reconstructed_skull_lies_in_the_world():
-    head, pose = Head(20, (SIDE,)), rigid((4, -6, 10), (5, 60, -20))
-    defective, frame = scan(head, pose), true_frame(head, pose)
+    pose = rigid((4, -6, 10), (5, 60, -20))
+    defective, frame = scan(HEAD, pose), true_frame(HEAD, pose)
     engine, _, _ = of_two()
-    done = module.Completion(frame, boxed(head), engine.complete(boxed(head)))
+    field = boxed(HEAD)
+    nothing = SoftField(np.full(box_grid().shape, AIR_MM, np.float32), np.zeros(box_grid().shape, bool), 0.0)
+    done = module.Completion(frame, field, nothing)  # of a prior, it would be the sketch
     implant = engine.implant_field(defective, done)
     points = implant.grid.to_world(np.argwhere(implant.data > 0.5))
     centre = (pose @ [58.0, 8.0, 46.0, 1.0])[:3]
@@ -138,34 +145,81 @@ def test_the_implant_of_a_reconstructed_skull_lies_in_the_world():
 
 def test_nothing_found_is_no_region_and_no_implant():
     engine = CascadeEngine(SPEC, lambda x: np.full((1, 2, *GRID.shape), -9, np.float32), keeping, family_template())
-    field = boxed(Head(20))
+    field = boxed(HEAD)
     assert engine.answer(field) is None
     soft = engine.complete(field)
     assert not soft.region.any()
-    done = module.Completion(true_frame(Head(20)), field, soft)
-    assert engine.implant_field(scan(Head(20)), done) is None
+    done = module.Completion(true_frame(HEAD), field, soft)
+    assert engine.implant_field(scan(HEAD, spacing_mm=(4.0, 4.0, 4.0)), done) is None
 
 
-def test_with_a_prior_both_networks_are_shown_its_completion_and_its_doubt():
+def test_a_head_that_has_learned_nothing_is_not_asked(tmp_path):
+    spec = replace(SPEC, branches=("implant",))
+    engine, coarse, _ = of_two(spec)
+    field = boxed(HEAD)
+    whole = of_two()[0].answer(field)
+    alone = engine.answer(field)
+    assert alone.grid.size < whole.grid.size  # windows about the implant's ball, not about the patch's
+    assert engine.implant_of(alone, true_frame(HEAD)).data.max() > 0.9
+    seen = len(coarse.inputs)
+    for ask in (engine.complete, engine.sketch):
+        with pytest.raises(InputError, match="this cascade has learned implants alone, so it completes no skull; name"):
+            ask(field)
+    assert len(coarse.inputs) == seen
+    made = weights(tmp_path, replace(SMALL, branches=("implant",)), converted=False)
+    assert CascadeSpec.of(made).branches == ("implant",)
+
+
+class KnowingPrior:
+    """Stands for the shape prior: the hole's ball is bone, and it is off by so much at one point."""
+
+    template = None
+
+    def __init__(self):
+        box = box_grid()
+        apart = np.linalg.norm(box.centres_mm() - np.array(SIDE.centre_mm) / HEAD.scale, axis=-1) - SIDE.radius_mm
+        near = apart < 6.0
+        self.soft = SoftField(np.where(near, apart, AIR_MM).astype(np.float32), near, 0.0)
+        self.spread = Spread(np.array([SIDE.centre_mm], np.float32), np.array([0.6], np.float32))
+        self.asked = []
+
+    def sketch(self, field, before=None):
+        raise AssertionError("there is a sketch already")
+
+    def complete(self, field, sketch=None):
+        self.asked.append((field, sketch))
+        return replace(self.soft, spread=self.spread)
+
+
+def test_with_a_prior_both_networks_are_shown_its_completion_and_its_doubt(monkeypatch):
     form = Form(mirror="plane", prior=True, doubt=True)
-    coarse, fine = Shown(ball_at(1, 26.0)), Shown(keeping)
-    prior = family_engine()
-    engine = CascadeEngine(replace(SPEC, form=form), coarse, fine, prior.template, prior)
-    head = Head(20, (SIDE,))
-    done = engine.reconstruct(scan(head), true_frame(head))
-    frame, field, sketch = settle(scan(head), true_frame(head), prior)
-    np.testing.assert_array_equal(done.frame.to_world, frame.to_world)
-    soft = prior.complete(field, sketch)
+    coarse, fine, prior = Shown(ball_at(1, 26.0)), Shown(keeping), KnowingPrior()
+    engine = CascadeEngine(replace(SPEC, form=form), coarse, fine, family_template(), prior)
+    field, frame, settled = boxed(HEAD), true_frame(HEAD), []
+    skull = scan(HEAD)
+
+    def settle(*given):
+        settled.append(given)
+        return frame, field, prior.soft
+
+    monkeypatch.setattr(module, "settle", settle)
+    done = engine.reconstruct(skull, true_frame(Head(21)))
+    ((seen, start, sketcher, _),) = settled
+    assert seen is skull
+    assert sketcher is prior  # its sketches settle the pose
+    assert start.scale.tolist() == true_frame(Head(21)).scale.tolist()
+    assert done.frame is frame
+    assert prior.asked == [(field, prior.soft)]
     assert len(coarse.inputs) == 2  # once, in the pose that the sketches settled
     assert coarse.inputs[0].shape[1] == 4
-    np.testing.assert_array_equal(coarse.inputs[0][0, 2], sketch_on(GRID, field, soft))
+    np.testing.assert_array_equal(coarse.inputs[0][0, 2], sketch_on(GRID, field, prior.soft))
+    assert coarse.inputs[0][0, 2].max() == 1
     doubt = coarse.inputs[0][0, 3]
-    assert 0 < doubt.max() <= 1
-    assert (doubt[coarse.inputs[0][0, 2] > 0.9] >= 0).all()
+    np.testing.assert_allclose(np.unique(doubt), [0.0, 0.4], rtol=1e-6)
     assert all(x.shape[1] == 5 for x in fine.inputs)
     assert done.soft.region.any()
     with pytest.raises(InputError, match="this cascade is shown the shape prior's answer, and was given no prior"):
-        CascadeEngine(replace(SPEC, form=form), coarse, fine, prior.template)
+        CascadeEngine(replace(SPEC, form=form), coarse, fine, family_template())
 
 
 def weights(folder, spec=SMALL, converted=True):
@@ -207,7 +261,7 @@ def test_a_weights_file_is_an_engine(model):
     engine = load_engine(str(model.path), "cpu")
     assert isinstance(engine, CascadeEngine)
     engine.prepare()
-    field = boxed(Head(20, (SIDE,)))
+    field = boxed(HEAD)
     empty = BoxField(np.full_like(field.distance_mm, 12.7), field.known)
     assert engine.complete(empty).region.shape == box_grid().shape
 

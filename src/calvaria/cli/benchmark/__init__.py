@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from calvaria.cli.benchmark import implants, scans, table1, table2, table3, table4
+from calvaria.cli.benchmark import cascade, implants, scans, table1, table2, table3, table4
 
 EXAMPLES = """\b
 Examples:
@@ -12,6 +12,7 @@ Examples:
   calvaria benchmark table2 --data autoimplant2020 --cache coarse.safetensors -o table2.csv
   calvaria benchmark table3 --data autoimplant2020 -o table3.csv
   calvaria benchmark table4 --data autoimplant2020 -o table4.csv
+  calvaria benchmark cascade --clinical clinical-test -o cascade.csv
   calvaria benchmark implants --data autoimplant2020 -o implants.csv
   calvaria benchmark scans --data autoimplant2020 -o scans.csv --keep scans
 """
@@ -27,6 +28,7 @@ app.command("table1", epilog=table1.EXAMPLES)(table1.table1)
 app.command("table2", epilog=table2.EXAMPLES)(table2.table2)
 app.command("table3", epilog=table3.EXAMPLES)(table3.table3)
 app.command("table4", epilog=table4.EXAMPLES)(table4.table4)
+app.command("cascade", epilog=cascade.EXAMPLES)(cascade.cascade)
 app.command("implants", epilog=implants.EXAMPLES)(implants.implants)
 app.command("scans", epilog=scans.EXAMPLES)(scans.scans)
 

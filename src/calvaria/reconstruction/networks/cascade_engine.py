@@ -75,12 +75,14 @@ class CascadeSpec:
         grid: of the coarse network, canonical mm; symmetric about x = 0.
         zoom: voxels of the full grid along a coarse one.
         window: voxels of the full grid along a window's edge.
+        branches: those that it has learned.
     """
 
     form: Form
     grid: Grid
     zoom: int
     window: int
+    branches: tuple[Branch, ...] = BRANCHES
 
     @classmethod
     def of(cls, model: ModelInfo) -> CascadeSpec:
@@ -93,14 +95,16 @@ class CascadeSpec:
             about: dict[str, Any] = json.loads(load_about(model)["calvaria"])
             i, j, k = (int(n) for n in about["shape"])
             grid = Grid((i, j, k), np.array(about["affine"], np.float64))
-            return cls(Form.of(about["form"]), grid, int(about["zoom"]), int(about["window"]))
+            branches = tuple(one for one in BRANCHES if about.get("branch", "both") in {"both", one})
+            return cls(Form.of(about["form"]), grid, int(about["zoom"]), int(about["window"]), branches)
         except (KeyError, ValueError, TypeError, InputError) as error:
             raise InputError(f"{model.path.name}: is no cascade of this version ({error})") from None
 
     def told(self) -> dict[str, Any]:
         """JSON-ready, for the header."""
         told = {"shape": list(self.grid.shape), "affine": self.grid.affine.tolist()}
-        return {"form": self.form.told(), "zoom": self.zoom, "window": self.window, **told}
+        branch = "both" if self.branches == BRANCHES else self.branches[0]
+        return {"form": self.form.told(), "zoom": self.zoom, "window": self.window, "branch": branch, **told}
 
     @property
     def full(self) -> Grid:
@@ -169,7 +173,12 @@ class CascadeEngine:
             self._prior.prepare()
 
     def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
-        """The coarse network's patch, to settle the pose by; cascades with a prior settle it by the prior's."""
+        """The coarse network's patch, to settle the pose by; cascades with a prior settle it by the prior's.
+
+        Raises:
+            InputError: it has learned implants alone.
+        """
+        self._require_patches()
         maps = self._maps(field, None)
         probability = without_small_components(self._coarse_answer(maps)[0], self.spec.grid)
         return soft_field(probability, maps["skull"], self.spec.grid, field)
@@ -181,8 +190,9 @@ class CascadeEngine:
         skull: Volume | None = None,
         frame: CanonicalFrame | None = None,
     ) -> SoftField:
-        """Complete a skull in a pose; arguments as for `answer`."""
-        return self._soft(self.answer(field, sketch, skull, frame), field)
+        """Complete a skull in a pose; arguments as for `answer`, error as for `sketch`."""
+        self._require_patches()
+        return self.soft_of(self.answer(field, sketch, skull, frame), field)
 
     def reconstruct(
         self, skull: Volume, frame: CanonicalFrame, surface: BoneSurface | None = None, stage: Stage = nullcontext
@@ -205,11 +215,14 @@ class CascadeEngine:
             None where there is no hole.
         """
         sketch = None if self._prior is None else self._prior.sketch(done.field, done.soft)
-        found = self.answer(done.field, sketch, skull, done.frame)
-        if found is None:
-            return None
-        implant = found.probability("implant")
-        return Volume(implant.data, implant.grid.moved(done.frame.to_world))
+        return self.implant_of(self.answer(done.field, sketch, skull, done.frame), done.frame)
+
+    def _require_patches(self) -> None:
+        if "patch" not in self.spec.branches:
+            raise InputError(
+                "this cascade has learned implants alone, so it completes no skull; name a model that does, such as "
+                "shape-prior"
+            )
 
     def answer(
         self,
@@ -232,7 +245,8 @@ class CascadeEngine:
         maps = self._maps(field, sketch)
         coarse = self._coarse_answer(maps)
         wanted = np.zeros(self.spec.grid.shape, bool)
-        for found in coarse:
+        for branch in self.spec.branches:  # a head that has learned nothing says anything
+            found = coarse[BRANCHES.index(branch)]
             wanted |= without_small_components(found, self.spec.grid) > REGION
         if not wanted.any():
             return None
@@ -278,8 +292,22 @@ class CascadeEngine:
         out: U8 = np.rint(255 * np.clip(total, 0, 1)).astype(np.uint8)
         return out
 
-    def _soft(self, found: Answer | None, field: BoxField) -> SoftField:
-        """The patch as a soft field in the box."""
+    @staticmethod
+    def implant_of(found: Answer | None, frame: CanonicalFrame) -> Volume | None:
+        """The implant of an answer, as `implant_field` gives it."""
+        if found is None:
+            return None
+        implant = found.probability("implant")
+        return Volume(implant.data, implant.grid.moved(frame.to_world))
+
+    @staticmethod
+    def soft_of(found: Answer | None, field: BoxField) -> SoftField:
+        """The patch of an answer, as a soft field in the box.
+
+        Args:
+            found: what `answer` gave.
+            field: the skull in the common box.
+        """
         box = box_grid()
         nothing = SoftField(np.full(box.shape, AIR_MM, np.float32), np.zeros(box.shape, bool), 0.0)
         if found is None:
