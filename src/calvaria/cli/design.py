@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from calvaria.cli.cases import heard, several, the_input, told
+from calvaria.cli.cases import by_name, heard, parted, several, tabled, the_input, told
 from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.implant_options import changed, with_implant_options
 from calvaria.cli.options import (
+    Again,
     ByFolder,
     DeviceOption,
     Flap,
@@ -40,10 +41,12 @@ from calvaria.results.designing import designable, run_design
 from calvaria.results.dicom_out import archive_for
 from calvaria.results.finished import is_finished
 from calvaria.results.folder import run_each
+from calvaria.results.kept import Wanted
 from calvaria.results.names import Case, is_dicom
 from calvaria.results.own_files import OwnFiles, require_one_case
 from calvaria.results.settings import Settings
 from calvaria.results.summary import timing_lines
+from calvaria.results.table import DESIGNS
 
 EXAMPLES = """\b
 Examples:
@@ -111,6 +114,7 @@ def design(
     dicom: Dicom = False,
     deidentify: Deidentify = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
+    again: Again = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -119,7 +123,8 @@ def design(
 
     Writes implant.stl, implant.3mf, implant.nrrd (in the input's format), host.stl (the bone around the hole, to print
     and try), design.json, design.png and report.html into OUT, beside what reconstruct writes; implant-1.stl and so on
-    where there are several; mould-lower.stl and mould-upper.stl with --mould. Exits 3, with all files there, when a
+    where there are several; mould-lower.stl and mould-upper.stl with --mould. Of a folder of cases
+    also designs.csv; those that this call has made before are kept. Exits 3, with all files there, when a
     check failed.
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
@@ -142,7 +147,7 @@ def design(
         require_one_case(own, path)
         if any(is_finished(case.path) for case in cases):
             _require_none(context, path)
-        _run_cases(context, cases, output, partial(run_design, settings=wanted, implant=implant, dicom=back), jobs=jobs)
+        _run_cases(context, cases, output, Wanted(wanted, implant, back), jobs=jobs, again=again)
         return
     if is_finished(path):
         _require_none(context, path)
@@ -190,7 +195,9 @@ def _tell(record: DesignRecord, output: Path, path: Path, screen: Screen) -> Non
         raise QualityError(f"{path.name}: {failed_line(record)}; the files are in {output}, marked in design.json")
 
 
-def _run_cases(context: typer.Context, cases: Sequence[Case], output: Path, run: Any, *, jobs: int) -> None:
+def _run_cases(
+    context: typer.Context, cases: Sequence[Case], output: Path, wanted: Wanted, *, jobs: int, again: bool
+) -> None:
     """Design for each case.
 
     Raises:
@@ -198,8 +205,12 @@ def _run_cases(context: typer.Context, cases: Sequence[Case], output: Path, run:
         QualityError: a check of a case did.
     """
     screen: Screen = context.obj
+    left, kept = parted(cases, output, wanted, screen, again=again)
+    run = partial(run_design, settings=wanted.settings, implant=wanted.implant or ImplantSettings(), dicom=wanted.dicom)
     with screen.progress() as progress:
-        outcomes = heard(run_each(cases, output, run, jobs, progress), screen, short_lines)
+        came = heard(run_each(left, output, run, jobs, progress), screen, short_lines)
+    outcomes = by_name([*came, *kept])
+    tabled(outcomes, output / DESIGNS, screen)
     told(outcomes, output, screen)
     bad = [outcome.name for outcome in outcomes if outcome.record is not None and outcome.record.failed]
     if bad:

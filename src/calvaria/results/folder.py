@@ -35,12 +35,14 @@ class Outcome(Generic[R_co]):
         record: what its result.json or design.json holds; None if it failed.
         error: one line; None if it went well.
         exit_code: 0, or the error's.
+        kept: whether an earlier run left it so.
     """
 
     name: str
     record: R_co | None = None
     error: str | None = None
     exit_code: int = 0
+    kept: bool = False
 
 
 def run_cases(
