@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -263,3 +264,45 @@ def test_after_a_kill_whole_folders_are_there_and_the_same_call_goes_on(again, f
     assert (result.code, ran) == (0, 3)
     shutil.rmtree(out / "b")
     assert again()[1] == 1  # as after a kill: a and c are whole, b is not there
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "design"])
+def test_a_scheduler_gets_whole_paths_and_the_cases_that_are_left(
+    run, designer, folder, tmp_path, monkeypatch, command
+):
+    asked = []
+
+    def on_scheduler(work, items, address, shared, lost):
+        asked.append((items, address, shared, work))
+        return ((item, lost(item, "no worker has come")) for item in items)
+
+    monkeypatch.setitem(sys.modules, "distributed", ModuleType("distributed"))
+    monkeypatch.setattr("calvaria.results.cluster.on_scheduler", on_scheduler)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.safetensors").touch()
+    call = [command, "cases", "-o", "out", "--no-preview"]
+    result = run(*call, "--model", "my.safetensors", "--scheduler", "tcp://host:8786")
+    assert result.code == 1
+    assert result.err.splitlines()[-1] == "calvaria: 3 of 3 cases failed: a, b, c"
+    assert "calvaria: a: no worker has come" in result.err
+    ((items, address, shared, work),) = asked
+    assert [one.path for one in items] == [folder / f"{name}.nrrd" for name in "abc"]
+    assert (address, shared) == ("tcp://host:8786", tmp_path / "out")
+    assert work.keywords["output"] == tmp_path / "out"
+    assert work.keywords["run"].keywords["settings"].engine == str(tmp_path / "my.safetensors")
+    assert run(*call).code == 0  # here
+    assert run(*call, "--scheduler", "tcp://host:8786").code == 0
+    assert len(asked) == 1  # all were done
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "design"])
+def test_one_case_is_not_sent_to_a_scheduler(run, designer, skull, tmp_path, monkeypatch, command):
+    monkeypatch.setitem(sys.modules, "distributed", ModuleType("distributed"))
+    result = run(command, skull, "-o", tmp_path / "out", "--scheduler", "tcp://host:8786")
+    assert result.code == 2
+    assert result.err == (
+        "calvaria: --scheduler: Erika Mustermann.nrrd is one case; give a folder of cases, or leave this out\n"
+    )
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    result = run(command, skull, "-o", tmp_path / "out", "--scheduler", "tcp://host:8786")
+    assert result.err == "calvaria: --scheduler: cases are sent by Dask: pip install 'calvaria[cluster]'\n"

@@ -70,6 +70,28 @@ def several(
     return cases
 
 
+def require_scheduler(scheduler: str | None) -> None:
+    """Make sure, before any work, that cases could be sent to a scheduler where that is asked for.
+
+    Raises:
+        MissingExtraError: Dask is not installed.
+    """
+    if scheduler is not None:
+        from calvaria.results.cluster import require_cluster
+
+        require_cluster()
+
+
+def require_alone(scheduler: str | None, path: Path) -> None:
+    """Raise where one case is to be sent to a scheduler.
+
+    Raises:
+        InputError: it is.
+    """
+    if scheduler is not None:
+        raise InputError(f"--scheduler: {path.name} is one case; give a folder of cases, or leave this out")
+
+
 def heard(outcomes: Iterable[Outcome[R]], screen: Screen, lines: Callable[[R], list[str]]) -> list[Outcome[R]]:
     """Say what became of each case as soon as it is known; returns them.
 
@@ -177,4 +199,4 @@ def told(outcomes: Sequence[Outcome[R]], output: Path, screen: Screen) -> None:
         raise typer.Exit(1 if any(outcome.exit_code == 1 for outcome in failed) else 2)
 
 
-__all__ = ["by_name", "heard", "parted", "several", "tabled", "the_input", "told"]
+__all__ = ["by_name", "heard", "parted", "require_alone", "require_scheduler", "several", "tabled", "the_input", "told"]

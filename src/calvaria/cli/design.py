@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from calvaria.cli.cases import by_name, heard, parted, several, tabled, the_input, told
+from calvaria.cli.cases import (
+    by_name,
+    heard,
+    parted,
+    require_alone,
+    require_scheduler,
+    several,
+    tabled,
+    the_input,
+    told,
+)
 from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.implant_options import changed, with_implant_options
 from calvaria.cli.options import (
@@ -25,6 +35,7 @@ from calvaria.cli.options import (
     Output,
     PreOp,
     Quiet,
+    Scheduler,
     Series,
     Study,
     ThresholdHu,
@@ -115,6 +126,7 @@ def design(
     deidentify: Deidentify = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
     again: Again = False,
+    scheduler: Scheduler = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -136,6 +148,7 @@ def design(
     base = Settings() if asked is None else asked.reconstruction
     wanted = replace(base, **found, preview=preview, device=device, word=replace(base.word, **word))
     back = dicom_asked(dicom, deidentify)
+    require_scheduler(scheduler)
     require_writable(output)  # before a folder is looked through
     cases = [] if is_finished(path) else several(path, wanted.series, wanted.study, screen, by_folder=by_folder)
     if not cases and path.is_dir() and not is_finished(path) and not is_dicom(path):
@@ -147,8 +160,9 @@ def design(
         require_one_case(own, path)
         if any(is_finished(case.path) for case in cases):
             _require_none(context, path)
-        _run_cases(context, cases, output, Wanted(wanted, implant, back), jobs=jobs, again=again)
+        _run_cases(context, cases, output, Wanted(wanted, implant, back), jobs=jobs, again=again, scheduler=scheduler)
         return
+    require_alone(scheduler, path)
     if is_finished(path):
         _require_none(context, path)
     with screen.progress() as progress:
@@ -196,7 +210,14 @@ def _tell(record: DesignRecord, output: Path, path: Path, screen: Screen) -> Non
 
 
 def _run_cases(
-    context: typer.Context, cases: Sequence[Case], output: Path, wanted: Wanted, *, jobs: int, again: bool
+    context: typer.Context,
+    cases: Sequence[Case],
+    output: Path,
+    wanted: Wanted,
+    *,
+    jobs: int,
+    again: bool,
+    scheduler: str | None,
 ) -> None:
     """Design for each case.
 
@@ -206,9 +227,14 @@ def _run_cases(
     """
     screen: Screen = context.obj
     left, kept = parted(cases, output, wanted, screen, again=again)
-    run = partial(run_design, settings=wanted.settings, implant=wanted.implant or ImplantSettings(), dicom=wanted.dicom)
+    run = partial(
+        run_design,
+        settings=wanted.settings if scheduler is None else wanted.settings.with_whole_paths(),
+        implant=wanted.implant or ImplantSettings(),
+        dicom=wanted.dicom,
+    )
     with screen.progress() as progress:
-        came = heard(run_each(left, output, run, jobs, progress), screen, short_lines)
+        came = heard(run_each(left, output, run, jobs, progress, scheduler=scheduler), screen, short_lines)
     outcomes = by_name([*came, *kept])
     tabled(outcomes, output / DESIGNS, screen)
     told(outcomes, output, screen)

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from calvaria.cli.cases import by_name, heard, parted, several, tabled, the_input, told
+from calvaria.cli.cases import (
+    by_name,
+    heard,
+    parted,
+    require_alone,
+    require_scheduler,
+    several,
+    tabled,
+    the_input,
+    told,
+)
 from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.options import (
     Again,
@@ -23,6 +33,7 @@ from calvaria.cli.options import (
     PreOp,
     Preview,
     Quiet,
+    Scheduler,
     Series,
     Study,
     ThresholdHu,
@@ -95,6 +106,7 @@ def reconstruct(
     deidentify: Deidentify = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
     again: Again = False,
+    scheduler: Scheduler = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -124,6 +136,7 @@ def reconstruct(
         gate=gate,
     )
     asked = dicom_asked(dicom, deidentify)
+    require_scheduler(scheduler)
     require_writable(output)  # before a folder is looked through
     cases = several(path, series, study, screen, by_folder=by_folder)
     if not cases and path.is_dir() and not is_dicom(path):
@@ -133,8 +146,9 @@ def reconstruct(
     if cases:
         require_one_head(settings.word)
         require_one_case(own, path)
-        _run_cases(cases, output, settings, screen, jobs=jobs, asked=asked, again=again)
+        _run_cases(cases, output, settings, screen, jobs=jobs, asked=asked, again=again, scheduler=scheduler)
     else:
+        require_alone(scheduler, path)
         _run_file(path, output, settings, screen, asked, own)
 
 
@@ -166,10 +180,13 @@ def _run_cases(
     jobs: int,
     asked: DicomAsked | None,
     again: bool,
+    scheduler: str | None,
 ) -> None:
     left, kept = parted(cases, output, Wanted(settings, dicom=asked), screen, again=again)
     with screen.progress() as progress:
-        came = heard(run_cases(left, output, settings, jobs, progress, dicom=asked), screen, summary_lines)
+        came = heard(
+            run_cases(left, output, settings, jobs, progress, dicom=asked, scheduler=scheduler), screen, summary_lines
+        )
     outcomes = by_name([*came, *kept])
     tabled(outcomes, output / RESULTS, screen)
     told(outcomes, output, screen)
