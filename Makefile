@@ -4,7 +4,7 @@
 #              Chromium for the page
 # make docs    the documentation site, in build/site: open build/site/index.html (search wants a server)
 # make test-lowest   the tests on the oldest versions that pyproject.toml allows
-# make coverage, make format, make clean
+# make coverage, make format, make wheel, make clean
 #
 # Needs Python 3.11 or newer and make; the rest comes from the package index into .venv. Another Python:
 #   make test PYTHON=/path/to/python3.12
@@ -31,7 +31,7 @@ test coverage pytest test-lowest: export OPENBLAS_NUM_THREADS := 1
 test coverage pytest test-lowest: export PYTHONDONTWRITEBYTECODE :=
 test coverage pytest test-lowest: export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo tools browser test lint docs pytest coverage wheel-test test-lowest format clean
+.PHONY: help demo tools browser test lint docs pytest coverage wheel wheel-test test-lowest format clean
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
@@ -98,10 +98,14 @@ pytest: $(VENV)/.dev
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
-# What a user gets: the wheel, alone in an empty environment, away from the sources.
-wheel-test: $(VENV)/.dev
-	rm -rf $(WHEEL_DIR) $(WHEEL_ENV)
+# The package as it is installed; Containerfile takes it from there.
+wheel: $(VENV)/.dev
+	rm -rf $(WHEEL_DIR)
 	$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL_DIR) .
+
+# What a user gets: the wheel, alone in an empty environment, away from the sources.
+wheel-test: wheel
+	rm -rf $(WHEEL_ENV)
 	$(PYTHON) -m venv $(WHEEL_ENV)
 	$(WHEEL_ENV)/bin/python -m pip install -q --no-compile -c constraints.txt $(WHEEL_DIR)/*.whl
 	cd $(WHEEL_ENV) && bin/calvaria --help > /dev/null && bin/calvaria --version && bin/calvaria demo -o demo-out

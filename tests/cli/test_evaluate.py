@@ -14,6 +14,7 @@ import pytest
 from calvaria.io import read_mask, write_mesh, write_volume
 from calvaria.io.scores import read_scores
 from calvaria.metrics import METRICS
+from calvaria.results import evaluation
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import extract_surface
 
@@ -187,6 +188,7 @@ def test_a_folder_of_results_has_tables_figures_and_a_page(run, engine, folders,
         "scores.csv",
         "scores.json",
         "distributions.png",
+        "scored.jsonl",
         "errors-b.png",
         "errors-b.ply",
         "report.html",
@@ -233,6 +235,58 @@ def test_cases_scored_side_by_side_have_the_same_figures(run, engine, folders, t
     assert one == two
     assert [case["case"] for case in one["cases"]] == ["a", "b"]
     assert list(one["failed"]) == ["c"]
+
+
+def scored(monkeypatch) -> list[str]:
+    """The patches that are scored from now on."""
+    names: list[str] = []
+    before = evaluation.score_files
+
+    def note(files):
+        names.append(files.patch.name)
+        return before(files)
+
+    monkeypatch.setattr(evaluation, "score_files", note)
+    return names
+
+
+def test_what_was_scored_is_kept_until_a_file_or_a_setting_changes(run, engine, folders, tmp_path, monkeypatch):
+    names, call = scored(monkeypatch), ["evaluate", *folders, "-o", tmp_path / "out", "--draw", "0"]
+    first = run(*call, "--json")
+    assert names == ["a.patches.nrrd", "b.patches.nrrd"]
+    assert "done already" not in first.out
+    again = run(*call)
+    assert names == ["a.patches.nrrd", "b.patches.nrrd"]
+    assert "2 of 2 cases are done already; --again runs them, too" in again.out
+    assert run(*call, "--json").out == first.out
+    volume = read_mask(folders[0] / "a.patches.nrrd")
+    write_volume(folders[0] / "a.patches.nrrd", volume.with_data(np.roll(volume.mask, 2, axis=1)))
+    run(*call)
+    assert names[2:] == ["a.patches.nrrd"]
+    run(*call, "--again")
+    assert names[3:] == ["a.patches.nrrd", "b.patches.nrrd"]
+    run(*call, "--orientation", "LPS")
+    assert names[5:] == ["a.patches.nrrd", "b.patches.nrrd"]
+
+
+def test_an_evaluation_that_was_killed_goes_on(run, engine, folders, tmp_path, monkeypatch):
+    names, call = scored(monkeypatch), ["evaluate", *folders, "-o", tmp_path / "out", "--draw", "0"]
+    run(*call)
+    path = tmp_path / "out" / "scored.jsonl"
+    lines = [line for line in path.read_text().splitlines() if line]
+    assert len(lines) == 2
+    path.write_text(f"{lines[0]}\n\n{lines[1][:40]}")  # as it is when the process dies within the second line
+    names.clear()
+    assert "1 of 2 cases are done already" in run(*call).out
+    assert names == ["b.patches.nrrd"]
+    assert "2 of 2 cases are done already" in run(*call).out
+
+
+def test_without_a_folder_nothing_is_kept(run, engine, folders, monkeypatch):
+    names = scored(monkeypatch)
+    run("evaluate", *folders)
+    run("evaluate", *folders)
+    assert len(names) == 4
 
 
 def test_files_need_a_folder(run, engine, skull, truth, tmp_path):

@@ -222,7 +222,7 @@ def test_the_bad_case_of_a_folder_is_named_and_the_rest_go_on(run, engine, folde
     lines = result.err.splitlines()
     assert lines[0].startswith("calvaria: b: b.nrrd: ")
     assert lines[1:] == ["calvaria: 1 of 3 cases failed: b"]
-    assert files(tmp_path / "out") == ["a", "c"]
+    assert files(tmp_path / "out") == ["a", "c", "results.csv"]
     assert files(tmp_path / "out" / "a") == files(tmp_path / "out" / "c")
     assert "2 of 3 cases done" in result.out
 
@@ -253,7 +253,7 @@ def test_several_processes_name_the_bad_cases_too(run, tmp_path):
     assert result.code == 2
     assert result.err.splitlines()[-1] == "calvaria: 3 of 3 cases failed: a, b, c"
     assert all(f"calvaria: {name}: {name}.nrrd: " in result.err for name in "abc")
-    assert not (tmp_path / "out").exists()
+    assert files(tmp_path / "out") == ["results.csv"]
 
 
 def test_the_bone_threshold_is_handed_on_and_recorded(run, engine, skull, tmp_path):

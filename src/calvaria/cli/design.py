@@ -10,10 +10,21 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from calvaria.cli.cases import heard, several, the_input, told
+from calvaria.cli.cases import (
+    by_name,
+    heard,
+    parted,
+    require_alone,
+    require_scheduler,
+    several,
+    tabled,
+    the_input,
+    told,
+)
 from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.implant_options import changed, with_implant_options
 from calvaria.cli.options import (
+    Again,
     ByFolder,
     DeviceOption,
     Flap,
@@ -24,6 +35,7 @@ from calvaria.cli.options import (
     Output,
     PreOp,
     Quiet,
+    Scheduler,
     Series,
     Study,
     ThresholdHu,
@@ -40,10 +52,12 @@ from calvaria.results.designing import designable, run_design
 from calvaria.results.dicom_out import archive_for
 from calvaria.results.finished import is_finished
 from calvaria.results.folder import run_each
+from calvaria.results.kept import Wanted
 from calvaria.results.names import Case, is_dicom
 from calvaria.results.own_files import OwnFiles, require_one_case
 from calvaria.results.settings import Settings
 from calvaria.results.summary import timing_lines
+from calvaria.results.table import DESIGNS
 
 EXAMPLES = """\b
 Examples:
@@ -119,6 +133,8 @@ def design(
     dicom: Dicom = False,
     deidentify: Deidentify = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
+    again: Again = False,
+    scheduler: Scheduler = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -127,7 +143,8 @@ def design(
 
     Writes implant.stl, implant.3mf, implant.nrrd (in the input's format), host.stl (the bone around the hole, to print
     and try), design.json, design.png and report.html into OUT, beside what reconstruct writes; implant-1.stl and so on
-    where there are several; mould-lower.stl and mould-upper.stl with --mould. Exits 3, with all files there, when a
+    where there are several; mould-lower.stl and mould-upper.stl with --mould. Of a folder of cases
+    also designs.csv; those that this call has made before are kept. Exits 3, with all files there, when a
     check failed.
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
@@ -140,6 +157,7 @@ def design(
     wanted = replace(base, **found, preview=preview, device=device, word=replace(base.word, **word))
     learned = implant_from == "learned" or (implant_from is None and asked is not None and asked.learned)
     back = dicom_asked(dicom, deidentify)
+    require_scheduler(scheduler)
     require_writable(output)  # before a folder is looked through
     cases = [] if is_finished(path) else several(path, wanted.series, wanted.study, screen, by_folder=by_folder)
     if not cases and path.is_dir() and not is_finished(path) and not is_dicom(path):
@@ -151,9 +169,10 @@ def design(
         require_one_case(own, path)
         if any(is_finished(case.path) for case in cases):
             _require_none(context, path)
-        one = partial(run_design, settings=wanted, implant=implant, dicom=back, learned=learned)
-        _run_cases(context, cases, output, one, jobs=jobs)
+        asked_of_all = Wanted(wanted, implant, back, learned)
+        _run_cases(context, cases, output, asked_of_all, jobs=jobs, again=again, scheduler=scheduler)
         return
+    require_alone(scheduler, path)
     if is_finished(path):
         _require_none(context, path)
     with screen.progress() as progress:
@@ -200,7 +219,16 @@ def _tell(record: DesignRecord, output: Path, path: Path, screen: Screen) -> Non
         raise QualityError(f"{path.name}: {failed_line(record)}; the files are in {output}, marked in design.json")
 
 
-def _run_cases(context: typer.Context, cases: Sequence[Case], output: Path, run: Any, *, jobs: int) -> None:
+def _run_cases(
+    context: typer.Context,
+    cases: Sequence[Case],
+    output: Path,
+    wanted: Wanted,
+    *,
+    jobs: int,
+    again: bool,
+    scheduler: str | None,
+) -> None:
     """Design for each case.
 
     Raises:
@@ -208,8 +236,18 @@ def _run_cases(context: typer.Context, cases: Sequence[Case], output: Path, run:
         QualityError: a check of a case did.
     """
     screen: Screen = context.obj
+    left, kept = parted(cases, output, wanted, screen, again=again)
+    run = partial(
+        run_design,
+        settings=wanted.settings if scheduler is None else wanted.settings.with_whole_paths(),
+        implant=wanted.implant or ImplantSettings(),
+        dicom=wanted.dicom,
+        learned=wanted.learned,
+    )
     with screen.progress() as progress:
-        outcomes = heard(run_each(cases, output, run, jobs, progress), screen, short_lines)
+        came = heard(run_each(left, output, run, jobs, progress, scheduler=scheduler), screen, short_lines)
+    outcomes = by_name([*came, *kept])
+    tabled(outcomes, output / DESIGNS, screen)
     told(outcomes, output, screen)
     bad = [outcome.name for outcome in outcomes if outcome.record is not None and outcome.record.failed]
     if bad:

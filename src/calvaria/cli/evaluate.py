@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calvaria.cli.options import Json, OneStudy, Orientation, Quiet, Series, Verbose
+from calvaria.cli.options import Again, Json, OneStudy, Orientation, Quiet, Series, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
 from calvaria.files import require_writable_file
@@ -23,6 +23,7 @@ from calvaria.results.evaluation import (
     write_folder,
 )
 from calvaria.results.names import case_name, is_dicom
+from calvaria.results.scored import SCORED, Scored
 from calvaria.results.staging import require_room
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def evaluate(
         bool, typer.Option("--symmetry", help="Also measure the symmetry; finding the plane takes some seconds a case.")
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Cases of a folder that are scored at the same time.")] = 1,
+    again: Again = False,
     orientation: Orientation = None,
     series: Series = None,
     study: OneStudy = None,
@@ -86,6 +88,7 @@ def evaluate(
     DSC, border DSC (10 mm) and HD95 by the definitions of the AutoImplant challenge, and every other metric in use; -v
     says how each is defined. Files of folders belong together by what stands before the first dot of their names;
     PATCH may be the output of reconstruct. Kinds of defects (bilateral, frontoorbital ...) are recognised by the names.
+    With -o, the scores of a folder's cases are kept where no file has changed since.
     """
     from calvaria.io.scores import write_scores
     from calvaria.metrics import worst_cases
@@ -105,7 +108,8 @@ def evaluate(
         for name, one in files.items()
     }
     if any(folders):
-        scores = _score(files, failed, jobs, screen)
+        scored = None if output is None else Scored(output, again=again)
+        scores = _score(files, failed, jobs, screen, scored)
     else:
         scores = {name: score_files(one) for name, one in files.items()}
     if csv is not None and scores:
@@ -133,7 +137,7 @@ def _require_ready(output: Path | None, csv: Path | None, *, mesh: bool) -> None
 
         require_decimation()
     if output is not None:
-        require_room(output, FILE_NAMES)
+        require_room(output, (*FILE_NAMES, SCORED))
     if csv is not None:
         require_writable_file(csv, parents=False)
 
@@ -160,18 +164,33 @@ def defect_kind(name: str) -> str:
     return max(found, key=len) if found else "all"
 
 
-def _score(files: dict[str, Files], failed: dict[str, str], jobs: int, screen: Screen) -> dict[str, dict[str, float]]:
-    """The metrics of each case, in order of name; what fails is said, and added to ``failed``."""
-    scores: dict[str, dict[str, float]] = {}
+def _score(
+    files: dict[str, Files], failed: dict[str, str], jobs: int, screen: Screen, scored: Scored | None
+) -> dict[str, dict[str, float]]:
+    """The metrics of each case, in order of name; what fails is said, and added to ``failed``.
+
+    Args:
+        files: of each case.
+        failed: case -> why it has no scores.
+        jobs: processes.
+        screen: where all is said.
+        scored: what an earlier evaluation has left, to which the others are added.
+    """
+    scores = {} if scored is None else scored.kept(files)
+    if scores:
+        screen.say(f"{len(scores)} of {len(files)} cases are done already; --again runs them, too")
+    left = {name: one for name, one in files.items() if name not in scores}
     with screen.progress() as progress:
-        progress(f"0 of {len(files)} cases", 0.0)
-        for done, (name, found) in enumerate(score_all(files, jobs), 1):
-            progress(f"{done} of {len(files)} cases", done / len(files))
+        progress(f"0 of {len(left)} cases", 0.0)
+        for done, (name, found) in enumerate(score_all(left, jobs), 1):
+            progress(f"{done} of {len(left)} cases", done / len(left))
             if isinstance(found, str):
                 failed[name] = found
                 screen.error(f"{name}: {found}")
             else:
                 scores[name] = found
+                if scored is not None:
+                    scored.add(name, found)
     return {name: scores[name] for name in files if name in scores}
 
 

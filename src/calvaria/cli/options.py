@@ -71,6 +71,18 @@ ByFolder = Annotated[
         help="Call the cases of several DICOM studies by their folders, which may be patients' names, and not study-1.",
     ),
 ]
+Again = Annotated[
+    bool, typer.Option("--again", help="Also run the cases of a folder whose results, of the same call, are there.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Run the cases of a folder on the workers of a Dask scheduler, such as tcp://host:8786, which see the "
+        "same files.",
+    ),
+]
 
 PreOp = Annotated[
     Path | None,

@@ -8,9 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from calvaria.cli.cases import heard, several, the_input, told
+from calvaria.cli.cases import (
+    by_name,
+    heard,
+    parted,
+    require_alone,
+    require_scheduler,
+    several,
+    tabled,
+    the_input,
+    told,
+)
 from calvaria.cli.dicom_options import Deidentify, Dicom, dicom_asked
 from calvaria.cli.options import (
+    Again,
     ByFolder,
     DeviceOption,
     Flap,
@@ -22,6 +33,7 @@ from calvaria.cli.options import (
     PreOp,
     Preview,
     Quiet,
+    Scheduler,
     Series,
     Study,
     ThresholdHu,
@@ -34,10 +46,12 @@ from calvaria.files import require_writable
 from calvaria.results.case import run_case
 from calvaria.results.dicom_out import DicomAsked, archive_for
 from calvaria.results.folder import run_cases
+from calvaria.results.kept import Wanted
 from calvaria.results.names import Case, find_cases, is_dicom
 from calvaria.results.own_files import OwnFiles, require_one_case
 from calvaria.results.settings import Settings, Word
 from calvaria.results.summary import failed_line, summary_lines, timing_lines
+from calvaria.results.table import RESULTS
 
 EXAMPLES = """\b
 Examples:
@@ -91,6 +105,8 @@ def reconstruct(
     dicom: Dicom = False,
     deidentify: Deidentify = False,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Cases of a folder that run at the same time.")] = 1,
+    again: Again = False,
+    scheduler: Scheduler = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -99,7 +115,8 @@ def reconstruct(
 
     Writes patch, completed skull, patch.stl, preview.png and result.json into OUT, images in the input's
     format (NRRD, NIfTI or MHA) and on its grid; with --refine also refinement.png. A folder of cases gives one
-    folder of results for each; so do several studies of DICOM: study-1, study-2 ... in order of the files' names.
+    folder of results for each, and results.csv; those that the same call has made before are kept. So do several
+    studies of DICOM: study-1, study-2 ... in order of the files' names.
     Exits 3, with all files there, when a check failed.
     """
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
@@ -119,6 +136,7 @@ def reconstruct(
         gate=gate,
     )
     asked = dicom_asked(dicom, deidentify)
+    require_scheduler(scheduler)
     require_writable(output)  # before a folder is looked through
     cases = several(path, series, study, screen, by_folder=by_folder)
     if not cases and path.is_dir() and not is_dicom(path):
@@ -128,8 +146,9 @@ def reconstruct(
     if cases:
         require_one_head(settings.word)
         require_one_case(own, path)
-        _run_cases(cases, output, settings, screen, jobs=jobs, asked=asked)
+        _run_cases(cases, output, settings, screen, jobs=jobs, asked=asked, again=again, scheduler=scheduler)
     else:
+        require_alone(scheduler, path)
         _run_file(path, output, settings, screen, asked, own)
 
 
@@ -153,10 +172,23 @@ def _run_file(  # noqa: PLR0917 - one caller
 
 
 def _run_cases(
-    cases: Sequence[Case], output: Path, settings: Settings, screen: Screen, *, jobs: int, asked: DicomAsked | None
+    cases: Sequence[Case],
+    output: Path,
+    settings: Settings,
+    screen: Screen,
+    *,
+    jobs: int,
+    asked: DicomAsked | None,
+    again: bool,
+    scheduler: str | None,
 ) -> None:
+    left, kept = parted(cases, output, Wanted(settings, dicom=asked), screen, again=again)
     with screen.progress() as progress:
-        outcomes = heard(run_cases(cases, output, settings, jobs, progress, dicom=asked), screen, summary_lines)
+        came = heard(
+            run_cases(left, output, settings, jobs, progress, dicom=asked, scheduler=scheduler), screen, summary_lines
+        )
+    outcomes = by_name([*came, *kept])
+    tabled(outcomes, output / RESULTS, screen)
     told(outcomes, output, screen)
     bad = [outcome.name for outcome in outcomes if outcome.record is not None and outcome.record.failed]
     if bad:

@@ -326,6 +326,8 @@ def fill(
     scores = None if reference is None else _score(result, reference)
     files = sorted([*files_in(folder), RESULT])
     record = _record(inputs, settings, result, notes=notes, scores=scores, clock=clock, files=files)
+    if archive is not None:
+        record = replace(record, dicom=DicomAsked(archive.deidentify))
     _write(folder / RESULT, record)
     return record
 

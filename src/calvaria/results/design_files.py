@@ -12,7 +12,7 @@ from calvaria.implant.settings import ImplantSettings
 from calvaria.jobs import Progress
 from calvaria.results.case import Clock, peak_memory_mb, versions
 from calvaria.results.design_record import DesignRecord, Insertion, PartRecord
-from calvaria.results.dicom_out import Archive, dicom_files, picture_in, write_dicom
+from calvaria.results.dicom_out import Archive, DicomAsked, dicom_files, picture_in, write_dicom
 from calvaria.results.names import DESIGN
 from calvaria.results.record import Input
 from calvaria.results.settings import Settings
@@ -40,6 +40,7 @@ class Origin:
         warnings: of the missing bone.
         ending: the suffix of the image that is written.
         failed: gates of the reconstruction that failed; they are checks of the design too.
+        made_of: one hash of the files that a known patch was read from; "" where it was not known.
     """
 
     input: Input
@@ -48,6 +49,7 @@ class Origin:
     warnings: tuple[str, ...]
     ending: str
     failed: tuple[Check, ...] = ()
+    made_of: str = ""
 
 
 def fill_design(
@@ -80,8 +82,10 @@ def fill_design(
     own += dicom_files([part.name for part in design.parts], origin.settings.preview) if bone is not None else []
     clock.lap("export")
 
+    asked = None if bone is None else DicomAsked(bone.archive.deidentify)
+
     def record() -> DesignRecord:
-        return _record(design, origin, files, sorted(own), clock)
+        return replace(_record(design, origin, files, sorted(own), clock), dicom=asked, made_of=origin.made_of)
 
     if origin.settings.preview:
         progress("pictures", 0.2)

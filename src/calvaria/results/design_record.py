@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from calvaria.errors import FormatError, naming
 from calvaria.implant.settings import ImplantSettings
+from calvaria.results.dicom_out import DicomAsked
 from calvaria.results.read_back import (
     as_written,
     confidence_from,
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """Version of the layout of design.json."""
+
+NOT_ALWAYS = ("dicom", "made_of")
+"""These stand in design.json only where there is something to say."""
 
 VERDICTS: tuple[Verdict, ...] = ("pass", "warn", "fail")
 """From good to bad."""
@@ -88,6 +92,8 @@ class DesignRecord:
         seconds: where the time went; the stages are the design's.
         warnings: one line each, for the user to read; those of the reconstruction too.
         peak_memory_mb: of the process, 10^6 bytes; None where the system does not tell.
+        dicom: what was asked for of DICOM, where something was.
+        made_of: one hash of the files that a known patch was read from; "" where it was not known.
         schema: version of the layout.
     """
 
@@ -103,6 +109,8 @@ class DesignRecord:
     seconds: Seconds
     warnings: tuple[str, ...]
     peak_memory_mb: float | None
+    dicom: DicomAsked | None = None
+    made_of: str = ""
     schema: int = SCHEMA
 
     @property
@@ -127,6 +135,9 @@ class DesignRecord:
             "verdict": self.verdict,
             "input": self.input.to_json(),
         }
+        for name in NOT_ALWAYS:
+            if not record[name]:
+                del record[name]
         if len(self.parts) == 1:
             record["insertion"] = record["parts"][0]["insertion"]
         ready: dict[str, Any] = json_ready(record)
@@ -197,6 +208,8 @@ def _record(found: Mapping[str, Any]) -> DesignRecord:
         seconds=Seconds(stages=seconds.pop("stages"), total=seconds.pop("total"), steps=seconds),
         warnings=texts_from(found["warnings"]),
         peak_memory_mb=found["peak_memory_mb"],
+        dicom=DicomAsked(**found["dicom"]) if found.get("dicom") is not None else None,
+        made_of=str(found.get("made_of", "")),
     )
 
 

@@ -21,6 +21,7 @@ from calvaria.results.design_files import DicomBone, Origin, fill_design
 from calvaria.results.design_record import DesignRecord
 from calvaria.results.dicom_out import DicomAsked, archive_for, require_unmarked
 from calvaria.results.finished import is_finished, read_finished
+from calvaria.results.kept import made_of
 from calvaria.results.names import (
     DESIGN,
     RESULT,
@@ -127,6 +128,7 @@ def _of_results(
     if is_finished(output) and not output.samefile(source):
         raise InputError(f"{output}: results of another run lie there; give {source} itself or a new folder with -o")
     with naming(str(source)):
+        read_of = made_of(source)  # before it is read: what changes meanwhile is not taken for what was read
         found = read_finished(source)
         clock.lap("read")
         from calvaria.implant.design import design
@@ -137,7 +139,7 @@ def _of_results(
         )
         clock.lap("design")
     drawn = replace(found.settings, preview=settings.preview)
-    origin = Origin(found.input, drawn, found.confidence, found.warnings, found.ending, found.failed)
+    origin = Origin(found.input, drawn, found.confidence, found.warnings, found.ending, found.failed, read_of)
     with staged(output, names, last=DESIGN) as folder:
         record = fill_design(folder, made, origin, clock, _between(progress, DESIGNED, 1.0))
     progress("done", 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -35,12 +35,14 @@ class Outcome(Generic[R_co]):
         record: what its result.json or design.json holds; None if it failed.
         error: one line; None if it went well.
         exit_code: 0, or the error's.
+        kept: whether an earlier run left it so.
     """
 
     name: str
     record: R_co | None = None
     error: str | None = None
     exit_code: int = 0
+    kept: bool = False
 
 
 def run_cases(
@@ -51,6 +53,7 @@ def run_cases(
     progress: Progress = unheard,
     *,
     dicom: DicomAsked | None = None,
+    scheduler: str | None = None,
 ) -> Iterator[Outcome[Record]]:
     """Reconstruct every case into ``output/NAME``, and give the outcomes as they come.
 
@@ -61,12 +64,22 @@ def run_cases(
         jobs: how many cases run at the same time, each in a process of its own; 1 runs them here.
         progress: called with the whole.
         dicom: what is asked for of DICOM; None: nothing.
+        scheduler: as for `run_each`.
     """
-    return run_each(cases, output, partial(run_case, settings=settings, dicom=dicom), jobs, progress)
+    if scheduler is not None:
+        settings = settings.with_whole_paths()
+    run = partial(run_case, settings=settings, dicom=dicom)
+    return run_each(cases, output, run, jobs, progress, scheduler=scheduler)
 
 
 def run_each(
-    cases: Sequence[Case], output: Path, run: Runner[R_co], jobs: int = 1, progress: Progress = unheard
+    cases: Sequence[Case],
+    output: Path,
+    run: Runner[R_co],
+    jobs: int = 1,
+    progress: Progress = unheard,
+    *,
+    scheduler: str | None = None,
 ) -> Iterator[Outcome[R_co]]:
     """Run every case into ``output/NAME``, and give the outcomes as they come.
 
@@ -76,7 +89,16 @@ def run_each(
         run: what is done with each; goes to other processes.
         jobs: how many cases run at the same time, each in a process of its own; 1 runs them here.
         progress: called with the whole.
+        scheduler: the address of a Dask scheduler whose workers run the cases, and ``jobs`` does not count; they must
+            see the same files under the same names, those in ``run`` too.
+
+    Raises:
+        MissingExtraError: Dask is not installed.
+        InputError: no scheduler answers.
     """
+    if scheduler is not None:
+        yield from _run_on(scheduler, cases, output, run, progress)
+        return
     if min(jobs, len(cases)) < 2:
         yield from _run_here(cases, output, run, progress)
         return
@@ -84,6 +106,24 @@ def run_each(
     progress(f"0 of {count} cases", 0.0)
     work = partial(_attempt, output=output, run=run)
     for done, (_, outcome) in enumerate(in_processes(work, cases, jobs, lost=_lost), 1):
+        yield outcome
+        progress(f"{done} of {count} cases", done / count)
+
+
+def _run_on(
+    scheduler: str, cases: Sequence[Case], output: Path, run: Runner[R_co], progress: Progress
+) -> Iterator[Outcome[R_co]]:
+    """The cases as tasks on other machines, to which a path must say all."""
+    from calvaria.results.cluster import on_scheduler
+
+    if not cases:
+        return
+    count, output = len(cases), output.absolute()
+    whole = [replace(case, path=case.path.absolute()) for case in cases]
+    progress(f"0 of {count} cases", 0.0)
+    work = partial(_attempt, output=output, run=run)
+    come = on_scheduler(work, whole, scheduler, output, lambda case, why: Outcome(case.name, error=why, exit_code=1))
+    for done, (_, outcome) in enumerate(come, 1):
         yield outcome
         progress(f"{done} of {count} cases", done / count)
 

@@ -218,6 +218,7 @@ def find_patches(folder: Path) -> list[Case]:
         InputError: there is neither, or two files have the same name but for the suffix.
     """
     inside = sorted(path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/patch.*") if _is_image(path))
+    inside = [path for path in inside if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not inside or any(_is_image(path) for path in folder.iterdir()):
         return find_cases(folder)
     cases = [Case(path.parent.relative_to(folder).as_posix(), path) for path in inside]

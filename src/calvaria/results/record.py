@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from calvaria.reconstruction.holes import Hole, LeftOpen
     from calvaria.reconstruction.own_bone.scans import OwnBoneReport
     from calvaria.refinement.refine import RefinementReport
+    from calvaria.results.dicom_out import DicomAsked
 
 SCHEMA = 2
 """Version of the layout of result.json. 2: ``pose.canonical_to_world`` is rigid, its scales stand in ``pose.scale``
 alone; ``parameters`` has ``threshold_hu`` and ``min_hole_ml``; ``left_open`` and each hole's ``place`` are new. What
 was only added since leaves it at 2: ``refinement``, ``given_patch``, ``own_bone`` and ``own_scan``, where there are
 such; ``parameters.refine``, ``parameters.trust`` and ``parameters.series``; ``input.geometry`` of a DICOM series;
-``parameters.word`` and ``parameters.gate``, the ``reason`` of what was left open, ``checks``."""
+``parameters.word`` and ``parameters.gate``, the ``reason`` of what was left open, ``checks``, ``dicom``."""
 
-NOT_ALWAYS = ("scores", "refinement", "given_patch", "own_bone", "own_scan")
+NOT_ALWAYS = ("scores", "refinement", "given_patch", "own_bone", "own_scan", "dicom")
 """These stand in result.json only where there is something to say."""
 
 
@@ -120,6 +121,7 @@ class Record:
         checks: the gates of the reconstruction.
         own_bone: how the patient's own bone fits and how much of the patch it is, where it was given.
         own_scan: its file.
+        dicom: what was asked for of DICOM, where something was.
         schema: version of the layout.
     """
 
@@ -143,6 +145,7 @@ class Record:
     checks: tuple[Check, ...] = ()
     own_bone: OwnBoneReport | None = None
     own_scan: Input | None = None
+    dicom: DicomAsked | None = None
     schema: int = SCHEMA
 
     @property

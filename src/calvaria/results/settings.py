@@ -118,6 +118,12 @@ class Settings:
         word = self.word.with_files(lambda one: replace(one, path=Path(one.path).name))
         return replace(self, engine=Path(self.engine).name, series=self.series if numbered else None, word=word)
 
+    def with_whole_paths(self) -> Settings:
+        """The same, with files that are there named from the root: a process elsewhere has another folder."""
+        word = self.word.with_files(lambda one: replace(one, path=_whole(one.path)))
+        engine = _whole(self.engine) if self.engine.endswith(".safetensors") else self.engine
+        return replace(self, engine=engine, word=word)
+
     def of_study(self, number: int | None) -> Settings:
         """The same, for one study of several; None changes nothing."""
         return self if number is None else replace(self, study=number)
@@ -125,6 +131,10 @@ class Settings:
     def refining(self) -> Settings:
         """The same, with the patch refined."""
         return replace(self, refine=True)
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).absolute()) if Path(path).is_file() else path
 
 
 __all__ = ["Corners", "Device", "Kind", "MaskFile", "Point", "Settings", "Trust", "Word"]
