@@ -183,6 +183,13 @@ def test_where_nearly_all_is_absent_all_of_it_counts():
     assert 0.4 < len(half.right) / len(whole.right) < 0.6
 
 
+def test_where_little_is_absent_all_of_it_counts():
+    whole = Comparison.build(head(), BOX, 3.0, 8.0)
+    for height_mm, counts in ((60.0, True), (40.0, False)):
+        some = whole.without(HEAD, lambda world_mm, z=height_mm: (world_mm - HEAD[:3, 3]) @ HEAD[:3, 2] > z)
+        assert (some is whole) == counts
+
+
 def test_an_ellipsoid_has_another_plane_that_is_as_good():
     found = optimise(head(bumps=False), BOX, all_around(), levels=LEVELS[:1])
     assert min(found.plane.angle_deg(Plane(HEAD[:3, axis], 0.0)) for axis in range(3)) < 0.1

@@ -41,6 +41,10 @@ STARTS = 4
 MIN_LEFT = 0.2
 """With fewer of the points than this left, nothing is known of the plane."""
 
+MIN_ABSENT = 0.12
+"""Where less is absent, what was completed there pulls the plane less than that a head's two sides differ: without it
+frontoorbital holes (7 % of the points) lost 0.009 DSC. Hemicraniectomies take 13 to 17 %, all other kinds up to 10."""
+
 TOLERANCE_DEG, TOLERANCE_MM = 0.005, 0.005
 """The simplex search ends when the plane moves by less."""
 
@@ -91,7 +95,9 @@ class Comparison:
         return cls(sampler, lattice(half, spacing_mm))
 
     def without(self, to_world: F64, absent: Callable[[F64], BoolArray]) -> Comparison:
-        """Only the points of which neither side is absent; itself where that leaves less than `MIN_LEFT` of them.
+        """Only the points of which neither side is absent.
+
+        Itself where that leaves less than `MIN_LEFT` of them, or takes less than `MIN_ABSENT`.
 
         Args:
             to_world: (4, 4) frame -> world.
@@ -100,7 +106,8 @@ class Comparison:
         rotation, shift = to_world[:3, :3], to_world[:3, 3]
         sides = (points @ rotation.T + shift for points in (self.right, self.right * [-1.0, 1.0, 1.0]))
         kept = ~np.logical_or(*(absent(side) for side in sides))
-        return Comparison(self.sampler, self.right[kept]) if kept.mean() >= MIN_LEFT else self
+        left = float(kept.mean())
+        return Comparison(self.sampler, self.right[kept]) if MIN_LEFT <= left <= 1 - MIN_ABSENT else self
 
     def loss(self, to_world: F64) -> float:
         """SL (eq. 1) of the frame's plane x = 0; 1 where there is no bone. Points beyond the scan do not count."""
