@@ -42,7 +42,7 @@ from calvaria.implant.settings import ImplantSettings
 from calvaria.jobs import DIED
 from calvaria.models import register
 from calvaria.reconstruction.box import AIR_MM, box_grid
-from calvaria.reconstruction.networks.cascade_engine import KIND, CascadeEngine, CascadeSpec
+from calvaria.reconstruction.networks.cascade_engine import CASCADE, CascadeEngine, CascadeSpec
 from calvaria.reconstruction.networks.forms import FORMS
 from calvaria.reconstruction.protocol import Completion, SoftField
 from calvaria.volume import Grid, Volume
@@ -72,7 +72,7 @@ def weights_file(folder, branch="both", persons=()):
     about = {**spec.told(), "branch": branch, "clinical_persons": [digest_of(person) for person in persons]}
     path = folder / f"{branch}.safetensors"
     save_file({"x": np.zeros(1, np.float32)}, path, metadata={"calvaria": json.dumps(about)})
-    register(path, branch, KIND, "CC-BY-NC-SA-4.0")
+    register(path, branch, CASCADE, "CC-BY-NC-SA-4.0")
     return path
 
 

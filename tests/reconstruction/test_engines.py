@@ -36,8 +36,7 @@ from calvaria.models.calibration import Cues
 from calvaria.reconstruction import engines
 from calvaria.reconstruction.box import AIR_MM, TRUNCATION_MM, BoxField, box_grid
 from calvaria.reconstruction.engines import LOADERS, load_engine, load_prior
-from calvaria.reconstruction.networks.cascade_engine import KIND as CASCADE
-from calvaria.reconstruction.networks.cascade_engine import CascadeEngine, CascadeSpec
+from calvaria.reconstruction.networks.cascade_engine import CASCADE, CascadeEngine, CascadeSpec
 from calvaria.reconstruction.networks.engine import KIND, NetworkEngine, NetworkSpec, bone_on
 from calvaria.reconstruction.networks.forms import FORMS
 from calvaria.reconstruction.postprocess import to_patch

@@ -17,7 +17,7 @@ from calvaria.datasets.cache import SkullCache
 from calvaria.datasets.persons import digest_of
 from calvaria.errors import InputError
 from calvaria.models.registry import load_about
-from calvaria.reconstruction.networks.cascade_engine import KIND, CascadeSpec, runs_in_torch
+from calvaria.reconstruction.networks.cascade_engine import CASCADE, CascadeSpec, runs_in_torch
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.proportions import Population, Proportions, write_population
 from calvaria.symmetry.plane import Plane
@@ -91,7 +91,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(recipe, tmp_path, monkeypat
     again = build(other, lambda line, share: lines.append(line))
     assert "going on from step 2 of 4" in lines
     assert again.sha256 == whole.sha256
-    assert (whole.kind, whole.name) == (KIND, "cascade-published")
+    assert (whole.kind, whole.name) == (CASCADE, "cascade-published")
     about = json.loads(load_about(whole)["calvaria"])
     assert about["branch"] == "both"
     # Of the clinical set, those that it learned from, and not by name.

@@ -8,8 +8,7 @@ from functools import lru_cache
 from calvaria.errors import InputError
 from calvaria.models import ModelInfo, find, load_arrays
 from calvaria.models.registry import SHAPE_PRIOR
-from calvaria.reconstruction.networks.cascade_engine import KIND as CASCADE
-from calvaria.reconstruction.networks.cascade_engine import CascadeEngine, CascadeSpec, load_runs
+from calvaria.reconstruction.networks.cascade_engine import CASCADE, CascadeEngine, CascadeSpec, load_runs
 from calvaria.reconstruction.networks.engine import KIND, NetworkEngine, NetworkSpec, load_run
 from calvaria.reconstruction.protocol import Engine
 from calvaria.reconstruction.shape_prior.engine import ShapePrior

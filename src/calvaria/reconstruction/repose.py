@@ -38,7 +38,7 @@ SETTLED_MM = 1.5
 MIN_ITERATIONS, MAX_ITERATIONS = 2, 3
 """How often the pose is refined: a sketch made in the first pose completes the hole as that pose suggests."""
 
-ABSENT_MM = 8.0
+BESIDE_HOLE_MM = 8.0
 """Bone nearer to a hole than this does not count for the plane: smoothed bone reaches so far."""
 
 MAX_COMPLETIONS = 3
@@ -169,9 +169,9 @@ def absent_in(field: BoxField, frame: CanonicalFrame, sketch: SoftField) -> Call
     """
     grid = box_grid()
     hole = (sketch.distance_mm < 0) & (field.distance_mm > 0) & sketch.region
-    gap_mm = distance_to(Volume(hole, grid), limit_mm=2 * ABSENT_MM)
+    gap_mm = distance_to(Volume(hole, grid), limit_mm=2 * BESIDE_HOLE_MM)
     placed = grid.moved(box_to_world(frame))
-    return lambda world_mm: np.asarray(read_box(gap_mm, world_mm, 2 * ABSENT_MM, placed) < ABSENT_MM)
+    return lambda world_mm: np.asarray(read_box(gap_mm, world_mm, 2 * BESIDE_HOLE_MM, placed) < BESIDE_HOLE_MM)
 
 
 def missing_share(sketch: SoftField, frame: CanonicalFrame, bone: NDArray[np.bool_], grid: Grid, parts: int) -> F32:

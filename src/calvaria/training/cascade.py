@@ -21,7 +21,7 @@ from calvaria.models import ModelInfo, register, write_arrays
 from calvaria.models.registry import LICENCE
 from calvaria.models.runtime import convert, has_openvino
 from calvaria.reconstruction.networks.cascade import CascadeNet
-from calvaria.reconstruction.networks.cascade_engine import KIND, STAGES, CascadeSpec, stage_path
+from calvaria.reconstruction.networks.cascade_engine import CASCADE, CASCADE_STAGES, CascadeSpec, stage_path
 from calvaria.reconstruction.networks.forms import BRANCHES
 from calvaria.training.cascade_batches import CascadeBatch, CascadeSource, watched_batch
 from calvaria.training.cascade_cases import CascadeCases, clinical_sides, prepare
@@ -181,8 +181,12 @@ def _write(recipe: CascadeRecipe, grid: Grid, trained: Trained) -> ModelInfo:
     write_arrays(recipe.output, weights, {"calvaria": json.dumps(about, sort_keys=True)})
     with atomic_path(recipe.output.with_suffix(".md")) as part:
         part.write_text(_card(recipe, grid, trained, weights), encoding="utf-8")
-    others = [path for stage in STAGES for path in _converted(network, spec, recipe, stage)] if has_openvino() else []
-    return register(recipe.output, recipe.name, KIND, LICENCE, others)
+    others = (
+        [path for stage in CASCADE_STAGES for path in _converted(network, spec, recipe, stage)]
+        if has_openvino()
+        else []
+    )
+    return register(recipe.output, recipe.name, CASCADE, LICENCE, others)
 
 
 def _persons(recipe: CascadeRecipe) -> list[str]:

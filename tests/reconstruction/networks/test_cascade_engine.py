@@ -21,8 +21,8 @@ from calvaria.reconstruction.engines import load_engine
 from calvaria.reconstruction.networks import cascade_engine as module
 from calvaria.reconstruction.networks.cascade import CascadeNet
 from calvaria.reconstruction.networks.cascade_engine import (
-    KIND,
-    STAGES,
+    CASCADE,
+    CASCADE_STAGES,
     CascadeEngine,
     CascadeSpec,
     load_runs,
@@ -232,9 +232,9 @@ def weights(folder, spec=SMALL, converted=True):
     others = []
     if converted:
         shapes = ((2, *spec.grid.shape), (3, *(spec.window,) * 3))
-        for stage, shape in zip(STAGES, shapes, strict=True):
+        for stage, shape in zip(CASCADE_STAGES, shapes, strict=True):
             others += convert(getattr(network, stage), torch.zeros(1, *shape), stage_path(path, stage))
-    return register(path, "net", KIND, "CC-BY-NC-SA-4.0", others)
+    return register(path, "net", CASCADE, "CC-BY-NC-SA-4.0", others)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +285,7 @@ def test_weights_of_another_form_and_other_files_are_refused(tmp_path):
     from safetensors.numpy import save_file
 
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "x.safetensors")
-    register(tmp_path / "x.safetensors", "x", KIND, "CC-BY-NC-SA-4.0")
+    register(tmp_path / "x.safetensors", "x", CASCADE, "CC-BY-NC-SA-4.0")
     with pytest.raises(InputError, match=r"x\.safetensors: is no cascade of this version"):
         load_engine(str(tmp_path / "x.safetensors"))
     if not torch.cuda.is_available():

@@ -43,19 +43,19 @@ from calvaria.volume.morphology import dilate_mm
 from calvaria.volume.resample import resample_mask
 from calvaria.volume.volume import Volume
 
-KIND = "cascade"
+CASCADE = "cascade"
 """What the registry calls such models."""
 
-MARGIN_MM = 8.0
+WANTED_MARGIN_MM = 8.0
 """Windows reach so far beyond what the coarse network holds for missing: the rim, and what it missed."""
 
-REACH_MM = 3.2
+CLIP_MM = 3.2
 """The completed surface is told so far around the missing bone: two nodes of the common box."""
 
 OVERLAP_SHARE = 0.25
 """Share of a window's edge by which neighbours overlap at least."""
 
-STAGES = ("coarse", "fine")
+CASCADE_STAGES = ("coarse", "fine")
 """The networks; their converted files are NAME-coarse and NAME-fine."""
 
 
@@ -250,7 +250,7 @@ class CascadeEngine:
             wanted |= without_small_components(found, self.spec.grid) > REGION
         if not wanted.any():
             return None
-        wanted = dilate_mm(Volume(wanted, self.spec.grid), MARGIN_MM).mask
+        wanted = dilate_mm(Volume(wanted, self.spec.grid), WANTED_MARGIN_MM).mask
         windows = Windows.over(wanted, self.spec.zoom, self.spec.window, self.spec.overlap)
         place = part_of(self.spec.full, windows.box)
         if skull is None or frame is None:
@@ -313,7 +313,7 @@ class CascadeEngine:
         if found is None:
             return nothing
         missing = without_small_components(found.probability("patch").data, found.grid)
-        near = distance_to(Volume(missing > 0.5, found.grid), limit_mm=2 * REACH_MM) <= REACH_MM
+        near = distance_to(Volume(missing > 0.5, found.grid), limit_mm=2 * CLIP_MM) <= CLIP_MM
         nodes = box.moved(np.diag([*field.scale, 1.0]))
         index = np.rint(found.grid.to_index(nodes.centres_mm().reshape(-1, 3))).astype(np.intp)
         inside = ((index >= 0) & (index < np.array(found.grid.shape))).all(axis=1)
@@ -325,7 +325,7 @@ class CascadeEngine:
         # Bone and missing bone meet within the rim's voxels: their sum has its half level on the completed surface.
         whole = np.minimum(missing + found.bone, 1).astype(np.float32)
         distance = BoneSurface.of(Volume(whole, found.grid), found.grid.spacing_mm[0]).distances(nodes, TRUNCATION_MM)
-        near_mm = np.clip(distance, -REACH_MM, REACH_MM)  # what lies deeper is measured roughly
+        near_mm = np.clip(distance, -CLIP_MM, CLIP_MM)  # what lies deeper is measured roughly
         return SoftField(np.where(region, near_mm, np.float32(AIR_MM)), region, 0.0)
 
 
@@ -373,7 +373,7 @@ def load_runs(model: ModelInfo, spec: CascadeSpec, device: str = "auto") -> tupl
     if device == "cuda" or (device == "auto" and sees_gpu()):
         return runs_in_torch(model, spec, "cuda")
     if has_openvino() and model.others:
-        coarse, fine = (run_in_openvino(replace(model, path=stage_path(model.path, stage))) for stage in STAGES)
+        coarse, fine = (run_in_openvino(replace(model, path=stage_path(model.path, stage))) for stage in CASCADE_STAGES)
         return coarse, fine
     return runs_in_torch(model, spec, "cpu")
 
@@ -415,8 +415,8 @@ def runs_in_torch(model: ModelInfo, spec: CascadeSpec, device: str = "cpu") -> t
 
 
 __all__ = [
-    "KIND",
-    "STAGES",
+    "CASCADE",
+    "CASCADE_STAGES",
     "Answer",
     "CascadeEngine",
     "CascadeSpec",

@@ -22,7 +22,7 @@ from calvaria.volume.volume import Volume
 MIDDLE = Plane(np.array([1.0, 0.0, 0.0]), 0.0)
 """The canonical frame's own plane."""
 
-MAX_OFF_DEG, MAX_OFF_MM = 15.0, 15.0
+MAX_TURN_DEG, MAX_SHIFT_MM = 15.0, 15.0
 """A plane that lies farther off the frame's own is wrong: a frame is off by a few degrees, whatever the hole."""
 
 DOUBT_MM = 1.5
@@ -52,7 +52,7 @@ def skull_plane(bone: Volume) -> Plane:
     mean = (one + back) / 2
     plane = Plane(mean[:3], float(mean[3]))
     centre = np.array([0.0, 0.0, 20.0])
-    if plane.angle_deg(MIDDLE) > MAX_OFF_DEG or plane.apart_mm(MIDDLE, centre) > MAX_OFF_MM:
+    if plane.angle_deg(MIDDLE) > MAX_TURN_DEG or plane.apart_mm(MIDDLE, centre) > MAX_SHIFT_MM:
         return MIDDLE
     return plane
 
