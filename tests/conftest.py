@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +20,10 @@ from hypothesis import HealthCheck, settings
 from calvaria.cli.app import EXTRAS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+# A shell's background jobs ignore interruptions, and what they start inherits that; tests interrupt programs.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "calvaria",

@@ -118,7 +118,7 @@ def test_a_call_that_cannot_be_is_one_line(tmp_path, capsys, monkeypatch):
     def stop(*_: object, **__: object) -> list[Row]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(own_bone, "tasks_of", lambda *_: TASKS[:1])
+    monkeypatch.setattr(own_bone, "tasks_of", lambda *_, **__: TASKS[:1])
     monkeypatch.setattr(own_bone, "run", stop)
     assert main(["--data", str(tmp_path), "-o", str(tmp_path / "rows.csv")]) == 130
     assert "the same command goes on from there" in capsys.readouterr().err

@@ -8,17 +8,19 @@ folder on that disk.
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from calvaria.errors import InputError, MissingExtraError, one_line
+from calvaria.files import atomic_path
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -136,14 +138,25 @@ def _submit(client: Client, begun: Callable[..., Any], tasks: Sequence[_Task[Any
 
 
 def _begin(work: Callable[[Any], Any], folder: str, task: _Task[Any]) -> _Done[Any] | _Not:
-    """On a worker: note that a piece of work begins, and do it, unless it was begun too often."""
+    """On a worker: note that a piece of work begins, and do it, unless it was begun too often.
+
+    What it gave is kept in the folder: a scheduler asks again for results that lay in the memory of a worker that died.
+    """
+    mark, kept = _mark(Path(folder), task), _mark(Path(folder), task).with_suffix(".done")
     try:
-        with _mark(Path(folder), task).open("ab", buffering=0) as mark:
-            mark.write(b"x")
-            starts = mark.tell()
+        if kept.exists():
+            return _Done(pickle.loads(kept.read_bytes()))
+        with mark.open("ab", buffering=0) as sink:
+            sink.write(b"x")
+            starts = sink.tell()
     except OSError:
         return _Not(UNSEEN.format(host=socket.gethostname(), folder=Path(folder).parent))
-    return _Not(DIED) if starts > MAX_STARTS else _Done(work(task.item))
+    if starts > MAX_STARTS:
+        return _Not(DIED)
+    result = work(task.item)
+    with suppress(OSError), atomic_path(kept) as part:
+        part.write_bytes(pickle.dumps(result))
+    return _Done(result)
 
 
 def _result(status: str, came: Any, address: str) -> _Done[Any] | _Not:
