@@ -63,7 +63,8 @@ APT := DEBIAN_FRONTEND=noninteractive timeout 60 apt-get -qq -o Acquire::Retries
 tools: browser
 	@if command -v dciodvfy > /dev/null && PATH="$$PATH:/usr/sbin" command -v Orthanc > /dev/null; then exit 0; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
-	  && $(APT) update > /dev/null 2>&1 && $(APT) install -y --no-install-recommends $(TOOLS) > /dev/null 2>&1; then exit 0; \
+	  && { $(APT) install -y --no-install-recommends $(TOOLS) > /dev/null 2>&1 || { $(APT) update > /dev/null 2>&1 \
+	  && $(APT) install -y --no-install-recommends $(TOOLS) > /dev/null 2>&1; }; }; then exit 0; \
 	else echo "tests of DICOM objects and archives want more: apt-get install $(TOOLS) (Debian, Ubuntu; as root)" >&2; exit 1; fi
 
 # The largest of them has a time of its own: 100 MB to fetch.
@@ -71,7 +72,7 @@ browser:
 	@if command -v chromium > /dev/null; then exit 0; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
 	  && $(APT) update > /dev/null 2>&1 \
-	  && $(APT:60=100) install -y --no-install-recommends chromium > /dev/null 2>&1; then exit 0; \
+	  && $(APT:60=70) install -y --no-install-recommends chromium > /dev/null 2>&1; then exit 0; \
 	else echo "the test of the page wants a browser: apt-get install chromium (Debian, Ubuntu; as root)" >&2; fi
 
 # Style and the package keep one core each; the tests keep all of them.
