@@ -13,15 +13,14 @@ from calvaria.errors import InputError
 from calvaria.skull.canonical import (
     CanonicalFrame,
     Pose,
-    all_orientations,
     canonical_grid,
     coarse_bone,
     locate,
-    near_orientations,
     relocate,
     spread,
 )
 from calvaria.skull.edges import CutPlane
+from calvaria.skull.starts import all_orientations, near_orientations
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Grid, Volume
 from calvaria.volume.rotation import rotation_matrix, rotation_vector

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.jobs import in_order
-from calvaria.skull.canonical import Level, Pose, start_shift, surface_points
+from calvaria.skull.canonical import Level, Pose
 from calvaria.skull.edges import CutPlane, cut_planes
+from calvaria.skull.starts import start_shift, surface_points
 from calvaria.skull.template import SIGMA_MM, Template
 from calvaria.volume.grid import Grid
 from calvaria.volume.sampler import Sampler

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from calvaria.errors import InputError, MissingExtraError
-from calvaria.models import Calibration, ModelInfo, load_arrays
+from calvaria.errors import InputError
+from calvaria.models import Calibration, ModelInfo
 from calvaria.models.registry import load_about
 from calvaria.models.runtime import Run, has_openvino, run_in_openvino
 from calvaria.reconstruction.box import AIR_MM, TRUNCATION_MM, BoxField, box_grid
@@ -24,6 +24,8 @@ from calvaria.reconstruction.networks.engine import (
     Prior,
     bone_mask_on,
     bone_on,
+    network_in_torch,
+    run_of,
     sees_gpu,
     sketch_on,
     soft_field,
@@ -385,33 +387,14 @@ def stage_path(path: Any, stage: str) -> Any:
 
 def runs_in_torch(model: ModelInfo, spec: CascadeSpec, device: str = "cpu") -> tuple[Run, Run]:
     """Both networks in torch; arguments and errors as for `load_runs`."""
-    try:
-        import torch
-    except ImportError:
-        raise MissingExtraError(
-            f"{model.name!r} is a network: pip install 'calvaria[networks]' (a CPU) or 'calvaria[train]' (a GPU)"
-        ) from None
-    from calvaria.reconstruction.networks.cascade import CascadeNet
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no GPU here; use --device auto or cpu")
-    network = CascadeNet(spec.form)
-    try:
-        network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in load_arrays(model).items()})
-    except RuntimeError as error:
-        found = str(error).splitlines()[0]
-        raise InputError(f"{model.path.name}: the weights are not those of its form of the cascade: {found}") from None
-    network = network.to(device).eval()
+    def make() -> Any:
+        from calvaria.reconstruction.networks.cascade import CascadeNet
 
-    def run_of(stage: Any) -> Run:
-        def run(x: F32) -> F32:
-            with torch.no_grad():
-                out: F32 = stage(torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(device)).float().cpu().numpy()
-            return out
+        return CascadeNet(spec.form)
 
-        return run
-
-    return run_of(network.coarse), run_of(network.fine)
+    network = network_in_torch(model, make, "its form of the cascade", device)
+    return run_of(network.coarse, device), run_of(network.fine, device)
 
 
 __all__ = [

@@ -7,6 +7,7 @@ mirrored skull is mirrored and averaged with the first: left and right are then 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -228,22 +229,48 @@ def load_run(model: ModelInfo, spec: NetworkSpec, device: str = "auto") -> Run:
 
 def run_in_torch(model: ModelInfo, spec: NetworkSpec, device: str = "cpu") -> Run:
     """The network in torch; arguments and errors as for `load_run`."""
+
+    def make() -> Any:
+        from calvaria.reconstruction.networks.zoo import make_network
+
+        return make_network(spec.network, spec.grid.shape, size=spec.size, channels=spec.channels)
+
+    return run_of(network_in_torch(model, make, spec.network, device), device)
+
+
+def network_in_torch(model: ModelInfo, make: Callable[[], Any], what: str, device: str) -> Any:
+    """A network with its weights, ready to be asked.
+
+    Args:
+        model: whose weights.
+        make: makes the network; imports what it needs.
+        what: it is, for the message.
+        device: "cpu" or "cuda".
+
+    Raises:
+        InputError: a GPU is asked for and torch sees none, or the weights do not fit.
+        MissingExtraError: torch is not installed.
+    """
     try:
         import torch
     except ImportError:
         raise MissingExtraError(
             f"{model.name!r} is a network: pip install 'calvaria[networks]' (a CPU) or 'calvaria[train]' (a GPU)"
         ) from None
-    from calvaria.reconstruction.networks.zoo import make_network
-
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no GPU here; use --device auto or cpu")
-    network = make_network(spec.network, spec.grid.shape, size=spec.size, channels=spec.channels)
+    network = make()
     try:
         network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in load_arrays(model).items()})
     except RuntimeError as error:
-        raise InputError(f"{model.path.name}: the weights are not those of {spec.network}: {error}") from None
-    network = network.to(device).eval()
+        found = str(error).splitlines()[0]
+        raise InputError(f"{model.path.name}: the weights are not those of {what}: {found}") from None
+    return network.to(device).eval()
+
+
+def run_of(network: Any, device: str) -> Run:
+    """Asks a network, or a part of one, in numpy."""
+    import torch
 
     def run(x: F32) -> F32:
         with torch.no_grad():
