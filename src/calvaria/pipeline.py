@@ -337,15 +337,16 @@ def _reconstruct(
     frame, least_ml = whole.frame, SPECK_ML if word.points_at_something else asked.min_hole_ml
     done = whole._replace(soft=within_scan(whole.soft, whole.field, frame, defective.grid, least_ml))
     chosen = replace(chosen, done=done)
-    with clock.stage("patch"):
+    with clock.stage("patch"), ThreadPoolExecutor(1) as beside:
+        dropped = added_by(whole.soft, whole.field) & ~added_by(done.soft, done.field)
+        told = beside.submit(
+            what_is_open, completer, chosen, dropped, defective, asked.min_hole_ml, directed=word.points_at_something
+        )
         patch = to_patch(done.soft, frame, defective, chosen.within, narrow=word.points_at_something)
         patch = off_kept(patch, word)
         if word.points_at_something and not patch.mask.any():
             raise InputError("no bone is missing where was pointed at: the patch would be empty; check the coordinates")
-        dropped = added_by(whole.soft, whole.field) & ~added_by(done.soft, done.field)
-        rest, places = what_is_open(
-            completer, chosen, dropped, defective, asked.min_hole_ml, directed=word.points_at_something
-        )
+        rest, places = told.result()
     refinement, unrefined, notes = None, None, (*seen.notes, *chosen.lines)
     if "refinement" in clock.begins and patch.mask.any():
         with clock.stage("refinement"):
@@ -391,8 +392,8 @@ def _reconstruct(
     left = Volume(places, box_grid().moved(box_to_world(frame))) if places.any() else None
     soft = None if moved else done.soft
     # Beyond what was tested nobody knows what the engine's own spread means.
-    told = None if confidence.outer_within_mm is None else uncertainty
-    return Reconstruction(*found, refinement, unrefined, soft, seen.scan, left, told)
+    known = None if confidence.outer_within_mm is None else uncertainty
+    return Reconstruction(*found, refinement, unrefined, soft, seen.scan, left, known)
 
 
 def _refine(

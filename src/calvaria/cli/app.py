@@ -30,6 +30,7 @@ from calvaria.cli import (
 from calvaria.cli.implant_options import InPanels
 from calvaria.cli.screen import Screen
 from calvaria.errors import CalvariaError, MissingExtraError, one_line
+from calvaria.jobs import steady_heap
 
 INTERRUPTED = 130
 """What a shell expects from a program that was stopped by Ctrl-C (128 + SIGINT)."""
@@ -104,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # numpy is not loaded yet. Its products here are so small that a second thread waits more than it works: with one
     # a reconstruction takes 0.92 times as long, and 0.67 times the processor time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    steady_heap()
     screen = Screen()
     try:
         command = typer.main.get_command(app)

@@ -52,22 +52,29 @@ def box_grid(spacing_mm: float = SPACING_MM) -> Grid:
 @lru_cache(maxsize=4)
 def vault(spacing_mm: float = SPACING_MM) -> BoolArray:
     """Bool on `box_grid(spacing_mm)`: where missing bone may lie."""
-    points = box_grid(spacing_mm).centres_mm()
-    outside = (((points - HEAD_CENTRE_MM) / INNER_HALF_AXES_MM) ** 2).sum(axis=-1) > 1
-    outside |= points[..., 2] > INNER_TOP_MM
-    floor = np.maximum(FRONT_FLOOR_MM + FLOOR_SLOPE * (points[..., 1] + 80.0), MIN_FLOOR_MM)
-    zone = outside & (points[..., 2] > floor)
+    x, y, z = _axes_mm(box_grid(spacing_mm))
+    axes = zip((x, y, z), HEAD_CENTRE_MM, INNER_HALF_AXES_MM, strict=True)
+    from_x, from_y, from_z = (((along - centre) / half) ** 2 for along, centre, half in axes)
+    outside = (from_x + from_y + from_z > 1) | (z > INNER_TOP_MM)
+    floor = np.maximum(FRONT_FLOOR_MM + FLOOR_SLOPE * (y + 80.0), MIN_FLOOR_MM)
+    zone = outside & (z > floor)
     zone.setflags(write=False)
     return np.asarray(zone)
+
+
+def _axes_mm(grid: Grid) -> tuple[F64, F64, F64]:
+    """(I, 1, 1), (1, J, 1) and (1, 1, K) positions of the voxels of a box, mm: its axes are those of its frame."""
+    nx, ny, nz = grid.shape
+    step, start = np.diag(grid.affine)[:3], grid.affine[:3, 3]
+    x, y, z = (start[axis] + step[axis] * np.arange(count) for axis, count in enumerate((nx, ny, nz)))
+    return x[:, None, None], y[None, :, None], z[None, None, :]
 
 
 @lru_cache(maxsize=1)
 def frontal_floor() -> BoolArray:
     """Bool on the box grid: where thin lamellae are part of a hole in some subjects, and never existed in others."""
-    points = box_grid().centres_mm()
-    zone = (points[..., 1] < FLOOR_Y_MM) & (points[..., 2] < FLOOR_Z_MM)
-    zone.setflags(write=False)
-    return np.asarray(zone)
+    _, y, z = _axes_mm(box_grid())
+    return np.broadcast_to((y < FLOOR_Y_MM) & (z < FLOOR_Z_MM), box_grid().shape)
 
 
 @dataclass(frozen=True, eq=False)

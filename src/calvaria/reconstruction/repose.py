@@ -30,10 +30,13 @@ from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.distance import distance_to
 from calvaria.volume.grid import Grid
 from calvaria.volume.sampler import known_mask
-from calvaria.volume.volume import Volume
+from calvaria.volume.volume import Volume, bounding_box
 
 SETTLED_MM = 1.5
 """Once the pose moves the skull by less than this, it has settled."""
+
+CARRIED_MM = 0.75
+"""... and where it moves the skull by less than this at last, a sketch is carried over, not drawn again."""
 
 MIN_ITERATIONS, MAX_ITERATIONS = 2, 3
 """How often the pose is refined: a sketch made in the first pose completes the hole as that pose suggests."""
@@ -75,24 +78,27 @@ def settle_by(
     """As `settle`, by a function of the skull in the box, its frame, and an earlier sketch in that frame."""
     # Once for all poses: only what is sampled from them changes.
     coarse, surface = coarse_bone(skull), surface or BoneSurface.of(skull)
-    field = surface.in_box(frame)
-    sketch = draw(field, frame, None)
+    # The first sketch only has to say where holes are: the pose changes yet.
+    field = surface.in_box(frame, exact=False)
+    sketch, last = draw(field, frame, None), False
     for iteration in range(1, MAX_ITERATIONS + 1):
         if not sketch.region.any():
             break
         before = frame
         frame = relocate(filled(coarse, frame, sketch), frame, template, absent_in(field, frame, sketch))
-        settled = displacement_mm(before, frame) < SETTLED_MM
-        last = iteration == MAX_ITERATIONS or (iteration >= MIN_ITERATIONS and settled)
+        move_mm = displacement_mm(before, frame)
+        last = iteration == MAX_ITERATIONS or (iteration >= MIN_ITERATIONS and move_mm < SETTLED_MM)
         # The sketch moves on a second thread while the skull is sampled.
         with ThreadPoolExecutor(1) as beside:
             earlier = beside.submit(moved, sketch, before, frame)
             # Interpolation loses thin bone, which a sketch does not show anyway; the last field must be exact.
             field = surface.in_box(frame) if last else moved_field(field, before, frame)
-            sketch = draw(field, frame, earlier.result())
+            sketch = earlier.result()
+            if not (last and move_mm < CARRIED_MM):
+                sketch = draw(field, frame, sketch)
         if last:
             break
-    return Completion(frame, field, sketch)
+    return Completion(frame, field if last else surface.in_box(frame), sketch)
 
 
 def complete_iteratively(
@@ -206,8 +212,19 @@ def displacement_mm(before: CanonicalFrame, after: CanonicalFrame) -> float:
 
 def moved(sketch: SoftField, before: CanonicalFrame, after: CanonicalFrame) -> SoftField:
     """A completion carried over into another frame of the same skull."""
-    points = box_grid().moved(box_to_world(after)).centres_mm().reshape(-1, 3)
-    distance = _at(sketch.distance_mm, sketch.region, points, before).reshape(box_grid().shape)
+    grid = box_grid()
+    distance = np.full(grid.shape, AIR_MM, np.float32)
+    old = bounding_box(sketch.region)
+    if old is not None:
+        # Only what the old region's box can reach is read.
+        corners = grid.crop(old).moved(np.linalg.inv(box_to_world(after)) @ box_to_world(before)).corners_mm()
+        index = grid.to_index(corners)
+        low = np.clip(np.floor(index.min(axis=0)) - 1, 0, grid.shape).astype(int)
+        high = np.clip(np.ceil(index.max(axis=0)) + 2, 0, grid.shape).astype(int)
+        i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        part = grid.crop((i, j, k)).moved(box_to_world(after))
+        points = part.centres_mm().reshape(-1, 3)
+        distance[i, j, k] = _at(sketch.distance_mm, sketch.region, points, before).reshape(part.shape)
     # `_at` gives `AIR_MM` beyond the old region, so the new one is what lies below.
     return SoftField(distance, distance < AIR_MM, sketch.misfit_mm)
 

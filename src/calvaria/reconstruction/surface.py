@@ -78,29 +78,36 @@ class BoneSurface:
         tree = cKDTree(points, leafsize=24, balanced_tree=False, compact_nodes=False) if len(points) else None
         return cls(fraction, points, normals, tree)
 
-    def in_box(self, frame: CanonicalFrame) -> BoxField:
-        """The skull in the common box of its frame."""
+    def in_box(self, frame: CanonicalFrame, *, exact: bool = True) -> BoxField:
+        """The skull in the common box of its frame.
+
+        Args:
+            frame: which.
+            exact: as for `distances`.
+        """
         grid = box_grid().moved(box_to_world(frame))
-        distance = self.distances(grid, TRUNCATION_MM)
+        distance = self.distances(grid, TRUNCATION_MM, exact=exact)
         known = known_mask(Volume(distance, grid), [cut.moved(frame.to_world) for cut in frame.cuts])
         return BoxField(distance, known, scale_of(frame))
 
-    def distances(self, grid: Grid, limit_mm: float) -> F32:
+    def distances(self, grid: Grid, limit_mm: float, *, exact: bool = True) -> F32:
         """Signed distances at the voxel centres of a grid.
 
         Args:
             grid: where; its axes must be at right angles.
             limit_mm: distances are cut off here.
+            exact: near the surface too, where else they are those to the mean of a voxel's points: some tenths of a mm
+                off, in half the time.
 
         Returns:
             (I, J, K) float32, world mm, negative in bone.
         """
         with ThreadPoolExecutor(1) as beside:
             soft = beside.submit(resample, self.fraction, grid)
-            out = self._unsigned(grid, limit_mm)
+            out = self._unsigned(grid, limit_mm, exact=exact)
             return np.where(soft.result().data > HALF, -out, out)
 
-    def _unsigned(self, grid: Grid, limit_mm: float) -> F32:
+    def _unsigned(self, grid: Grid, limit_mm: float, *, exact: bool) -> F32:
         """The distances of `distances` without their sign."""
         out = np.full(grid.shape, limit_mm, np.float32)
         if self.tree is None:
@@ -109,8 +116,9 @@ class BoneSurface:
         if voxels.filled.any():
             apart, seed = voxels.nearest()
             out = voxels.distances(apart, seed, limit_mm)
-            near = apart < NEAR_MM
-            out[near] = self._near(self.tree, grid.to_world(np.argwhere(near)))
+            if exact:
+                near = apart < NEAR_MM
+                out[near] = self._near(self.tree, grid.to_world(np.argwhere(near)))
         return np.minimum(out, np.float32(limit_mm))
 
     def _near(self, tree: cKDTree, points_mm: F64) -> F32:

@@ -18,6 +18,9 @@ from calvaria.types import F32
 
 Picture = NDArray[np.uint8]
 
+Lit = tuple[F32, F32]
+"""(N,) factor for the surface's own colour at each hit, and (N,) mirrored light from 0 to 1."""
+
 BACKGROUND: Colour = (22, 24, 29)
 """Nearly black, a little blue."""
 
@@ -118,6 +121,7 @@ def shade(
     background: Colour = BACKGROUND,
     *,
     colours: F32 | None = None,
+    lit: Lit | None = None,
 ) -> Picture:
     """Light and colour what rays have met.
 
@@ -128,6 +132,7 @@ def shade(
         size_px: side of the picture, at most the camera's.
         background: colour where nothing is hit.
         colours: (N, 3) the surface's own colour at each hit, 0-255; None: those of the layers.
+        lit: from `lighting` of the same scene, hits and camera, where there is more than one picture of them.
 
     Returns:
         (size_px, size_px, 3) uint8.
@@ -138,12 +143,17 @@ def shade(
     picture = np.empty((height * width, 3), np.float32)
     picture[:] = background
     if hits.flat.size:
-        smooth_mm = max(SMOOTH_MM, SMOOTH_PER_SPACING * scene.detail_mm)
-        diffuse, mirrored = light(_smoothed(hits, camera, smooth_mm), hits, camera)
+        diffuse, mirrored = lighting(scene, hits, camera) if lit is None else lit
         own = _colours(scene, hits, camera) if colours is None else colours
         picture[hits.flat] = own * diffuse[:, None] + 255.0 * mirrored[:, None]
     pixels = np.clip(picture, 0, 255).astype(np.uint8).reshape(height, width, 3)
     return np.asarray(Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling.BOX))
+
+
+def lighting(scene: Scene, hits: Hits, camera: Camera) -> Lit:
+    """The light on what rays have met, whatever its colour; arguments as for `shade`, with a hit at least."""
+    smooth_mm = max(SMOOTH_MM, SMOOTH_PER_SPACING * scene.detail_mm)
+    return light(_smoothed(hits, camera, smooth_mm), hits, camera)
 
 
 def fitting(surfaces: Sequence[Surface], directions: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
@@ -170,7 +180,7 @@ def fitting(surfaces: Sequence[Surface], directions: NDArray[np.float64]) -> tup
     return centre, float((high - low).max()) / (1 - 2 * BORDER)
 
 
-def light(normal: F32, hits: Hits, camera: Camera) -> tuple[F32, F32]:
+def light(normal: F32, hits: Hits, camera: Camera) -> Lit:
     """What light comes back from a surface.
 
     Args:

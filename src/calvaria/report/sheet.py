@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from calvaria.errors import InputError
 from calvaria.files import atomic_path
 from calvaria.report.raycast import Camera, Hits, cast, prepare, recast
-from calvaria.report.render import BACKGROUND, camera_for, fitting, layer_shares, shade
+from calvaria.report.render import BACKGROUND, Lit, camera_for, fitting, layer_shares, lighting, shade
 from calvaria.report.scene import Colour, Layer, Scene, build_scenes
 from calvaria.report.views import VIEWS, View, frame_axes, view_onto
 from calvaria.types import F32
@@ -118,13 +118,13 @@ def render_case(
     skull = Layer(defective.with_data(defective.mask), BONE, "defective skull")
     # Rows that show the same in other colours share a scene.
     added = list({id(row.added): row.added for row in rows if row.added}.values())
-    scenes = build_scenes(skull, added)
-    if scenes is None:
-        raise InputError("the defective skull is empty: there is nothing to draw")
+    with ThreadPoolExecutor(1) as beside:
+        chosen = beside.submit(_views, defective, known if found is None else found, left, axes)
+        scenes = build_scenes(skull, added)
+        if scenes is None:
+            raise InputError("the defective skull is empty: there is nothing to draw")
+        views = chosen.result()
     base, of = scenes[0], {id(layer): scene for layer, scene in zip(added, scenes[1:], strict=True)}
-    views = choose_views(defective, known if found is None else found, axes)
-    if left is not None:
-        views = _showing(left, defective, axes, views)
     shown = [of[id(row.added)] if row.added else base for row in rows]
     pictures = _pictures(base, shown, rows, [view.axes() @ axes.T for view in views])
     return _sheet(rows, views, *pictures)
@@ -179,6 +179,14 @@ def choose_views(defective: Volume, aim: Volume | None, axes: NDArray[np.float64
     return [onto, *(VIEWS[name] for name in names)]
 
 
+def _views(defective: Volume, aim: Volume | None, left: Volume | None, axes: NDArray[np.float64]) -> list[View]:
+    """The views of the columns; none of an empty skull."""
+    if not defective.data.any():
+        return []
+    views = choose_views(defective, aim, axes)
+    return views if left is None else _showing(left, defective, axes, views)
+
+
 def _showing(left: Volume, defective: Volume, axes: NDArray[np.float64], views: list[View]) -> list[View]:
     """The views, the last but for one onto what was left open if none of them shows it."""
     largest = largest_component(left)
@@ -214,22 +222,25 @@ def _pictures(
     base: Scene, scenes: Sequence[Scene], rows: Sequence[_Row], directions: Sequence[NDArray[np.float64]]
 ) -> tuple[list[list[NDArray[np.uint8]]], float]:
     """Pictures by row and column, and their common span in mm."""
-    bare = prepare(base)
-    surfaces = [bare if scene is base else prepare(scene) for scene in scenes]
-    fits = [fitting(surfaces, axes) for axes in directions]
+    distinct = {id(scene): scene for scene in (base, *scenes)}
+    with ThreadPoolExecutor(min(COLUMNS, os.cpu_count() or 1)) as pool:
+        ready = dict(zip(distinct, pool.map(prepare, distinct.values()), strict=True))
+        bare, surfaces = ready[id(base)], [ready[id(scene)] for scene in scenes]
+        fits = list(pool.map(lambda axes: fitting(list(ready.values()), axes), directions))
     span = max(fit[1] for fit in fits)
 
     def column(axes: NDArray[np.float64], centre: NDArray[np.float64]) -> list[NDArray[np.uint8]]:
         camera = camera_for(axes, centre, span, CELL_PX)
         hits = cast(bare, camera)
-        met = {id(base): hits}
+        met: dict[int, tuple[Hits, Lit | None]] = {}
         cells = []
         for scene, surface, row in zip(scenes, surfaces, rows, strict=True):
             if id(scene) not in met:
-                met[id(scene)] = recast(surface, camera, hits, scene.layers[-1][0])
-            seen = met[id(scene)]
+                new = hits if scene is base else recast(surface, camera, hits, scene.layers[-1][0])
+                met[id(scene)] = new, lighting(scene, new, camera) if new.flat.size else None
+            seen, lit = met[id(scene)]
             painted = None if row.off_by is None else _doubt_colours(scene, seen, camera, row.off_by)
-            cells.append(shade(scene, seen, camera, CELL_PX, colours=painted))
+            cells.append(shade(scene, seen, camera, CELL_PX, colours=painted, lit=lit))
         return cells
 
     # The loops over rays lie in numpy and scipy, which let other threads run.

@@ -74,8 +74,9 @@ ROUGH_MOVES = 3
 MAX_BLEND_WEIGHT, BLEND_MISFIT_MM = 0.5, 0.5
 """Largest blend weight of the two tables; where their misfit is the second, the weight has fallen to 1/e of it."""
 
-MIN_BLEND_WEIGHT = 0.005
-"""Where the blend weight is smaller, the two tables are not predicted."""
+MIN_BLEND_WEIGHT, BLENDED_MM = 0.005, 2.0
+"""Where the blend weight is smaller than the first, or the surface is farther away than the second, the two tables are
+not predicted: at a weight of a half at most, a surface so far away would have to lie 4 mm elsewhere in them."""
 
 ASYMMETRY_MM = 3.0
 """Bone of one side has a counterpart on the other within this distance."""
@@ -357,7 +358,7 @@ class ShapePrior:
         # A distance that reaches beyond the scan may end at bone that the scan does not show.
         shown_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm, 0.0)
         distances = table_distances_at(whole, near.mm, MODEL_TRUNCATION_MM)
-        blended = (gap_mm <= read_mm) & (self._blend_weight > MIN_BLEND_WEIGHT)
+        blended = (gap_mm <= read_mm) & (self._blend_weight > MIN_BLEND_WEIGHT) & (np.abs(values) < BLENDED_MM)
         points = box_grid().to_world(np.argwhere(blended)).astype(np.float32)
 
         def completed(table: tuple[Modes, F32]) -> F32:
