@@ -6,7 +6,8 @@ import json
 import math
 import shutil
 import sys
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -310,3 +311,54 @@ def test_symmetry_is_measured_where_it_is_asked_for(run, engine, skull, truth, m
     assert list(found) == list(METRICS)
     assert found["asymmetry_excess_mm"] == 0
     assert found["asymmetry_mm"] >= 0
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What a scheduler is asked for, which fails every second case."""
+    calls = []
+
+    def on_scheduler(work, items, address, shared, lost):
+        calls.append((items, address, shared))
+        return ((item, lost(item, "no worker") if n % 2 else work(item)) for n, item in enumerate(items))
+
+    monkeypatch.setitem(sys.modules, "distributed", ModuleType("distributed"))
+    monkeypatch.setattr("calvaria.results.cluster.on_scheduler", on_scheduler)
+    return calls
+
+
+@pytest.mark.usefixtures("small_pictures")
+def test_a_scheduler_scores_what_is_not_yet_scored(run, engine, folders, tmp_path, monkeypatch, asked):
+    monkeypatch.chdir(tmp_path)
+    words = ["patches", "truths", "--defective", "skulls", "-o", "out", "--draw", "0", "--scheduler", "tcp://host:8786"]
+    result = run("evaluate", *words, "--json")
+    assert result.code == 2
+    assert "calvaria: b: no worker\n" in result.err
+    assert [one["case"] for one in json.loads(result.out)["cases"]] == ["a"]
+    ((items, address, shared),) = asked
+    assert [(name, files.patch) for name, files in items] == [
+        (name, tmp_path / "patches" / f"{name}.patches.nrrd") for name in "ab"
+    ]
+    assert all(path.is_absolute() for _, files in items for path in (files.patch, files.truth, files.defective))
+    assert (address, shared) == ("tcp://host:8786", Path("out"))
+    result = run("evaluate", *words, "--json")  # the first is done
+    assert [name for name, _ in asked[1][0]] == ["b"]
+    assert [one["case"] for one in json.loads(result.out)["cases"]] == ["a", "b"]
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_cannot_be_sent_to_a_scheduler_is_one_line(run, folders, skull, truth, tmp_path, monkeypatch):
+    words = ["--scheduler", "tcp://host:8786"]
+    result = run("evaluate", *folders, *words)
+    assert (result.code, result.err) == (
+        2,
+        "calvaria: --scheduler: name a folder that this machine and all workers share with -o\n",
+    )
+    one = ["evaluate", truth, truth, "--defective", skull, "-o", tmp_path / "out", *words]
+    assert run(*one).err == (
+        "calvaria: --scheduler: truth.nrrd is one case; give a folder of cases, or leave this out\n"
+    )
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    result = run("evaluate", *folders, "-o", tmp_path / "out", *words)
+    assert result.err == "calvaria: --scheduler: cases are sent by Dask: pip install 'calvaria[cluster]'\n"
+    assert not (tmp_path / "out").exists()

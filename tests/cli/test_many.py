@@ -260,8 +260,10 @@ def test_after_a_kill_whole_folders_are_there_and_the_same_call_goes_on(again, f
     assert sorted(path.name for path in (out / "a").iterdir()) == ["patch.nrrd", "result.json"]
     assert [case.name for case in find_patches(out)] == ["a"]  # what was not finished is no patch
     (out / "a" / "result.json").unlink()
+    assert any(path.name.startswith(".b-unfinished-") for path in out.iterdir())
     result, ran = again()
     assert (result.code, ran) == (0, 3)
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
     shutil.rmtree(out / "b")
     assert again()[1] == 1  # as after a kill: a and c are whole, b is not there
 

@@ -52,3 +52,14 @@ def test_progress_on_a_terminal_shows_the_stage_and_the_share_done(monkeypatch):
     shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert "fitting" in shown
     assert "50%" in shown
+
+
+def test_progress_is_a_line_each_time_for_a_program_that_asks_for_it(monkeypatch, capsys):
+    monkeypatch.setenv("CALVARIA_PROGRESS", "lines")
+    with Screen(quiet=True).progress() as progress:
+        progress("reading\nthe file", 0.25)
+        progress("done", 1.0000001)
+    assert tuple(capsys.readouterr()) == (
+        "",
+        "calvaria: progress 0.250 reading the file\ncalvaria: progress 1.000 done\n",
+    )

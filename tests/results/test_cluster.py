@@ -16,6 +16,7 @@ import pytest
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.results import cluster as clusters
 from calvaria.results.cluster import on_scheduler
+from calvaria.results.evaluation import Cluster, Files, score_all
 from calvaria.results.folder import Outcome, run_each
 from calvaria.results.names import Case
 
@@ -83,6 +84,19 @@ def test_a_case_that_kills_two_workers_is_named_and_the_rest_go_on(scheduler, tm
     assert bad.error.startswith("its worker died, and the second one, too, probably for want of memory; run the case")
     assert sorted(found) == ["a", "b", "c", "d"]
     assert all(one.error is None for one in found.values())
+
+
+def test_scores_come_from_the_workers_as_they_would_from_here(scheduler, tmp_path, skull, truth, monkeypatch):
+    (tmp_path / "rubbish.nrrd").write_text("no image")
+    monkeypatch.chdir(tmp_path)  # the workers have another folder
+    skull, truth = skull.relative_to(tmp_path), truth.relative_to(tmp_path)
+    files = {"a": Files(truth, truth, skull), "bad": Files(Path("rubbish.nrrd"), truth, skull)}
+    found = dict(score_all(files, cluster=Cluster(scheduler, Path("out"))))
+    assert found == dict(score_all(files))
+    assert found["a"]["dsc"] == 1.0
+    assert "rubbish.nrrd" in found["bad"]
+    assert list((tmp_path / "out").iterdir()) == []
+    assert dict(score_all({}, cluster=Cluster("nonsense", Path("out")))) == {}
 
 
 def pid(path: Path) -> int:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from calvaria.cli.options import Again, Json, OneStudy, Orientation, Quiet, Series, Verbose
+from calvaria.cli.cases import require_alone, require_scheduler
+from calvaria.cli.options import Again, Json, OneStudy, Orientation, Quiet, Scheduler, Series, Verbose
 from calvaria.cli.screen import Screen
 from calvaria.errors import InputError
 from calvaria.files import require_writable_file
 from calvaria.results.evaluation import (
     FILE_NAMES,
     PAGE,
+    Cluster,
     Files,
     Folder,
     match_files,
@@ -41,8 +45,16 @@ Examples:
   calvaria evaluate out/patch.stl truth.nrrd --defective skull.nrrd -o evaluation --mesh
   calvaria evaluate out/patch.nrrd truth.nrrd --defective study.zip --series 201
   calvaria evaluate results/ implants/ --defective skulls/ -o evaluation --jobs 2
+  calvaria evaluate results/ implants/ --defective skulls/ -o evaluation --scheduler tcp://host:8786
 """
 """Shown below the options by --help; ``\\b`` is typer's mark for "keep these line breaks"."""
+
+
+class Score(Protocol):
+    """What scores several cases."""
+
+    def __call__(self, cases: dict[str, Files], /) -> Iterator[tuple[str, dict[str, float] | str]]:
+        """Give each name with the metrics, or one line that says what is wrong."""
 
 
 def evaluate(
@@ -76,6 +88,7 @@ def evaluate(
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Cases of a folder that are scored at the same time.")] = 1,
     again: Again = False,
+    scheduler: Scheduler = None,
     orientation: Orientation = None,
     series: Series = None,
     study: OneStudy = None,
@@ -98,6 +111,7 @@ def evaluate(
     if any(folders) and not all(folders):
         raise InputError("PATCH, TRUTH and --defective must be three files or three folders")
     _require_ready(output, csv, mesh=mesh)
+    cluster = _cluster(scheduler, patch, output)
     failed: dict[str, str] = {}
     if any(folders):
         files, failed = _match(patch, truth, defective, screen)
@@ -109,7 +123,7 @@ def evaluate(
     }
     if any(folders):
         scored = None if output is None else Scored(output, again=again)
-        scores = _score(files, failed, jobs, screen, scored)
+        scores = _score(files, failed, partial(score_all, jobs=jobs, cluster=cluster), screen, scored)
     else:
         scores = {name: score_files(one) for name, one in files.items()}
     if csv is not None and scores:
@@ -142,6 +156,23 @@ def _require_ready(output: Path | None, csv: Path | None, *, mesh: bool) -> None
         require_writable_file(csv, parents=False)
 
 
+def _cluster(scheduler: str | None, patch: Path, output: Path | None) -> Cluster | None:
+    """Who scores, where that is asked for.
+
+    Raises:
+        MissingExtraError: Dask is not installed.
+        InputError: there is one case only, or no folder for what the machines share.
+    """
+    if scheduler is None:
+        return None
+    require_scheduler(scheduler)
+    if not patch.is_dir():
+        require_alone(scheduler, patch)
+    if output is None:
+        raise InputError("--scheduler: name a folder that this machine and all workers share with -o")
+    return Cluster(scheduler, output)
+
+
 def _match(patch: Path, truth: Path, defective: Path, screen: Screen) -> tuple[dict[str, Files], dict[str, str]]:
     """The files of each case, and one line for each case that lacks some; both are said."""
     found = match_files(patch, truth, defective)
@@ -165,14 +196,14 @@ def defect_kind(name: str) -> str:
 
 
 def _score(
-    files: dict[str, Files], failed: dict[str, str], jobs: int, screen: Screen, scored: Scored | None
+    files: dict[str, Files], failed: dict[str, str], score: Score, screen: Screen, scored: Scored | None
 ) -> dict[str, dict[str, float]]:
     """The metrics of each case, in order of name; what fails is said, and added to ``failed``.
 
     Args:
         files: of each case.
         failed: case -> why it has no scores.
-        jobs: processes.
+        score: gives the metrics of cases, or what is wrong with them, as they come.
         screen: where all is said.
         scored: what an earlier evaluation has left, to which the others are added.
     """
@@ -182,7 +213,7 @@ def _score(
     left = {name: one for name, one in files.items() if name not in scores}
     with screen.progress() as progress:
         progress(f"0 of {len(left)} cases", 0.0)
-        for done, (name, found) in enumerate(score_all(left, jobs), 1):
+        for done, (name, found) in enumerate(score(left), 1):
             progress(f"{done} of {len(left)} cases", done / len(left))
             if isinstance(found, str):
                 failed[name] = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from calvaria.jobs import Progress, unheard
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+PROGRESS = "CALVARIA_PROGRESS"
+"""Set to ``lines`` by a program that calls this one and shows its progress, as our modules for 3D Slicer do."""
 
 
 @dataclass
@@ -67,7 +71,13 @@ class Screen:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """A bar on stderr with the stage and the time left; silent when quiet or when stderr is no terminal."""
+        """A bar on stderr with the stage and the time left; silent when quiet or when stderr is no terminal.
+
+        Where the environment's CALVARIA_PROGRESS is ``lines``, a line each time: ``calvaria: progress 0.250 fit``.
+        """
+        if os.environ.get(PROGRESS) == "lines":
+            yield _progress_line
+            return
         if self.quiet or not sys.stderr.isatty():
             yield unheard
             return
@@ -79,3 +89,9 @@ class Screen:
         with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("starting", total=1.0)
             yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
+
+
+def _progress_line(stage: str, fraction: float) -> None:
+    """How far the work is, for a program that reads it."""
+    sys.stderr.write(f"calvaria: progress {min(max(fraction, 0.0), 1.0):.3f} {one_line(stage)}\n")
+    sys.stderr.flush()

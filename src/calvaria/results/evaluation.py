@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,11 @@ class Files:
         )
         return patch, truth, self._skull()
 
+    def with_whole_paths(self) -> Files:
+        """The same, named from the root: a process elsewhere has another folder."""
+        paths = (self.patch.absolute(), self.truth.absolute(), self.defective.absolute())
+        return replace(self, patch=paths[0], truth=paths[1], defective=paths[2])
+
     def _skull(self) -> Volume:
         """The bone of the defective skull."""
         from calvaria.io import read_mask
@@ -125,18 +130,47 @@ def score_files(files: Files) -> dict[str, float]:
     return measure(patch, truth, defective, mirror)
 
 
-def score_all(cases: Mapping[str, Files], jobs: int = 1) -> Iterator[tuple[str, dict[str, float] | str]]:
+@dataclass(frozen=True)
+class Cluster:
+    """Other machines that score.
+
+    Args:
+        scheduler: the address of a Dask scheduler whose workers see the same files under the same names.
+        shared: a folder, made where it is not there, that this machine and all workers see.
+    """
+
+    scheduler: str
+    shared: Path
+
+
+def score_all(
+    cases: Mapping[str, Files], jobs: int = 1, *, cluster: Cluster | None = None
+) -> Iterator[tuple[str, dict[str, float] | str]]:
     """Score cases.
 
     Args:
         cases: name -> its files.
         jobs: how many are scored at the same time, each in a process of its own.
+        cluster: who scores them; ``jobs`` does not count then.
 
     Yields:
         Each name, in the order in which they are done, with the metrics, or one line that says what is wrong.
+
+    Raises:
+        MissingExtraError: Dask is not installed.
+        InputError: no scheduler answers.
     """
-    for (name, _), found in in_processes(_attempt, list(cases.items()), jobs, lost=_lost):
-        yield name, found
+    if cluster is None:
+        for (name, _), found in in_processes(_attempt, list(cases.items()), jobs, lost=_lost):
+            yield name, found
+        return
+    from calvaria.results.cluster import on_scheduler
+
+    if cases:
+        whole = [(name, files.with_whole_paths()) for name, files in cases.items()]
+        come = on_scheduler(_attempt, whole, cluster.scheduler, cluster.shared, lambda case, why: why)
+        for (name, _), found in come:
+            yield name, found
 
 
 @dataclass(frozen=True)
@@ -279,4 +313,4 @@ def _draw(output: Path, name: str, files: Files, mesh: bool) -> Image | None:
     return picture
 
 
-__all__ = ["Files", "Folder", "Matched", "match_files", "score_all", "score_files", "write_folder"]
+__all__ = ["Cluster", "Files", "Folder", "Matched", "match_files", "score_all", "score_files", "write_folder"]

@@ -15,6 +15,7 @@ from calvaria.results.dicom_out import DicomAsked
 from calvaria.results.names import Case
 from calvaria.results.record import Record
 from calvaria.results.settings import Settings
+from calvaria.results.unfinished import sweep
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -83,6 +84,8 @@ def run_each(
 ) -> Iterator[Outcome[R_co]]:
     """Run every case into ``output/NAME``, and give the outcomes as they come.
 
+    What killed runs have left half done in ``output`` is taken away, whatever case it was of.
+
     Args:
         cases: with names that differ.
         output: the folder of the result folders.
@@ -96,6 +99,7 @@ def run_each(
         MissingExtraError: Dask is not installed.
         InputError: no scheduler answers.
     """
+    sweep(output)
     if scheduler is not None:
         yield from _run_on(scheduler, cases, output, run, progress)
         return

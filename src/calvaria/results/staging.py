@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from calvaria.errors import InputError
 from calvaria.files import require_writable
+from calvaria.results.unfinished import sweep, unfinished
 
 
 def require_room(output: Path, names: Sequence[str]) -> None:
@@ -34,7 +33,8 @@ def staged(output: Path, names: Sequence[str], last: str | Sequence[str]) -> Ite
     """A temporary folder whose files move to ``output`` when the block ends without an error.
 
     The folder lies on the same disk as ``output``, so a move is a rename: a reader never meets half a file. The
-    files called ``last`` are taken away first and moved last, so where they are, the others belong to them.
+    files called ``last`` are taken away first and moved last, so where they are, the others belong to them. What a run
+    that was killed has left of the same output is taken away; what another run is filling stays.
 
     Args:
         output: the folder for the results; made, with its parents, if it is not there.
@@ -45,27 +45,28 @@ def staged(output: Path, names: Sequence[str], last: str | Sequence[str]) -> Ite
     Raises:
         InputError: ``output`` is a file, or cannot be written to.
     """
-    try:
-        folder = _make_folder(output)
-    except OSError as error:
-        raise _cannot_write(output, error) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            parent, name = _place(output), output.absolute().name
+            for place in {parent, output.absolute().parent}:
+                sweep(place, name)
+            folder = stack.enter_context(unfinished(parent, name))
+        except OSError as error:
+            raise _cannot_write(output, error) from error
         yield folder
         try:
             _publish(folder, output, names, (last,) if isinstance(last, str) else last)
         except OSError as error:
             raise _cannot_write(output, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _make_folder(output: Path) -> Path:
-    """The temporary folder: inside ``output`` if that exists (it may be a disk of its own), else beside it."""
+def _place(output: Path) -> Path:
+    """Where the temporary folder lies: in ``output`` if that is there (it may be a disk of its own), else beside it."""
     if output.exists() and not output.is_dir():
         raise NotADirectoryError("it is a file")
     parent = output if output.is_dir() else output.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f".{output.absolute().name}-unfinished-", dir=parent))
+    return parent
 
 
 def _publish(folder: Path, output: Path, names: Sequence[str], last: Sequence[str]) -> None:
