@@ -121,7 +121,7 @@ class Settings:
     modes: int = 120
     pairs: int = 8
     plate: float = 0.5
-    dense_mm: tuple[float, float] = (6.0, 12.0)
+    dense_mm: tuple[float, float] = (4.5, 10.0)
     rough_dense_mm: tuple[float, float] = (2.0, 8.0)
     table_dense_mm: tuple[float, float] = (3.0, 10.0)
     noise_mm: float = 0.25
