@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ from tests.training.cascades import clinical_set, recipe_of
 from calvaria.datasets.cache import SkullCache
 from calvaria.datasets.persons import digest_of
 from calvaria.errors import InputError
-from calvaria.models.registry import load_about
+from calvaria.models.registry import available, load_about
 from calvaria.reconstruction.networks.cascade_engine import CASCADE, CascadeSpec, runs_in_torch
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.proportions import Population, Proportions, write_population
@@ -421,3 +423,33 @@ def test_progress_is_told_now_and_then():
     for n in range(46):
         tell(f"{n} of 45", n / 45)
     assert heard == ["0 of 45", "20 of 45", "40 of 45", "45 of 45"]
+
+
+def test_more_processes_than_validation_batches_are_refused(recipe):
+    with pytest.raises(InputError, match="2 devices share 1 validation batches, one at least each: give more"):
+        build(recipe, devices=2)
+
+
+def test_two_processes_learn_together(recipe, cache, clinical, kept_cases, tmp_path):
+    """By the command itself: every other step has no gradient of the fine network, which the processes must bear."""
+    prepare(CascadeCases(changed(recipe, validation_cases=2)))
+    start = tmp_path / "start.py"
+    start.write_text(
+        "from types import SimpleNamespace\n"
+        "from calvaria.training import cascade, cascade_cases, folds, sketches\n"
+        "cascade.has_openvino = lambda: False\n"
+        f"split = SimpleNamespace(train={SPLIT.train}, validation={SPLIT.validation}, test={SPLIT.test})\n"
+        "cascade_cases.load_split = folds.load_split = sketches.load_split = lambda: split\n"
+        "from calvaria.cli import main\n"
+        "raise SystemExit(main())\n"
+    )
+    words = {"--cache": cache, "-o": recipe.output, "--work": recipe.work, "--clinical": clinical}
+    words |= {"--kept-cases": kept_cases, "--form": "cascade-published", "--width": 2, "--depth": 3, "--window": 24}
+    words |= {"--count": 2, "--steps": 2, "--batch": 2, "--warmup": 1, "--validation-cases": 2}
+    words |= {"--devices": 2, "--device": "cpu"}
+    command = [sys.executable, str(start), "train", "cascade", *(str(one) for pair in words.items() for one in pair)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("cascade.safetensors") == 1  # said once, not by each process
+    assert load_about(next(iter(available(recipe.output.parent))))["calvaria"]
+    assert (recipe.folder / "last.ckpt").exists()

@@ -76,10 +76,16 @@ def fit(
         What it led to; None where the time was over before, and in all processes but the first.
 
     Raises:
-        InputError: the work folder holds a state of another recipe; the memory did not suffice; the loss became no
-            number. In the last two cases the message names the state that was kept.
+        InputError: there are more processes than validation batches; the work folder holds a state of another recipe;
+            the memory did not suffice; the loss became no number. In the last two cases the message names the state
+            that was kept.
     """
     try:
+        if devices > len(learner.watched):
+            raise InputError(
+                f"{devices} devices share {len(learner.watched)} validation batches, one at least each: "
+                "give more --validation-cases or fewer --devices"
+            )
         recipe.folder.mkdir(parents=True, exist_ok=True)
         last, done = _state_to_go_on_from(recipe), recipe.folder / DONE
         if not done.exists():
