@@ -22,7 +22,9 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -122,25 +124,44 @@ def readme_case(data: Path, folder: Path) -> Path:
     return path
 
 
-def costs(data: Path, case: Path, repeats: int, folder: Path) -> dict[str, list[tuple[float, Runs]]]:
-    """What one head costs with more voxels, and with larger holes."""
-    whole = read_mask(case)
-    out: dict[str, list[tuple[float, Runs]]] = {"millions of voxels": [], "area of the hole, cm2": []}
+def finer_heads(case: Path, folder: Path) -> list[tuple[float, Path]]:
+    """One head on grids of more and more voxels: millions of them, and the file."""
+    whole, out = read_mask(case), []
     for spacing_mm in SPACINGS_MM:
-        size = np.asarray(whole.shape) * whole.grid.spacing_mm / spacing_mm
-        i, j, k = (int(n) for n in np.ceil(size))
+        step = spacing_mm / np.asarray(whole.grid.spacing_mm)
+        i, j, k = (int(n) for n in np.ceil(np.asarray(whole.shape) / step))
         affine = whole.affine.copy()
-        affine[:3, :3] *= spacing_mm / np.asarray(whole.grid.spacing_mm)
-        path = folder / f"{spacing_mm}.nrrd"
+        affine[:3, :3] *= step
         finer = resample_mask(whole, Grid((i, j, k), affine))
-        write_volume(path, finer)
-        out["millions of voxels"].append((finer.data.size / 1e6, repeated(path, repeats)))
+        out.append((finer.data.size / 1e6, folder / f"{spacing_mm}.nrrd"))
+        write_volume(out[-1][1], finer)
+    return out
+
+
+def larger_holes(data: Path, folder: Path) -> list[tuple[float, Path]]:
+    """Holes of one head: cm2, and the file."""
+    out = []
     for task in tasks_of(data, "test", AREA_KINDS, limit=1):
         defective, patch = build(task)
-        path = folder / f"{task.kind}.nrrd"
-        write_volume(path, defective)
-        out["area of the hole, cm2"].append((area_cm2(patch), repeated(path, repeats)))
+        out.append((area_cm2(patch), folder / f"{task.kind}.nrrd"))
+        write_volume(out[-1][1], defective)
     return out
+
+
+def costs(data: Path, folder: Path, case: Path | None, repeats: int) -> dict[str, list[tuple[float, Runs]]]:
+    """What one head costs with more voxels, and with larger holes."""
+    with apart() as other:
+        head = case or other.submit(readme_case, data, folder).result()
+        files = {
+            "millions of voxels": other.submit(finer_heads, head, folder).result(),
+            "area of the hole, cm2": other.submit(larger_holes, data, folder).result(),
+        }
+    return {name: [(place, repeated(path, repeats)) for place, path in some] for name, some in files.items()}
+
+
+def apart() -> ProcessPoolExecutor:
+    """A process that makes the cases: one that is started counts the memory of the one that starts it as its own."""
+    return ProcessPoolExecutor(1, get_context("spawn"))
 
 
 def area_cm2(patch: Volume) -> float:
@@ -189,12 +210,13 @@ def main() -> None:
     tell = sys.stdout.write
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        case = options.case or readme_case(options.data, folder)
         if options.cost is None:
+            with apart() as other:
+                case = options.case or other.submit(readme_case, options.data, folder).result()
             for line in beside(case, options.before, options.repeats):
                 tell(line + "\n")
             return
-        found = costs(options.data, case, options.repeats, folder)
+        found = costs(options.data, folder, options.case, options.repeats)
         tell(f"{'':<24} {'wall s':>8} {'shortest':>8} {'CPU s':>8} {'peak MB':>9}\n")
         for what, points in found.items():
             tell(what + "\n")

@@ -7,6 +7,7 @@ the inner table are fitted too, each alone (`table_distances`), and the completi
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ from calvaria.reconstruction.shape_prior.model import (
     ShapeModel,
 )
 from calvaria.reconstruction.shape_prior.modes import Modes
-from calvaria.reconstruction.shape_prior.observations import Around, Falloff, around, lattice
+from calvaria.reconstruction.shape_prior.observations import Around, Falloff, Observations, around, lattice
 from calvaria.reconstruction.shape_prior.plates import REGION_MM, close_valleys, keep_plates, outside
 from calvaria.reconstruction.shape_prior.regression import Fit, Jitter, by_two, fit, jitters
 from calvaria.reconstruction.shape_prior.table_distances import known_within, ray_voxels, table_distances_at
@@ -339,18 +340,17 @@ class ShapePrior:
         values = self._plates(self._read(final, gap_mm, read_mm, EXACT_MM), field, gap_mm)
         values = close_valleys(values, self._lamellae(gap_mm), LAMELLA_MM, MAX_LAMELLA_DEEPENING_MM)
         region = (gap_mm <= REGION_MM) & vault()
-        spread = _spread(final, values, field, region)
+        with ThreadPoolExecutor(1) as beside:
+            asked = beside.submit(_spread, final, values, field, region)
+            observed = None if self.tables is None else self._observed_tables(values, field, gap_mm)
+            spread = asked.result()
         final = replace(final, posterior=None)  # its memory is wanted for the tables
-        values = self._blended(values, field, gap_mm, read_mm)
+        if observed is not None:
+            values = self._blended(values, observed, gap_mm, read_mm)
         return SoftField(values, region, final.misfit_mm, spread)
 
-    def _blended(self, values: F32, field: BoxField, gap_mm: F32, read_mm: float) -> F32:
-        """A completion blended with that of the two tables, each fitted alone.
-
-        The blend weight is a half where two tables describe bone well, and less where their usual misfit is large.
-        """
-        if self.tables is None:
-            return values
+    def _observed_tables(self, values: F32, field: BoxField, gap_mm: F32) -> tuple[Observations, Observations]:
+        """What is known of the outer and the inner table around the hole."""
         # Tables are those of a skull without a hole: the completion so far stands in for the missing bone.
         closed = np.where((gap_mm <= REGION_MM) & vault(), np.minimum(field.distance_mm, values), field.distance_mm)
         whole = BoxField(closed, field.known, field.scale)
@@ -358,18 +358,28 @@ class ShapePrior:
         # A distance that reaches beyond the scan may end at bone that the scan does not show.
         shown_mm = read_box(np.minimum(known_within(field.known, field.scale, SPACING_MM), FAR_MM), near.mm, 0.0)
         distances = table_distances_at(whole, near.mm, MODEL_TRUNCATION_MM)
+        outer, inner = (
+            near.observations(distance_mm, np.abs(distance_mm) <= shown_mm)
+            for distance_mm in (distances.outer_mm, distances.inner_mm)
+        )
+        return outer, inner
+
+    def _blended(self, values: F32, observed: tuple[Observations, Observations], gap_mm: F32, read_mm: float) -> F32:
+        """A completion blended with that of the two tables, each fitted alone.
+
+        The blend weight is a half where two tables describe bone well, and less where their usual misfit is large.
+        """
+        if self.tables is None:
+            return values
         blended = (gap_mm <= read_mm) & (self._blend_weight > MIN_BLEND_WEIGHT) & (np.abs(values) < BLENDED_MM)
         points = box_grid().to_world(np.argwhere(blended)).astype(np.float32)
 
-        def completed(table: tuple[Modes, F32]) -> F32:
-            modes, distance_mm = table
-            observed = near.observations(distance_mm, np.abs(distance_mm) <= shown_mm)
-            return fit(modes, self.moves, observed.mm, observed.distance_mm, observed.noise_mm, modes=modes.count).at(
-                points, EXACT_MM
-            )
+        def completed(table: tuple[Modes, Observations]) -> F32:
+            modes, seen = table
+            fitted = fit(modes, self.moves, seen.mm, seen.distance_mm, seen.noise_mm, modes=modes.count)
+            return fitted.at(points, EXACT_MM)
 
-        pairs = (self.tables.outer, distances.outer_mm), (self.tables.inner, distances.inner_mm)
-        outer, inner = by_two(completed, pairs)
+        outer, inner = by_two(completed, zip((self.tables.outer, self.tables.inner), observed, strict=True))
         out = values.copy()
         # Bone lies where both distances are negative: their maximum is its signed distance.
         out[blended] += self._blend_weight[blended] * (np.maximum(outer, inner) - values[blended])
