@@ -116,6 +116,24 @@ def beside(case: Path, before: Path | None, repeats: int) -> Iterator[str]:
         yield f"{stage:<24}" + "".join(f" {np.median(runs.stages[stage]):14.2f}" for runs in found.values())
 
 
+def loaded(case: Path, repeats: int) -> tuple[float, float]:
+    """Median seconds of a case in a process that has done one before: with its picture, and without."""
+    from calvaria.jobs import begin_worker
+    from calvaria.results.case import run_case
+    from calvaria.results.settings import Settings
+
+    def seconds(preview: bool) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            run_case(case, Path(folder) / "out", Settings(preview=preview))
+            return time.perf_counter() - start
+
+    begin_worker(1, None)
+    seconds(True)
+    drawn, bare = ([seconds(preview) for _ in range(repeats)] for preview in (True, False))
+    return float(np.median(drawn)), float(np.median(bare))
+
+
 def readme_case(data: Path, folder: Path) -> Path:
     """The case of the README, as a file."""
     task = next(task for task in tasks_of(data, "test", ("official",)) if task.case.id == README_CASE)
@@ -215,6 +233,9 @@ def main() -> None:
                 case = options.case or other.submit(readme_case, options.data, folder).result()
             for line in beside(case, options.before, options.repeats):
                 tell(line + "\n")
+            with apart() as other:
+                drawn, bare = other.submit(loaded, case, options.repeats).result()
+            tell(f"\na further case in one process: {drawn:.2f} s, without its picture {bare:.2f} s\n")
             return
         found = costs(options.data, folder, options.case, options.repeats)
         tell(f"{'':<24} {'wall s':>8} {'shortest':>8} {'CPU s':>8} {'peak MB':>9}\n")
