@@ -16,7 +16,8 @@ from calvaria.errors import InputError, naming
 from calvaria.jobs import Progress, unheard
 from calvaria.models import ModelInfo, find
 from calvaria.models.registry import SHAPE_PRIOR
-from calvaria.reconstruction.account import OWN_STAGES, REFINING_STAGES, STAGES, Clock, ModelUsed, PoseReport, Report
+from calvaria.reconstruction.account import OWN_STAGES, REFINING_STAGES, Clock, ModelUsed, PoseReport, Report
+from calvaria.reconstruction.account import PLAIN_STAGES as STAGES
 from calvaria.reconstruction.box import box_grid, box_to_world
 from calvaria.reconstruction.checks import gates
 from calvaria.reconstruction.confidence import Confidence, judge

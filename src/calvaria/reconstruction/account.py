@@ -14,8 +14,8 @@ from calvaria.reconstruction.holes import LeftOpen
 from calvaria.reconstruction.own_bone.scans import OwnBoneReport
 from calvaria.skull.canonical import CanonicalFrame
 
-STAGES = {"bone": 0.0, "pose": 0.05, "hole": 0.2, "completion": 0.5, "patch": 0.85, "done": 1.0}
-"""Stages in their order, with the share of the time that is over when each begins."""
+PLAIN_STAGES = {"bone": 0.0, "pose": 0.05, "hole": 0.2, "completion": 0.5, "patch": 0.85, "done": 1.0}
+"""Stages of a plain reconstruction in their order, with the share of the time that is over when each begins."""
 
 REFINING_STAGES = {
     "bone": 0.0,
@@ -147,4 +147,4 @@ class Clock:
         return Report(ModelUsed.of(model), pose, self.seconds, warnings, left_open, checks, own_bone)
 
 
-__all__ = ["OWN_STAGES", "REFINING_STAGES", "STAGES", "Clock", "ModelUsed", "PoseReport", "Report"]
+__all__ = ["OWN_STAGES", "PLAIN_STAGES", "REFINING_STAGES", "Clock", "ModelUsed", "PoseReport", "Report"]
