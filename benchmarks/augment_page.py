@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.datasets.cache import training_grid
 from calvaria.deformation.bend import Bend
 from calvaria.deformation.warp import Warp
@@ -163,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

@@ -9,6 +9,7 @@ processor's own are given: they agree on a machine with nothing else to do.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.datasets.cache import training_grid
 from calvaria.deformation.bend import Bend
 from calvaria.deformation.warp import Warp
@@ -135,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.datasets.cache import SkullCache
 from calvaria.datasets.split import load_split
 from calvaria.synthesis.batched.batches import batches
@@ -119,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

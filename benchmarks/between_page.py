@@ -7,6 +7,7 @@ picture of a row is the person as scanned; the others say whose forms were blend
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.datasets.cache import SkullCache
 from calvaria.datasets.split import load_split
 from calvaria.report import Layer, View, render_surfaces
@@ -71,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

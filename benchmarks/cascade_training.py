@@ -26,6 +26,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from calvaria.benchmarks.script import run_while_read
+
 SHARES = {"multi-branch": 0.4, "patch": 0.2, "rescaled": 0.2, "implant": 0.2}
 """Of the budget, by the names that `calvaria benchmark cascade` has beside the paper's rows."""
 
@@ -189,4 +191,4 @@ def _calvaria(command: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_while_read(main))

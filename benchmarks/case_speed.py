@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from calvaria.benchmarks.cases import build, tasks_of
+from calvaria.benchmarks.script import run_while_read
 from calvaria.io import read_mask, write_volume
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import resample_mask
@@ -247,4 +248,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

@@ -7,11 +7,13 @@ Where no loss counts, since bone may be missing unseen, is drawn in blue.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.datasets.cache import SkullCache
 from calvaria.datasets.split import load_split
 from calvaria.report import Layer, render_surfaces
@@ -54,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

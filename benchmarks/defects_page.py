@@ -9,12 +9,14 @@ each change of the rim leaves it.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.io import read_mask
 from calvaria.report import Layer, View, render_surfaces
 from calvaria.report.views import view_onto
@@ -106,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

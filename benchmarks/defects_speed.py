@@ -9,6 +9,7 @@ kind, of the shortest of three runs each.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.io import read_mask
 from calvaria.skull.canonical import canonical_grid, locate
 from calvaria.synthesis.batched import ageing_torch as device_rims
@@ -105,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from tests.dicom_files import Series, compressed, enhanced, slices_of
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.errors import CalvariaError
 from calvaria.io.dicom import find_studies, list_series, read_dicom
 
@@ -149,4 +150,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_while_read(main))

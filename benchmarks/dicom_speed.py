@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK
 from tests.dicom_files import Series, slices_of, write
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.io.dicom import list_series, read_dicom
 
 REPEATS = 5
@@ -71,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

@@ -16,6 +16,7 @@ from pathlib import Path
 import nrrd
 import numpy as np
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.io import read_mask, write_volume
 from calvaria.volume.grid import Grid
 from calvaria.volume.volume import Volume
@@ -62,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

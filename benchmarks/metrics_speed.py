@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.io import read_volume, write_volume
 from calvaria.volume import Grid, Volume, resample
 from calvaria.volume.volume import bounding_box
@@ -211,4 +212,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

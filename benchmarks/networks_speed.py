@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.datasets.cache import SkullCache
 from calvaria.models import register
 from calvaria.models.runtime import convert, run_in_openvino
@@ -103,4 +104,4 @@ def median_s(work: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.io import read_mask
 from calvaria.skull import canonical
 from calvaria.symmetry.estimate import NEAR, SYMMETRY_NETWORK, ask, axes_of, follow, search, stepped
@@ -82,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

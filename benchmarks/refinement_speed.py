@@ -24,6 +24,7 @@ import numpy as np
 
 from calvaria.benchmarks.bad_starts import BAD_STARTS
 from calvaria.benchmarks.cases import build, tasks_of
+from calvaria.benchmarks.script import run_while_read
 from calvaria.io import write_volume
 from calvaria.reconstruction.engines import load_prior
 from calvaria.refinement.refine import PAPER, Settings, refine
@@ -80,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calvaria.benchmarks.script import run_while_read
 from calvaria.symmetry.plane import Plane, reflect_volume
 from calvaria.symmetry.reflection import reflect_volumes, unit_planes
 from calvaria.volume import Grid, Volume
@@ -132,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

@@ -21,6 +21,7 @@ from unittest.mock import patch
 import numpy as np
 
 from calvaria import pipeline
+from calvaria.benchmarks.script import run_while_read
 from calvaria.io import read_mask
 from calvaria.synthesis.sample import sample_case
 from calvaria.volume import Volume
@@ -53,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))

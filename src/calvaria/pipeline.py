@@ -16,7 +16,8 @@ from calvaria.errors import InputError, naming
 from calvaria.jobs import Progress, unheard
 from calvaria.models import ModelInfo, find
 from calvaria.models.registry import SHAPE_PRIOR
-from calvaria.reconstruction.account import Clock, ModelUsed, PoseReport, Report
+from calvaria.reconstruction.account import OWN_STAGES, REFINING_STAGES, Clock, ModelUsed, PoseReport, Report
+from calvaria.reconstruction.account import PLAIN_STAGES as STAGES
 from calvaria.reconstruction.box import box_grid, box_to_world
 from calvaria.reconstruction.checks import gates
 from calvaria.reconstruction.confidence import Confidence, judge
@@ -58,24 +59,6 @@ Kind = Literal["auto", "mask", "ct"]
 
 Device = Literal["auto", "cpu", "cuda"]
 """Where a network runs."""
-
-STAGES = {"bone": 0.0, "pose": 0.05, "hole": 0.2, "completion": 0.5, "patch": 0.85, "done": 1.0}
-"""Stages in their order, with the share of the time that is over when each begins."""
-
-REFINING_STAGES = {
-    "bone": 0.0,
-    "pose": 0.04,
-    "given": 0.14,
-    "hole": 0.16,
-    "completion": 0.3,
-    "patch": 0.5,
-    "refinement": 0.55,
-    "done": 1.0,
-}
-"""The same where a patch is refined: one that was given, or else the engine's."""
-
-OWN_STAGES = {"bone": 0.0, "pose": 0.03, "hole": 0.12, "completion": 0.35, "patch": 0.55, "own": 0.6, "done": 1.0}
-"""The same where the patient's own bone is put in."""
 
 GIVEN = "the patch was given, not predicted: its accuracy is not known"
 """The reason for no expected accuracy."""
@@ -367,25 +350,17 @@ def _reconstruct(
     moved = own is not None or (refinement is not None and not refinement.report.declined)
     surface = None if completer.calibration is None or moved else completer.calibration.surface
     uncertainty = Uncertainty.of(done.soft, frame, surface, sum(hole.area_cm2 for hole in holes))
-    confidence = judge(
-        done,
-        holes,
-        completer.calibration,
-        uncertainty,
-        voxel_mm=max(defective.grid.spacing_mm),
-        unseen=ends,
-    )
+    voxel_mm = max(defective.grid.spacing_mm)
+    confidence = judge(done, holes, completer.calibration, uncertainty, voxel_mm=voxel_mm, unseen=ends)
     confidence = (confidence if own is None else own.confidence(confidence)).doubted(unlike)
     lines += unseen(defective, frame, lines) + tuple(left_open_line(one) for one in rest if not one.meant)
-    clock.done()
-    report = Report(
-        ModelUsed.of(model),
-        PoseReport.of(frame),
-        clock.seconds,
+    report = clock.report(
+        model,
+        frame,
         (*notes, *warnings_on(frame, holes, confidence, lines, asked.min_hole_ml)),
-        rest,
-        gates(done, rest, defective.grid, confidence),
-        None if own is None else own.report,
+        left_open=rest,
+        checks=gates(done, rest, defective.grid, confidence),
+        own_bone=None if own is None else own.report,
     )
     completed = defective.with_data(defective.mask | patch.mask)
     found = (patch, completed, defective, frame.plane, frame, holes, confidence, report)
@@ -415,13 +390,8 @@ def _refine(
         refinement, lines = _displaced(seen, given, frame, done, clock, trust=trust)
         patch = _off(refinement.patch, defective)
     holes = _placed(patch, frame)
-    clock.done()
-    report = Report(
-        ModelUsed.of(model),
-        PoseReport.of(frame),
-        clock.seconds,
-        (*seen.notes, *notes, *lines, *size_doubts(frame, defective.grid), *on_posture(frame)),
-    )
+    lines = (*notes, *lines, *size_doubts(frame, defective.grid), *on_posture(frame))
+    report = clock.report(model, frame, (*seen.notes, *lines))
     completed = defective.with_data(defective.mask | patch.mask)
     found = (patch, completed, defective, frame.plane, frame, holes, Confidence(None, GIVEN), report)
     return Refined(*found, refinement, given, scan=seen.scan)

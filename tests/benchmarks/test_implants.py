@@ -15,7 +15,8 @@ import pytest
 from tests.implant.caps import fine_ball, fine_cap, the_cap, with_body
 
 from calvaria.benchmarks import implants as module
-from calvaria.benchmarks.implants import Row, common_ml, figures_of, insertable, read_rows, row_of, run, table
+from calvaria.benchmarks.implants import Row, common_ml, figures_of, insertable, row_of, run, table
+from calvaria.benchmarks.rows import read_table
 from calvaria.errors import FormatError, InputError, MissingExtraError
 from calvaria.implant.checks import check
 from calvaria.implant.parts import Design
@@ -177,7 +178,8 @@ def test_a_run_goes_on_from_its_file_and_tries_again_what_failed(asked, tmp_path
     asked.clear()
     run(tasks[:1], ImplantSettings(thickness_mm=5.0), path, tell=silent)
     assert asked == ["train-0"]
-    assert len(read_rows(path)) == 5 - 1  # the failed row, being run again each time, is not kept by another run
+    # The failed row, being run again each time, is not kept by another run.
+    assert len(read_table(path, Row, "implants")) == 5 - 1
 
 
 def test_a_file_that_is_no_such_table_is_refused(tmp_path):
@@ -223,4 +225,4 @@ def test_a_table_of_nothing_but_errors_has_no_figures():
 def test_rows_come_back_as_they_were(tmp_path):
     path = Path(tmp_path / "rows.csv")
     module.write_table(path, Row, [FINE])
-    assert read_rows(path) == [FINE]
+    assert read_table(path, Row, "implants") == [FINE]

@@ -19,12 +19,11 @@ from calvaria.benchmarks.planes import (
     Row,
     angles_table,
     methods_of,
-    read_rows,
     rows_of,
     run,
     table1,
-    write_rows,
 )
+from calvaria.benchmarks.rows import read_table, write_table
 from calvaria.errors import FormatError, InputError
 from calvaria.symmetry.plane import Plane
 from calvaria.volume import Volume
@@ -123,12 +122,12 @@ def some_rows() -> list[Row]:
 
 
 def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
-    write_rows(tmp_path / "planes.csv", some_rows())
-    again = read_rows(tmp_path / "planes.csv")
+    write_table(tmp_path / "planes.csv", Row, some_rows())
+    again = read_table(tmp_path / "planes.csv", Row, "planes")
     assert [str(row) for row in again] == [str(row) for row in some_rows()]
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(FormatError, match="not a table of planes"):
-        read_rows(tmp_path / "other.csv")
+        read_table(tmp_path / "other.csv", Row, "planes")
 
 
 def test_what_is_there_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from calvaria.benchmarks import scans as module
+from calvaria.benchmarks.rows import read_table
 from calvaria.benchmarks.scan_heads import MASK, Head, ScanTask
-from calvaria.benchmarks.scans import Row, figures_of, read_rows, row_of, run, solve, table
+from calvaria.benchmarks.scans import Row, figures_of, row_of, run, solve, table
 from calvaria.errors import FormatError, InputError, MissingExtraError
 from calvaria.jobs import DIED
 from calvaria.reconstruction.confidence import Confidence
@@ -279,5 +280,5 @@ def test_an_empty_answer_shows_and_figures_that_are_not_there_leave_a_gap():
 def test_rows_come_back_as_they_were(tmp_path):
     fine = Row("a", "p", "bilateral", "5mm", *[float(n) for n in range(18)], "thick, or so", "")
     module.write_table(tmp_path / "rows.csv", Row, [fine])
-    assert read_rows(tmp_path / "rows.csv") == [fine]
-    assert read_rows(tmp_path / "none.csv") == []
+    assert read_table(tmp_path / "rows.csv", Row, "scans") == [fine]
+    assert read_table(tmp_path / "none.csv", Row, "scans") == []

@@ -11,6 +11,7 @@ import pytest
 from calvaria.benchmarks import cases
 from calvaria.benchmarks import implants as benchmark
 from calvaria.benchmarks.implants import Row
+from calvaria.benchmarks.rows import read_table
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_the_table_is_printed_and_the_rows_are_kept(run, asked, tmp_path):
     assert asked == [("skulls", "validation", ("hemicraniectomy",), 2)]
     assert "[1 of 1] train-0 hemicraniectomy\n" in result.out
     assert "\nhemicraniectomy    1     0 " in result.out
-    assert len(benchmark.read_rows(path)) == 1
+    assert len(read_table(path, benchmark.Row, "implants")) == 1
     assert "1 of 1 holes are in implants.csv already" in run(*words).out
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from calvaria.benchmarks import cases
 from calvaria.benchmarks import scans as benchmark
+from calvaria.benchmarks.rows import read_table
 from calvaria.benchmarks.scan_heads import CT_KINDS, CT_VARIANTS, VARIANTS
 from calvaria.benchmarks.scans import Row
 
@@ -41,7 +42,7 @@ def test_the_table_is_printed_and_the_rows_are_kept(run, asked, tmp_path):
     assert asked == [("skulls", "validation", ("frontoorbital",), 2), keep, keep]
     assert "[2 of 2] train-0 frontoorbital 5mm: DSC 0.9000 bDSC 0.9000 HD95 1.00\n" in result.out
     assert "\n5mm                    1     0  0.0000 " in result.out
-    assert len(benchmark.read_rows(path)) == 2
+    assert len(read_table(path, benchmark.Row, "scans")) == 2
     assert "2 of 2 scans are in scans.csv already" in run(*words).out
 
 

@@ -61,7 +61,8 @@ def sides(monkeypatch):
     monkeypatch.setattr("calvaria.training.sketches.load_split", lambda: SPLIT)
     monkeypatch.setattr("calvaria.training.folds.load_split", lambda: SPLIT)
     monkeypatch.setattr(cascade_cases, "load_split", lambda: SPLIT)
-    monkeypatch.setattr(module, "has_openvino", lambda: False)  # conversion takes seconds; the engine's tests do it
+    # Conversion takes seconds; the engine's tests do it.
+    monkeypatch.setattr("calvaria.training.weights.has_openvino", lambda: False)
     plane = Plane(np.array([1.0, 0.02, 0.0]), 1.5)
     monkeypatch.setattr(cascade_cases, "skull_plane", lambda bone: plane)  # tested with the networks' inputs
 

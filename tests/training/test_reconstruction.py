@@ -20,7 +20,6 @@ from calvaria.models.registry import load_about, load_arrays
 from calvaria.models.runtime import run_in_openvino
 from calvaria.reconstruction.networks.engine import KIND, NetworkSpec, run_in_torch
 from calvaria.reconstruction.networks.zoo import make_network
-from calvaria.training import reconstruction as module
 
 pytest.importorskip("lightning", reason="Lightning is not installed: the training of networks was not tried")
 
@@ -44,7 +43,8 @@ def cache(tmp_path_factory):
 def sides(monkeypatch):
     split = SimpleNamespace(train=["train-0", "train-1"], validation=["train-2", "test-3"], test=[])
     monkeypatch.setattr("calvaria.training.sketches.load_split", lambda: split)
-    monkeypatch.setattr(module, "has_openvino", lambda: False)  # conversion takes seconds; one test does it
+    # Conversion takes seconds; one test does it.
+    monkeypatch.setattr("calvaria.training.weights.has_openvino", lambda: False)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_pieces_of_minutes_lead_to_the_same_bytes(recipe, whole, tmp_path):
 def test_a_finished_training_is_not_done_again_and_its_network_is_converted(recipe, monkeypatch):
     first = build(recipe)
     assert not first.others
-    monkeypatch.setattr(module, "has_openvino", lambda: True)
+    monkeypatch.setattr("calvaria.training.weights.has_openvino", lambda: True)
     recipe.output.unlink()
     lines = Lines()
     again = build(recipe, lines)
@@ -410,8 +410,8 @@ def test_two_processes_learn_together(tmp_path):
     start = tmp_path / "start.py"
     start.write_text(
         "from types import SimpleNamespace\n"
-        "from calvaria.training import reconstruction, sketches\n"
-        "reconstruction.has_openvino = lambda: False\n"
+        "from calvaria.training import sketches, weights\n"
+        "weights.has_openvino = lambda: False\n"
         "sketches.load_split = lambda: SimpleNamespace(train=['train-0', 'train-1'], validation=['train-2'])\n"
         "from calvaria.cli import main\n"
         "main()\n"

@@ -21,6 +21,7 @@ import numpy as np
 from calvaria.benchmarks.cases import KINDS_HELP, Task, build, frame_of, tasks_of
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.benchmarks.rows import Tell, read_table, write_table
+from calvaria.benchmarks.script import run_while_read
 from calvaria.errors import CalvariaError
 from calvaria.jobs import DIED, Countdown, in_processes
 from calvaria.synthesis.defects import defect_area_cm2
@@ -155,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_while_read(main))
 
 
 __all__ = ["PUBLISHED", "Row", "main", "measure", "run", "summary"]

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from calvaria.benchmarks.cascade import DESIGN, IMPLANT, PARAMETRIC, PATCH, PRIOR, Row
+from calvaria.benchmarks.figures import compare_persons, finite, mean_sd_text, mean_text, pairs_of
 from calvaria.benchmarks.refining_table import holes_of
 from calvaria.clinical.loader import KIND as CLINICAL
-from calvaria.metrics.statistics import MIN_PAIRS, PairedTest, compare_pairs
+from calvaria.metrics.statistics import PairedTest
 
 
 class Patch(NamedTuple):
@@ -130,10 +131,10 @@ def _own(rows: Sequence[Row], line: Callable[[str, Sequence[Row]], str]) -> list
 
 def _patch_line(method: str, rows: Sequence[Row]) -> str:
     dsc, bdsc, hd95, outer, border = (
-        _mean_sd(_values(rows, name), digits)
+        mean_sd_text(finite(rows, name), digits)
         for name, digits in (("dsc", 3), ("bdsc", 3), ("hd95_mm", 2), ("outer_mm", 3), ("border_mm", 3))
     )
-    bends = _values(rows, "border_curvature_mse_mm4")
+    bends = finite(rows, "border_curvature_mse_mm4")
     bend = f"{np.mean(bends):.2e}" if bends else ""
     return (
         f"{method:<28} {len(rows):>3}  {dsc:<11} {_worst(rows):<6} {bdsc:<11} {hd95:<11} {outer:<11} {border:<11} "
@@ -143,10 +144,10 @@ def _patch_line(method: str, rows: Sequence[Row]) -> str:
 
 def _implant_line(method: str, rows: Sequence[Row]) -> str:
     dsc, msd, hd95, outer = (
-        _mean_sd(_values(rows, name), digits)
+        mean_sd_text(finite(rows, name), digits)
         for name, digits in (("dsc", 3), ("msd_mm", 3), ("hd95_mm", 2), ("outer_mm", 3))
     )
-    checks = _values(rows, "checks")
+    checks = finite(rows, "checks")
     # Of designs, how many failed a check.
     told = f"{np.mean(checks):>6.0f} {sum(bool(row.failed) for row in rows):>7}" if checks else f"{'':>6} {'':>7}"
     return (
@@ -156,7 +157,7 @@ def _implant_line(method: str, rows: Sequence[Row]) -> str:
 
 
 def _worst(rows: Sequence[Row]) -> str:
-    values = _values(rows, "dsc")
+    values = finite(rows, "dsc")
     return f"{min(values):.3f}" if values else ""
 
 
@@ -165,8 +166,8 @@ def _empty(rows: Sequence[Row]) -> int:
 
 
 def _costs(rows: Sequence[Row]) -> str:
-    wall, cpu = (_mean(_values(rows, name), 2) for name in ("seconds", "cpu_seconds"))
-    megabytes = _values(rows, "peak_mb")
+    wall, cpu = (mean_text(finite(rows, name), 2) for name in ("seconds", "cpu_seconds"))
+    megabytes = finite(rows, "peak_mb")
     return f"{wall:>6} {cpu:>6} {f'{max(megabytes):.0f}' if megabytes else '':>6}"
 
 
@@ -199,30 +200,15 @@ def _tests(rows: Sequence[Row], what: str) -> list[str]:
     """One-sided tests of each pair of methods, with a heading if there are persons enough for any."""
     lines = []
     for first, second in _pairs(list(dict.fromkeys(row.method for row in rows))):
+        cases = pairs_of(*([row for row in rows if row.method == name] for name in (first, second)))
+        cases.sort(key=lambda pair: pair[0].person)
         for field, name, more_is_better in TESTED[what]:
-            test = _test(rows, first, second, field, more_is_better=more_is_better)
+            test = compare_persons(cases, field, higher_is_better=more_is_better)
             if test is not None:
                 lines.append(_test_line(f"{second} against {first}", name, test))
     return ["gains (positive: better), one-sided: paired t, sign, Wilcoxon signed-rank", TEST_HEADING, *lines] * bool(
         lines
     )
-
-
-def _test(rows: Sequence[Row], first: str, second: str, field: str, *, more_is_better: bool) -> PairedTest | None:
-    """Over persons, each by the mean of the cases in which both have the figure; None for too few persons."""
-    one, other = (
-        {(row.case, row.kind): row for row in rows if row.method == name and not row.error} for name in (first, second)
-    )
-    persons: dict[str, list[tuple[float, float]]] = {}
-    for key in one.keys() & other.keys():
-        pair = float(getattr(one[key], field)), float(getattr(other[key], field))
-        if all(map(math.isfinite, pair)):
-            persons.setdefault(one[key].person, []).append(pair)
-    if len(persons) < MIN_PAIRS:
-        return None
-    # Cases of one person are no independent trials.
-    before, after = np.array([np.mean(persons[person], axis=0) for person in sorted(persons)]).T
-    return compare_pairs(before, after, higher_is_better=more_is_better)
 
 
 def _test_line(pair: str, name: str, test: PairedTest) -> str:
@@ -232,21 +218,6 @@ def _test_line(pair: str, name: str, test: PairedTest) -> str:
         f"{pair:<40} {name:<15} {test.pairs:>7} {test.mean_gain:>+10{digits}}  {interval:<22} {test.better:>6} "
         f"{test.p_t:>7.4f} {test.p_sign:>7.4f} {test.p_wilcoxon:>7.4f}"
     )
-
-
-def _values(rows: Sequence[Row], name: str) -> list[float]:
-    """The finite ones: where nothing was found is counted on its own."""
-    return [value for row in rows if math.isfinite(value := float(getattr(row, name)))]
-
-
-def _mean(values: Sequence[float], digits: int) -> str:
-    return f"{math.fsum(values) / len(values):.{digits}f}" if values else ""
-
-
-def _mean_sd(values: Sequence[float], digits: int) -> str:
-    """The mean, and the sample's standard deviation where there is one."""
-    sd = f" {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{_mean(values, digits)}{sd}"
 
 
 __all__ = ["IMPLANTS", "ORDER", "PATCHES", "table"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.benchmarks.rows import Tell
+from calvaria.benchmarks.script import run_while_read
 from calvaria.datasets.catalog import SkullCase, autoimplant2020
 from calvaria.datasets.split import SPLITS, load_split
 from calvaria.errors import InputError
@@ -271,7 +273,6 @@ def _spec_on(complete: Volume, task: Task, frame: NDArray[np.float64]) -> dict[s
 def main(arguments: Sequence[str] | None = None) -> None:
     """Place the synthetic defects of validation and test that the packaged file lacks, and write it."""
     import argparse
-    import sys
 
     parser = argparse.ArgumentParser(prog="python -m calvaria.benchmarks.cases", description="place the defects")
     parser.add_argument("root", type=Path, help="folder of the AutoImplant 2020 set")
@@ -291,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))
 
 
 __all__ = [

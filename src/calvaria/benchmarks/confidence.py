@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from calvaria.benchmarks.reconstruction import tell
+from calvaria.benchmarks.script import run_while_read
 from calvaria.errors import CalvariaError, FormatError, InputError
 from calvaria.models import Calibration, find
 from calvaria.models.calibration import FEATURES, MEASURES, SHARE_WITHIN, Cues, Regression, loss_of, measure_of
@@ -261,7 +262,7 @@ def draw(path: Path, cases: Sequence[Case], used: Calibration) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_while_read(main))
 
 
 __all__ = ["Case", "Fitted", "check", "fit", "read_cases", "stored"]

@@ -272,7 +272,7 @@ def run(tasks: Sequence[Task], settings: ImplantSettings, output: Path, *, jobs:
         MissingExtraError: python-fcl is not installed.
     """
     require_fcl()
-    rows = {row.key: row for row in read_rows(output) if not row.error}
+    rows = {row.key: row for row in read_table(output, Row, "implants") if not row.error}
     digest = settings_digest(settings)
     todo = [_Todo(task, settings) for task in tasks if (task.case.id, task.kind, digest) not in rows]
     if len(todo) < len(tasks):
@@ -294,15 +294,6 @@ def _lost(one: _Todo) -> Row:
     """The row of a hole whose process died."""
     case = one.task.case
     return Row(case.id, case.person, one.task.kind, settings_digest(one.settings), error=DIED)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a file, none if it is not there.
-
-    Raises:
-        FormatError: it is no such table.
-    """
-    return read_table(path, Row, "implants")
 
 
 PASSES: dict[str, Callable[[Row], bool]] = {
@@ -368,7 +359,6 @@ __all__ = [
     "design_of",
     "figures_of",
     "insertable",
-    "read_rows",
     "require_fcl",
     "row_of",
     "run",

@@ -13,6 +13,7 @@ ones, near the rim and in the middle. Distances are in the mean head's mm.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 
 from calvaria.benchmarks.cases import BENCHMARK_KINDS, KINDS_HELP, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
+from calvaria.benchmarks.script import run_while_read
 from calvaria.jobs import Countdown, in_order
 from calvaria.metrics import score
 from calvaria.reconstruction.box import AIR_MM, BoxField, box_grid
@@ -165,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))
 
 
 __all__ = ["HELP", "limits_of", "plate_errors"]

@@ -28,6 +28,7 @@ import numpy as np
 from calvaria.benchmarks.cases import KINDS_HELP, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
 from calvaria.benchmarks.rows import Tell, read_table, write_table
+from calvaria.benchmarks.script import run_while_read
 from calvaria.errors import CalvariaError, one_line
 from calvaria.files import atomic_path
 from calvaria.jobs import DIED, Countdown, in_processes
@@ -377,7 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_while_read(main))
 
 
 __all__ = ["KINDS", "SCANS", "Row", "Work", "flap_of", "main", "run", "run_work", "summary", "works_of"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -228,7 +228,7 @@ def run(
         FormatError: the file is no such table.
         WorkerDiedError: a process died; the rows so far are in the file.
     """
-    rows = read_rows(output)
+    rows = read_table(output, Row, "planes")
     failed = {(row.key, row.method) for row in rows if row.error}
     rows = [row for row in rows if (row.key, row.method) not in failed]
     held: dict[tuple[str, str], set[str]] = {}
@@ -240,11 +240,11 @@ def run(
         there = frozenset(held.get((task.case.id, task.kind), ()))
         if not wanted <= there:
             todo.append((split, task, there))
-    write_rows(output, rows)
+    write_table(output, Row, rows)
     clock = Countdown(len(todo))
     for (_, task, _), found in in_processes(partial(_left, models=tuple(models), turns=turns), todo, jobs):
         rows += found
-        write_rows(output, rows)
+        write_table(output, Row, rows)
         tell(f"[{clock.step()}] {task.case.id} {task.kind}")
     keys = {(task.case.id, task.kind) for _, task in tasks}
     return [row for row in rows if row.key in keys]
@@ -253,20 +253,6 @@ def run(
 def _left(todo: tuple[str, Task, frozenset[str]], models: Sequence[str], turns: int) -> list[Row]:
     split, task, held = todo
     return rows_of(task, split, models, turns, held)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a file, none if it is not there.
-
-    Raises:
-        FormatError: it is no such table.
-    """
-    return read_table(path, Row, "planes")
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write the file anew; it appears whole."""
-    write_table(path, Row, rows)
 
 
 def angles_table(rows: Sequence[Row], split: str) -> list[str]:
@@ -356,7 +342,6 @@ __all__ = [
     "Row",
     "angles_table",
     "methods_of",
-    "read_rows",
     "reference_plane",
     "rows_of",
     "run",

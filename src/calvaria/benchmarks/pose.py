@@ -11,6 +11,7 @@ changes, so the truth is known exactly. The frame is compared with that of the c
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from calvaria.benchmarks.cases import OFFICIAL, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
+from calvaria.benchmarks.script import run_while_read
 from calvaria.jobs import Countdown, in_order
 from calvaria.reconstruction.engines import load_engine
 from calvaria.skull.canonical import CanonicalFrame, locate
@@ -135,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))
 
 
 __all__ = ["WAYS", "Miss", "miss", "misses_of", "placed"]

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, Protocol
 
 from calvaria.benchmarks.cases import BENCHMARK_KINDS, KINDS_HELP, Task, build, tasks_of
 from calvaria.benchmarks.rows import Tell
+from calvaria.benchmarks.script import run_while_read
 from calvaria.benchmarks.table import Row, append_row, read_rows, summary, write_rows
 from calvaria.errors import CalvariaError, InputError, one_line
 from calvaria.jobs import DIED, Countdown, in_processes
@@ -306,7 +307,7 @@ def _megabytes(maxrss: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_while_read(main))
 
 
 __all__ = [

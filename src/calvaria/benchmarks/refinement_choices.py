@@ -25,6 +25,7 @@ import numpy as np
 from calvaria.benchmarks.bad_starts import BAD_STARTS
 from calvaria.benchmarks.cases import Task, tasks_of
 from calvaria.benchmarks.refining import figures_of, model_of, patch_of, scene_of
+from calvaria.benchmarks.script import run_while_read
 from calvaria.errors import CalvariaError
 from calvaria.jobs import Countdown, in_processes
 from calvaria.refinement.build import Ground, scene_grid
@@ -197,7 +198,7 @@ def _each(work: Callable[[Task], Made], tasks: Sequence[Task], jobs: int) -> lis
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_while_read(main))
 
 
 __all__ = ["CHOICES", "Tried", "Worth", "tried", "tried_lines", "worth_lines", "worth_of"]

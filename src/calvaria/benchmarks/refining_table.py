@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from calvaria.benchmarks.cases import BENCHMARK_KINDS, OFFICIAL
+from calvaria.benchmarks.figures import compare_persons, finite, mean_sd_text, mean_text, pairs_of
 from calvaria.benchmarks.networks import PRIOR, Published
 from calvaria.benchmarks.refining import AS_IT_IS, REFINED, REG_SN, START, Row
-from calvaria.metrics.statistics import MIN_PAIRS, PairedTest, compare_pairs
+from calvaria.metrics.statistics import PairedTest
 
 FIVE = "five kinds"
 """The kinds of SkullBreak together."""
@@ -112,10 +111,10 @@ def _own_lines(rows: Sequence[Row]) -> list[str]:
         if not some:
             lines.append(f"{_named(start, way):<28} {0:>3}  all failed")
             continue
-        dsc, sdsc, bdsc = (_mean_sd(_values(some, name), 3) for name in ("dsc", "sdsc_1mm", "bdsc"))
-        hd95, msd = _mean_sd(_values(some, "hd95_mm"), 2), _mean_sd(_values(some, "msd_mm"), 2)
-        border, wall, cpu = (_mean(_values(some, name), d) for name, d in _PLAIN.items())
-        megabytes = f"{max(_values(some, 'peak_mb'), default=math.nan):.0f}".replace("nan", "")
+        dsc, sdsc, bdsc = (mean_sd_text(finite(some, name), 3) for name in ("dsc", "sdsc_1mm", "bdsc"))
+        hd95, msd = mean_sd_text(finite(some, "hd95_mm"), 2), mean_sd_text(finite(some, "msd_mm"), 2)
+        border, wall, cpu = (mean_text(finite(some, name), d) for name, d in _PLAIN.items())
+        megabytes = f"{max(finite(some, 'peak_mb'), default=math.nan):.0f}".replace("nan", "")
         empty = sum(math.isinf(row.hd95_mm) for row in some)
         declined = "" if way == AS_IT_IS else f"{sum(row.declined for row in some)}"
         lines.append(
@@ -138,16 +137,12 @@ def _test_lines(rows: Sequence[Row]) -> list[str]:
 
 def _test_line(rows: Sequence[Row], name: str, first: tuple[str, str], second: tuple[str, str]) -> list[str]:
     """A line if there are persons enough."""
-    before, after = (
-        {(row.case, row.kind): row for row in rows if (row.start, row.way) == key and not row.error}
-        for key in (first, second)
-    )
-    cases = [(before[key], after[key]) for key in before if key in after]
-    dsc = _test(cases, lambda row: row.dsc, higher_is_better=True)
+    cases = pairs_of(*([row for row in rows if (row.start, row.way) == key] for key in (first, second)))
+    dsc = compare_persons(cases, "dsc", higher_is_better=True)
     if dsc is None:
         return []
-    hd95 = _test(cases, lambda row: row.hd95_mm, higher_is_better=False)
-    border = _test(cases, lambda row: row.border_mm, higher_is_better=False)
+    hd95 = compare_persons(cases, "hd95_mm", higher_is_better=False)
+    border = compare_persons(cases, "border_mm", higher_is_better=False)
     worst, case, kind = min((b.dsc - a.dsc, a.case, a.kind) for a, b in cases)
     loss = f"{-worst:.4f} ({case} {kind})" if worst < 0 else "none"
     return [
@@ -157,40 +152,8 @@ def _test_line(rows: Sequence[Row], name: str, first: tuple[str, str], second: t
     ]
 
 
-def _test(
-    cases: Sequence[tuple[Row, Row]], value: Callable[[Row], float], *, higher_is_better: bool
-) -> PairedTest | None:
-    """Over persons, each by the mean of the cases in which both patches have the figure; None for too few persons."""
-    persons: dict[str, list[tuple[float, float]]] = {}
-    for before, after in cases:
-        pair = value(before), value(after)
-        if all(map(math.isfinite, pair)):
-            persons.setdefault(before.person, []).append(pair)
-    if len(persons) < MIN_PAIRS:
-        return None
-    # Cases of one person are no independent trials.
-    first, second = np.array([np.mean(pairs, axis=0) for pairs in persons.values()]).T
-    return compare_pairs(first, second, higher_is_better=higher_is_better)
-
-
 def _named(start: str, way: str) -> str:
     return start if way == AS_IT_IS else f"{start} + {way}"
-
-
-def _values(rows: Sequence[Row], name: str) -> list[float]:
-    """The finite ones: empty patches are counted on their own."""
-    return [value for row in rows if math.isfinite(value := float(getattr(row, name)))]
-
-
-def _mean(values: Sequence[float], digits: int) -> str:
-    """Nothing where there is no value."""
-    return f"{math.fsum(values) / len(values):.{digits}f}" if values else ""
-
-
-def _mean_sd(values: Sequence[float], digits: int) -> str:
-    """The mean, and the sample's standard deviation where there is one."""
-    sd = f" {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{_mean(values, digits)}{sd}"
 
 
 def _gain(test: PairedTest | None, digits: int) -> str:

@@ -247,7 +247,7 @@ def run(tasks: Sequence[ScanTask], output: Path, *, keep: Path | None = None, jo
     from calvaria.io.dicom.modules import pydicom_is_here
 
     pydicom_is_here()
-    rows = {row.key: row for row in read_rows(output) if not row.error}
+    rows = {row.key: row for row in read_table(output, Row, "scans") if not row.error}
     todo = [task for task in tasks if task.key not in rows]
     if len(todo) < len(tasks):
         tell(f"{len(tasks) - len(todo)} of {len(tasks)} scans are in {output.name} already")
@@ -267,15 +267,6 @@ def _done(keep: Path | None, task: ScanTask) -> Row:
 def _lost(task: ScanTask) -> Row:
     """The row of a scan whose process died."""
     return Row(task.case, task.person, task.kind, task.variant, error=DIED)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a file, none if it is not there.
-
-    Raises:
-        FormatError: it is no such table.
-    """
-    return read_table(path, Row, "scans")
 
 
 Worst = Callable[[Sequence[float]], float]
@@ -330,4 +321,4 @@ def _cells(rows: Sequence[Row], figures: dict[str, tuple[str, Worst, int]]) -> I
         yield f"{mean:.{digits}f} {sd:.{digits}f} {worst(values):.{digits}f}"
 
 
-__all__ = ["Row", "figures_of", "read_rows", "row_of", "run", "solve", "table"]
+__all__ = ["Row", "figures_of", "row_of", "run", "solve", "table"]

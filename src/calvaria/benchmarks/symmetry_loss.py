@@ -17,6 +17,7 @@ moves the minimum. The figure ``symmetry_loss.png`` shows the losses themselves.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ import numpy as np
 
 from calvaria.benchmarks.cases import OFFICIAL, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
+from calvaria.benchmarks.script import run_while_read
 from calvaria.errors import InputError, MissingExtraError
 from calvaria.files import atomic_path
 from calvaria.jobs import Countdown, in_order
@@ -436,7 +438,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))
 
 
 __all__ = [

@@ -14,6 +14,7 @@ alone it is the truth.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from torch.nn import functional
 
 from calvaria.benchmarks.cases import OFFICIAL
 from calvaria.benchmarks.reconstruction import tell
+from calvaria.benchmarks.script import run_while_read
 from calvaria.datasets.cache import SkullCache
 from calvaria.datasets.split import load_split
 from calvaria.deformation.flow import coarser
@@ -207,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))
 
 
 __all__ = ["DENTS_MM", "HEADER", "SHARES", "Losses", "Pull", "best", "dented", "line", "losses", "pulls"]

@@ -24,6 +24,7 @@ import numpy as np
 
 from calvaria.benchmarks.cases import BENCHMARK_KINDS, KINDS_HELP, Task, build, tasks_of
 from calvaria.benchmarks.reconstruction import tell
+from calvaria.benchmarks.script import run_while_read
 from calvaria.errors import CalvariaError, InputError
 from calvaria.files import atomic_path
 from calvaria.jobs import DIED, Countdown, in_processes
@@ -248,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_while_read(main))
 
 
 __all__ = ["errors_along", "fitted", "main", "run_task", "table", "within"]

@@ -13,6 +13,7 @@ bone.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calvaria.benchmarks.reconstruction import tell
+from calvaria.benchmarks.script import run_while_read
 from calvaria.datasets.cache import SkullCache
 from calvaria.datasets.split import load_split
 from calvaria.deformation import registration
@@ -154,7 +156,7 @@ def _spread(off_mm: NDArray[np.float64]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))
 
 
 __all__ = ["Modes", "at_surface", "held_out", "modes_of", "surface_points"]

@@ -81,8 +81,6 @@ OF_RECONSTRUCTION = (
 @with_word_options
 def design(
     context: typer.Context,
-    changes: dict[str, Any],
-    word: dict[str, Any],
     *,
     output: Output,
     source: Annotated[
@@ -138,6 +136,8 @@ def design(
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    word: dict[str, Any],
+    changes: dict[str, Any],
 ) -> None:
     """Design an implant for the missing bone of a skull, and check it.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calvaria.cli.in_place import Command, fields_as_options, in_place_of
 from calvaria.cli.options import Json, Quiet, Verbose
 from calvaria.cli.screen import Screen
 
@@ -43,31 +44,51 @@ Address = Annotated[
     str,
     typer.Argument(metavar="ARCHIVE", help="https://HOST/PATH (DICOMweb), dicom://AETITLE@HOST:PORT, or dicoms://..."),
 ]
-Timeout = Annotated[
-    float,
-    typer.Option("--timeout", metavar="S", help="Seconds to wait for the connection, and for each sign of life."),
-]
-CaFile = Annotated[
-    Path | None,
-    typer.Option("--ca-file", metavar="PEM", help="Who vouches for the archive.  [default: the system's authorities]"),
-]
-Cert = Annotated[Path | None, typer.Option("--cert", metavar="PEM", help="A certificate of ours, if it wants one.")]
-Key = Annotated[Path | None, typer.Option("--key", metavar="PEM", help="Its private key, if not in the same file.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option("--token-file", metavar="FILE", help="Holds a bearer token.  [default: CALVARIA_DICOM_TOKEN]"),
-]
-LoginFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--login-file",
-        metavar="FILE",
-        help="Holds user:password.  [default: CALVARIA_DICOM_USER, CALVARIA_DICOM_PASSWORD]",
-    ),
-]
-AeTitle = Annotated[str, typer.Option("--ae-title", metavar="TITLE", help="What dicom:// archives know us by.")]
 
 
+@dataclass(frozen=True)
+class Connection:
+    """How an archive is reached: the options' values."""
+
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", metavar="S", help="Seconds to wait for the connection, and for each sign of life."),
+    ] = 30.0
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca-file", metavar="PEM", help="Who vouches for the archive.  [default: the system's authorities]"
+        ),
+    ] = None
+    cert: Annotated[
+        Path | None, typer.Option("--cert", metavar="PEM", help="A certificate of ours, if it wants one.")
+    ] = None
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="PEM", help="Its private key, if not in the same file.")
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="Holds a bearer token.  [default: CALVARIA_DICOM_TOKEN]"),
+    ] = None
+    login_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--login-file",
+            metavar="FILE",
+            help="Holds user:password.  [default: CALVARIA_DICOM_USER, CALVARIA_DICOM_PASSWORD]",
+        ),
+    ] = None
+    ae_title: Annotated[str, typer.Option("--ae-title", metavar="TITLE", help="What dicom:// archives know us by.")] = (
+        "CALVARIA"
+    )
+
+
+def with_connection_options(command: Command) -> Command:
+    """Give a command the options of a connection in place of its parameter ``connection``."""
+    return in_place_of("connection", fields_as_options(Connection), Connection)(command)
+
+
+@with_connection_options
 def fetch(
     context: typer.Context,
     archive: Address,
@@ -91,13 +112,7 @@ def fetch(
     modality: Annotated[
         str, typer.Option("--modality", metavar="CODE", help="Series of this kind alone; all takes every.")
     ] = "CT",
-    timeout: Timeout = 30.0,
-    ca_file: CaFile = None,
-    cert: Cert = None,
-    key: Key = None,
-    token_file: TokenFile = None,
-    login_file: LoginFile = None,
-    ae_title: AeTitle = "CALVARIA",
+    connection: Connection,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -115,13 +130,7 @@ def fetch(
     address = parse_address(archive)
     kind = modality if modality == "all" else modality.upper()
     query = StudyQuery(study, accession, patient, date, kind, series)
-    access = _access(
-        address,
-        timeout_s=timeout,
-        tls=(ca_file, cert, key),
-        secrets=(token_file, login_file),
-        ae_title=ae_title,
-    )
+    access = _access(address, connection)
     try:
         with screen.progress() as progress:
             done = fetch_study(address, query, output, access=access, progress=progress)
@@ -139,6 +148,7 @@ def fetch(
     )
 
 
+@with_connection_options
 def send(
     context: typer.Context,
     results: Annotated[
@@ -149,13 +159,7 @@ def send(
     ],
     archive: Address,
     *,
-    timeout: Timeout = 30.0,
-    ca_file: CaFile = None,
-    cert: Cert = None,
-    key: Key = None,
-    token_file: TokenFile = None,
-    login_file: LoginFile = None,
-    ae_title: AeTitle = "CALVARIA",
+    connection: Connection,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -170,13 +174,7 @@ def send(
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     address = parse_address(archive)
-    access = _access(
-        address,
-        timeout_s=timeout,
-        tls=(ca_file, cert, key),
-        secrets=(token_file, login_file),
-        ae_title=ae_title,
-    )
+    access = _access(address, connection)
     with screen.progress() as progress:
         done = send_files(address, results, access=access, progress=progress)
     _say_sent(done, address.name, screen)
@@ -188,17 +186,12 @@ def send(
         raise typer.Exit(2)
 
 
+@with_connection_options
 def echo(
     context: typer.Context,
     archive: Address,
     *,
-    timeout: Timeout = 30.0,
-    ca_file: CaFile = None,
-    cert: Cert = None,
-    key: Key = None,
-    token_file: TokenFile = None,
-    login_file: LoginFile = None,
-    ae_title: AeTitle = "CALVARIA",
+    connection: Connection,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -209,13 +202,7 @@ def echo(
 
     screen: Screen = context.obj.settle(quiet=quiet, verbose=verbose, as_json=as_json)
     address = parse_address(archive)
-    access = _access(
-        address,
-        timeout_s=timeout,
-        tls=(ca_file, cert, key),
-        secrets=(token_file, login_file),
-        ae_title=ae_title,
-    )
+    access = _access(address, connection)
     began = time.monotonic()
     ask(address, access=access)
     seconds = time.monotonic() - began
@@ -223,20 +210,13 @@ def echo(
     screen.json({"archive": address.name, "seconds": round(seconds, 3)})
 
 
-def _access(
-    address: ArchiveAddress,
-    *,
-    timeout_s: float,
-    tls: tuple[Path | None, Path | None, Path | None],
-    secrets: tuple[Path | None, Path | None],
-    ae_title: str,
-) -> Access:
-    """The options as one; what stands in the environment is for DICOMweb alone."""
+def _access(address: ArchiveAddress, by: Connection) -> Access:
+    """The options as the library takes them; what stands in the environment is for DICOMweb alone."""
     from calvaria.io.archive import Access, credentials_from
 
     environment: dict[str, str] | None = None if address.is_web else {}
-    credentials = credentials_from(token_file=secrets[0], login_file=secrets[1], environment=environment)
-    return Access(timeout_s, *tls, credentials, ae_title)
+    credentials = credentials_from(token_file=by.token_file, login_file=by.login_file, environment=environment)
+    return Access(by.timeout, by.ca_file, by.cert, by.key, credentials, by.ae_title)
 
 
 def _show_studies(studies: Sequence[StudyFound], screen: Screen) -> None:

@@ -13,18 +13,18 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from calvaria.cli.in_place import Command, in_place_of
 from calvaria.training.recipes.fields import groups_of, made
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     R = TypeVar("R", bound=DataclassInstance)
-
-Command = Callable[..., None]
 
 ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 """A line of ``Args:`` and the lines that go on from it."""
@@ -36,29 +36,7 @@ def with_options_of(recipe: type[R]) -> Callable[[Command], Command]:
     Args:
         recipe: a dataclass; its groups have no field in common with it, or with each other.
     """
-
-    def decorate(command: Command) -> Command:
-        options = {one.name: one for one in options_of(recipe)}
-
-        def run(**given: Any) -> None:
-            values = {name: given.pop(name) for name in options}
-            command(recipe=made(recipe, **values), **given)
-
-        hints = get_type_hints(command, include_extras=True)
-        own = [
-            one.replace(annotation=hints[one.name])
-            for one in inspect.signature(command).parameters.values()
-            if one.name != "recipe"
-        ]
-        first = [one for one in own if one.kind is not inspect.Parameter.KEYWORD_ONLY]
-        rest = [one for one in own if one.kind is inspect.Parameter.KEYWORD_ONLY]
-        signature = inspect.Signature([*first, *options.values(), *rest])
-        run.__signature__ = signature  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
-        run.__doc__, run.__name__ = command.__doc__, command.__name__
-        return run
-
-    return decorate
+    return in_place_of("recipe", options_of(recipe), partial(made, recipe))
 
 
 def options_of(recipe: type[DataclassInstance]) -> Iterator[inspect.Parameter]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import Field, fields, replace
 from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
+from calvaria.cli.in_place import Command, in_place_of
 from calvaria.errors import InputError
 from calvaria.implant.settings import PANELS, ImplantSettings
-
-Command = Callable[..., None]
 
 METAVARS = {"mm": "MM", "degrees": "DEG"}
 """What stands for a value with a unit."""
@@ -42,23 +41,11 @@ def with_implant_options(command: Command) -> Command:
 
     That becomes what was given of them, by name: what was not is not in it.
     """
-    options = {one.name: one for one in _options()}
+    return in_place_of("changes", _options(), _given)(command)
 
-    def run(**given: Any) -> None:
-        found = {name: given.pop(name) for name in options}
-        command(changes={name: value for name, value in found.items() if value is not None}, **given)
 
-    hints = get_type_hints(command, include_extras=True)
-    own = [
-        one.replace(annotation=hints[one.name])
-        for one in inspect.signature(command).parameters.values()
-        if one.name != "changes"
-    ]
-    signature = inspect.Signature([*own, *options.values()])
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
-    run.__doc__, run.__name__ = command.__doc__, command.__name__
-    return run
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def changed(settings: ImplantSettings, changes: dict[str, Any]) -> ImplantSettings:

@@ -70,7 +70,6 @@ Examples:
 @with_word_options
 def reconstruct(
     context: typer.Context,
-    word: dict[str, Any],
     *,
     output: Output,
     source: Annotated[
@@ -110,6 +109,7 @@ def reconstruct(
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    word: dict[str, Any],
 ) -> None:
     """Give back the missing bone of a skull.
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
+from calvaria.cli.in_place import Command, in_place_of
 from calvaria.errors import InputError
 from calvaria.results.settings import MaskFile, Word
-
-Command = Callable[..., None]
 
 PANEL = "What you know"
 """How the help groups them."""
@@ -45,22 +44,11 @@ def with_word_options(command: Command) -> Command:
 
     That becomes what was given of them, by the names of `Word`'s fields: what was not is not in it.
     """
+    return in_place_of("word", _options(), _given)(command)
 
-    def run(**given: Any) -> None:
-        found = {name: given.pop(name) for name in HELP}
-        command(word={name: parsed(name, value) for name, value in found.items() if value}, **given)
 
-    hints = get_type_hints(command, include_extras=True)
-    own = [
-        one.replace(annotation=hints[one.name])
-        for one in inspect.signature(command).parameters.values()
-        if one.name != "word"
-    ]
-    signature = inspect.Signature([*own, *_options()])
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
-    run.__doc__, run.__name__ = command.__doc__, command.__name__
-    return run
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: parsed(name, value) for name, value in values.items() if value}
 
 
 Gate = Annotated[

@@ -14,6 +14,24 @@ from calvaria.reconstruction.holes import LeftOpen
 from calvaria.reconstruction.own_bone.scans import OwnBoneReport
 from calvaria.skull.canonical import CanonicalFrame
 
+PLAIN_STAGES = {"bone": 0.0, "pose": 0.05, "hole": 0.2, "completion": 0.5, "patch": 0.85, "done": 1.0}
+"""Stages of a plain reconstruction in their order, with the share of the time that is over when each begins."""
+
+REFINING_STAGES = {
+    "bone": 0.0,
+    "pose": 0.04,
+    "given": 0.14,
+    "hole": 0.16,
+    "completion": 0.3,
+    "patch": 0.5,
+    "refinement": 0.55,
+    "done": 1.0,
+}
+"""The same where a patch is refined: one that was given, or else the engine's."""
+
+OWN_STAGES = {"bone": 0.0, "pose": 0.03, "hole": 0.12, "completion": 0.35, "patch": 0.55, "own": 0.6, "done": 1.0}
+"""The same where the patient's own bone is put in."""
+
 
 @dataclass(frozen=True)
 class ModelUsed:
@@ -113,5 +131,20 @@ class Clock:
         """Tell that all is over."""
         self.progress("done", self.begins["done"])
 
+    def report(
+        self,
+        model: ModelInfo,
+        frame: CanonicalFrame,
+        warnings: tuple[str, ...],
+        *,
+        left_open: tuple[LeftOpen, ...] = (),
+        checks: tuple[Check, ...] = (),
+        own_bone: OwnBoneReport | None = None,
+    ) -> Report:
+        """Tell that all is over, and say what is known; see `Report`."""
+        self.done()
+        pose = PoseReport.of(frame)
+        return Report(ModelUsed.of(model), pose, self.seconds, warnings, left_open, checks, own_bone)
 
-__all__ = ["Clock", "ModelUsed", "PoseReport", "Report"]
+
+__all__ = ["OWN_STAGES", "PLAIN_STAGES", "REFINING_STAGES", "Clock", "ModelUsed", "PoseReport", "Report"]

@@ -6,20 +6,14 @@ head learns from the cases of its own branch; the losses of the branches are add
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from calvaria.datasets.persons import digest_of
-from calvaria.files import atomic_path
 from calvaria.jobs import Progress, unheard
-from calvaria.models import ModelInfo, register, write_arrays
-from calvaria.models.registry import LICENCE
-from calvaria.models.runtime import convert, has_openvino
+from calvaria.models import ModelInfo
 from calvaria.reconstruction.networks.cascade import CascadeNet
 from calvaria.reconstruction.networks.cascade_engine import CASCADE, CASCADE_STAGES, CascadeSpec, stage_path
 from calvaria.reconstruction.networks.forms import BRANCHES
@@ -30,6 +24,7 @@ from calvaria.training.loop import Trained, fit
 from calvaria.training.objectives import overlap_loss
 from calvaria.training.recipes.cascade import CascadeRecipe
 from calvaria.training.sketches import TRAIN
+from calvaria.training.weights import write_network
 from calvaria.volume.grid import Grid
 
 
@@ -171,22 +166,14 @@ def build(
 
 
 def _write(recipe: CascadeRecipe, grid: Grid, trained: Trained) -> ModelInfo:
-    """The averaged weights, with their card and their entry in the index."""
     network = CascadeNet(recipe.form)
-    network.load_state_dict(trained.weights)
-    weights = {name: value.detach().numpy() for name, value in network.state_dict().items()}
     branches = tuple(one for one in BRANCHES if recipe.data.branch in {"both", one})
     spec = CascadeSpec(recipe.form, grid, recipe.data.zoom, recipe.data.window, branches)
-    about = {**spec.told(), "recipe": recipe.key(), "step": trained.step, "clinical_persons": _persons(recipe)}
-    write_arrays(recipe.output, weights, {"calvaria": json.dumps(about, sort_keys=True)})
-    with atomic_path(recipe.output.with_suffix(".md")) as part:
-        part.write_text(_card(recipe, grid, trained, weights), encoding="utf-8")
-    others = (
-        [path for stage in CASCADE_STAGES for path in _converted(network, spec, recipe, stage)]
-        if has_openvino()
-        else []
-    )
-    return register(recipe.output, recipe.name, CASCADE, LICENCE, others)
+    about, window = {**spec.told(), "clinical_persons": _persons(recipe)}, (spec.window,) * 3
+    shapes = {"coarse": (recipe.form.coarse_channels, *grid.shape), "fine": (recipe.form.fine_channels, *window)}
+    parts = [(getattr(network, one), shapes[one], stage_path(recipe.output, one)) for one in CASCADE_STAGES]
+    card = _card(recipe, grid, trained)
+    return write_network(recipe, network, trained, kind=CASCADE, spec=about, card=card, parts=parts)
 
 
 def _persons(recipe: CascadeRecipe) -> list[str]:
@@ -196,15 +183,9 @@ def _persons(recipe: CascadeRecipe) -> list[str]:
     return sorted({digest_of(case.person) for case in clinical_sides(recipe.data.clinical)[TRAIN]})
 
 
-def _converted(network: CascadeNet, spec: CascadeSpec, recipe: CascadeRecipe, stage: str) -> Sequence[Any]:
-    window, form = (spec.window,) * 3, spec.form
-    shape = (form.coarse_channels, *spec.grid.shape) if stage == "coarse" else (form.fine_channels, *window)
-    return convert(getattr(network, stage), torch.zeros(1, *shape), stage_path(recipe.output, stage))
-
-
-def _card(recipe: CascadeRecipe, grid: Grid, trained: Trained, weights: dict[str, NDArray[Any]]) -> str:
+def _card(recipe: CascadeRecipe, grid: Grid, trained: Trained) -> str:
     form, data, optimisation = recipe.form, recipe.data, recipe.optimisation
-    many, figures = sum(value.size for value in weights.values()), trained.figures
+    many, figures = trained.parameters, trained.figures
     mirror = {"flip": "the array from left to right", "plane": "about the estimated plane", "none": "not shown"}
     told = [f"mirror image: {mirror[form.mirror]}"]
     told += ["how much the shape prior holds for missing"] * form.prior + ["how far off it expects to be"] * form.doubt

@@ -48,6 +48,11 @@ class Trained:
     step: int
     figures: dict[str, float]
 
+    @property
+    def parameters(self) -> int:
+        """How many the weights are."""
+        return sum(value.numel() for value in self.weights.values())
+
 
 def fit(
     recipe: NetworkRecipe,

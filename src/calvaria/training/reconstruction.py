@@ -5,24 +5,19 @@ The recipe, with what the papers leave open, is :mod:`calvaria.training.recipes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from calvaria.datasets.cache import SkullCache
 from calvaria.deformation.flow import coarser
 from calvaria.errors import InputError
-from calvaria.files import atomic_path
 from calvaria.jobs import Progress, unheard
-from calvaria.models import ModelInfo, register, write_arrays
-from calvaria.models.registry import LICENCE
-from calvaria.models.runtime import convert, has_openvino
+from calvaria.models import ModelInfo
 from calvaria.reconstruction.networks.engine import KIND
 from calvaria.reconstruction.networks.zoo import make_network
 from calvaria.symmetry import runner
@@ -35,6 +30,7 @@ from calvaria.training.recipes.reconstruction import ReconstructionRecipe
 from calvaria.training.recipes.sketches import SketchRecipe
 from calvaria.training.sketches import TRAIN, VALIDATION, Sketches, case_maker
 from calvaria.training.source import Batch, Source, batch_of
+from calvaria.training.weights import write_network
 from calvaria.volume.grid import Grid
 
 DRAWN = 3
@@ -209,28 +205,21 @@ def build(
 
 
 def _write(recipe: ReconstructionRecipe, grid: Grid, trained: Trained) -> ModelInfo:
-    """The averaged weights, with their card and their entry in the index."""
-    network = network_of(recipe, grid)
-    network.load_state_dict(trained.weights)
-    weights = {name: value.detach().numpy() for name, value in network.state_dict().items()}
+    network, channels = network_of(recipe, grid), recipe.channels
     about = {
         "network": recipe.architecture.network,
         "size": recipe.architecture.size,
-        "channels": recipe.channels,
+        "channels": channels,
         "shape": list(grid.shape),
         "affine": grid.affine.tolist(),
-        "recipe": recipe.key(),
-        "step": trained.step,
     }
-    write_arrays(recipe.output, weights, {"calvaria": json.dumps(about, sort_keys=True)})
-    with atomic_path(recipe.output.with_suffix(".md")) as part:
-        part.write_text(_card(recipe, grid, trained, weights), encoding="utf-8")
-    others = convert(network, torch.zeros(1, recipe.channels, *grid.shape), recipe.output) if has_openvino() else ()
-    return register(recipe.output, recipe.name, KIND, LICENCE, others)
+    parts = [(network, (channels, *grid.shape), recipe.output)]
+    card = _card(recipe, grid, trained)
+    return write_network(recipe, network, trained, kind=KIND, spec=about, card=card, parts=parts)
 
 
-def _card(recipe: ReconstructionRecipe, grid: Grid, trained: Trained, weights: dict[str, NDArray[Any]]) -> str:
-    count, made, loss = sum(value.size for value in weights.values()), recipe.architecture, recipe.loss
+def _card(recipe: ReconstructionRecipe, grid: Grid, trained: Trained) -> str:
+    made, loss, count = recipe.architecture, recipe.loss, trained.parameters
     symmetric = (
         f"symmetry term alpha {loss.alpha:g} in the window {loss.window!r}, plane by {loss.symmetry}"
         if loss.alpha

@@ -159,13 +159,12 @@ def card_of(recipe: SymmetryRecipe, trained: Trained) -> str:
     """The model card."""
     samples, optimisation, figures = recipe.samples, recipe.optimisation, trained.figures
     shown = "complete skulls" if samples.complete_only else "skulls with holes (judged on the same skulls without)"
-    count = sum(value.numel() for value in trained.weights.values())
     option = " --complete-only" if samples.complete_only else ""
     option += "" if optimisation.steps == SymmetryRecipe.optimisation.steps else f" --steps {optimisation.steps}"
     return f"""# {recipe.name}
 
 Finds the mid-sagittal plane of a skull, given as bone. Symmetry network SN of Wodzinski et al. with the encoder
-"{recipe.encoder}", {count:,} parameters, stored with 16 bits.
+"{recipe.encoder}", {trained.parameters:,} parameters, stored with 16 bits.
 
 - Input: a cube of 96^3 voxels of 2.5 mm with bone fractions, about the head's centre, and its mirror image.
 - Output: three parameters of a plane (`calvaria.symmetry.frame`).

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calvaria.cli.models import described
+from calvaria.cli.options import Device
 from calvaria.cli.screen import Screen
 from calvaria.jobs import Progress
 from calvaria.training.recipes.settings import NetworkRecipe
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from calvaria.training.learner import Learner
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say steps, memory and time of the whole, after a few steps.")]
+
+TrainedOn = Annotated[Device, typer.Option("--device", help="Where it is trained.")]
 
 
 def teller(screen: Screen) -> Progress:
@@ -41,4 +44,4 @@ def say_dry_run(screen: Screen, recipe: NetworkRecipe, make: Callable[[], Learne
     screen.json(found.as_json())
 
 
-__all__ = ["DryRun", "say_dry_run", "say_model", "teller"]
+__all__ = ["DryRun", "TrainedOn", "say_dry_run", "say_model", "teller"]

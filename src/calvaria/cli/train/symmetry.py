@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from calvaria.cli.from_dataclass import with_options_of
-from calvaria.cli.options import Device, Json, Minutes, Quiet, Verbose
+from calvaria.cli.options import Json, Minutes, Quiet, Verbose
 from calvaria.cli.screen import Screen
-from calvaria.cli.train.said import DryRun, say_dry_run, say_model, teller
+from calvaria.cli.train.said import DryRun, TrainedOn, say_dry_run, say_model, teller
 from calvaria.files import require_writable_file
 from calvaria.training.recipes.symmetry import SymmetryRecipe
 
@@ -29,7 +27,7 @@ def symmetry(
     recipe: SymmetryRecipe,
     *,
     minutes: Minutes = None,
-    device: Annotated[Device, typer.Option(help="Where it is trained.")] = "auto",
+    device: TrainedOn = "auto",
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
