@@ -31,7 +31,6 @@ import numpy as np
 
 from calvaria.benchmarks.cases import build, tasks_of
 from calvaria.benchmarks.script import run_while_read
-from calvaria.benchmarks.script import run_while_read
 from calvaria.io import read_mask, write_volume
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import resample_mask
