@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--form", default="cascade", help="cascade or cascade-published")
     add("--prior", action="store_true", help="show both networks the shape prior's answer")
     add("--count", type=int, default=150, help="cases of each branch")
+    add("--watched", type=int, default=20, help="validation cases of each branch")
     add("--window", type=int, default=64, help="voxels along a window's edge")
     add("--precision", default="32-true", help="32-true or bf16-mixed")
     add("--device", default="cpu", help="cpu or cuda")
@@ -123,7 +124,8 @@ def trainings(options: argparse.Namespace) -> list[list[str]]:
         words += ["--kept-cases", str(home / f"cases-{'matched' if matched else 'plain'}"), "--work", str(home / name)]
         words += ["--form", options.form, *(["--prior"] if options.prior else [])]
         words += ["--count", str(options.count), "--window", str(options.window), "--jobs", str(options.jobs)]
-        words += ["--batch", "4", "--precision", options.precision, "--device", options.device]
+        words += ["--validation-cases", str(options.watched), "--batch", "4", "--precision", options.precision]
+        words += ["--device", options.device]
         commands.append(words)
     return commands
 

@@ -66,3 +66,20 @@ def test_only_what_is_not_there_is_missing(cache, tmp_path):
     for row in (0, 3, 11):
         write(tmp_path, row)
     assert FoldPriors(cache, tmp_path, 4).missing() == [1, 2, 4, 5, 6, 7, 8, 9, 10]
+
+
+def test_fields_that_are_missing_are_made(cache, tmp_path, monkeypatch):
+    """A dry run asks for a prior before all fields were made."""
+    made = []
+
+    def write_field(self, row):
+        made.append(row)
+        write(tmp_path, row)
+
+    monkeypatch.setattr(FoldPriors, "write_field", write_field)
+    monkeypatch.setattr(module, "fit_modes", lambda examples, spacing_mm, most: "modes")
+    monkeypatch.setattr(module, "ShapeModel", SimpleNamespace(of=lambda modes, depth: "model"))
+    monkeypatch.setattr(module, "ShapePrior", lambda model, template: object())
+    write(tmp_path, 0)
+    FoldPriors(cache, tmp_path, 4).of("person-0")
+    assert made == [row for row in ROWS if row and fold_of(f"person-{row}", 4) != fold_of("person-0", 4)]

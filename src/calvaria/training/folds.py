@@ -76,7 +76,7 @@ class FoldPriors:
             np.savez_compressed(part, **arrays)  # type: ignore[arg-type] # names of arrays, never "allow_pickle"
 
     def of(self, person: str) -> ShapePrior:
-        """The prior that was fitted without the fold of a person.
+        """The prior that was fitted without the fold of a person; files that it needs and that are missing are made.
 
         Raises:
             InputError: the other folds hold too few persons.
@@ -95,6 +95,9 @@ def _prior(priors: FoldPriors, fold: int) -> ShapePrior:
         raise InputError(
             f"{priors.cache.path.name}: {len(rows)} training persons in the other folds; {MIN_EXAMPLES} are needed"
         )
+    for row in rows:
+        if not priors._path(row).exists():  # as in a dry run, which does not make everything before
+            priors.write_field(row)
     files = [np.load(priors._path(row)) for row in rows]
     examples, depths = (np.stack([file[name].astype(np.float32) / 100 for file in files]) for name in FIELDS)
     depth = np.median(depths, axis=0)
