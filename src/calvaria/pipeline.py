@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from calvaria.metrics import Scores
 
 MIN_HOLE_ML = 5.0
-"""Holes of less missing bone are left open unless asked otherwise: smaller ones are natural openings as often."""
+"""Holes of less missing bone are left open by default (less than 2 ml beside a larger one): many are natural openings."""
 
 Kind = Literal["auto", "mask", "ct"]
 """What a volume holds; "auto" tells by its values."""
@@ -141,7 +141,7 @@ def reconstruct(
         kind: what the volume is; "auto" tells by its values.
         device: where a network runs; the shape prior runs on the CPU.
         threshold_hu: bone of a CT ends at it, HU; None: half way up its edge, see `calvaria.skull.segment`.
-        min_hole_ml: holes of less missing bone than this are left open, and told in the report.
+        min_hole_ml: holes of less missing bone are left open and told; but by default 2 ml count beside a larger one.
         refine: whether the patch is then refined, as `refine` does with a given one.
         word: what the user knows: what to fill and what to leave open, bone that does not count, the plane.
         pre_op: a scan of the same head from before the operation, CT or mask: the patch is its bone where it fits.

@@ -26,7 +26,9 @@ ThresholdHu = Annotated[
 MinHoleMl = Annotated[
     float,
     typer.Option(
-        metavar="ML", help="Holes of less missing bone are left open and listed; burr holes have 0.5 to 2 ml."
+        metavar="ML",
+        help="Holes of less missing bone are left open and listed; by default 2 ml count beside a larger one. Burr holes "
+        "have 0.5 to 2 ml.",
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the engine runs; the shape prior needs no GPU.")]

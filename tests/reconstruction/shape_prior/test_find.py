@@ -37,16 +37,28 @@ class TestOpenPieces:
         assert ml < 5
         none = missing & False
         assert not real_holes(missing, missing, field, 5.0).any()
-        assert not real_holes(missing, none, field, 5.0, ml * 1.01).any()
-        np.testing.assert_array_equal(real_holes(missing, none, field, 5.0, ml * 0.99), missing)
+        assert not real_holes(missing, none, field, 5.0, open_ml=ml * 1.01).any()
+        np.testing.assert_array_equal(real_holes(missing, none, field, 5.0, open_ml=ml * 0.99), missing)
+
+    def test_beside_a_hole_it_counts_without_being_asked_for(self):
+        """A skull that was opened has burr holes; one that was not has natural openings."""
+        x, y, z = np.moveaxis(box_grid().centres_mm(), -1, 0)
+        roof = (np.abs(z - 60) < 3.5) & (np.abs(x) < 50) & (np.abs(y) < 60)
+        small, large = (roof & (np.hypot(x, y - middle) < radius) for middle, radius in ((-40, 10.0), (15, 25.0)))
+        ml = np.count_nonzero(small) * SPACING_MM**3 / 1000
+        for missing, found in ((small | large, small | large), (small, small & False)):
+            distance = np.asarray(signed_distance(Volume(roof & ~missing, box_grid())), np.float32)
+            field = BoxField(distance, np.ones(roof.shape, bool))
+            np.testing.assert_array_equal(real_holes(missing, large, field, 5.0, beside_ml=ml * 0.99), found)
+            np.testing.assert_array_equal(real_holes(missing, large, field, 5.0, beside_ml=ml * 1.01), found & large)
 
     def test_a_small_hole_under_bone_that_stands_does_not(self):
         missing, field = plate_with(13.0, covered=True)
-        assert not real_holes(missing, missing, field, 5.0, 0.5).any()
+        assert not real_holes(missing, missing, field, 5.0, open_ml=0.5).any()
 
     def test_one_narrower_than_a_burr_hole_does_not(self):
         missing, field = plate_with(4.0)
-        assert not real_holes(missing, missing, field, 5.0, 0.0).any()
+        assert not real_holes(missing, missing, field, 5.0, open_ml=0.0).any()
 
 
 @pytest.fixture(scope="module")

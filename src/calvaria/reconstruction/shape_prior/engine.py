@@ -116,6 +116,7 @@ class Settings:
         grow_mm: ... and in the final one.
         min_hole_ml: predicted and absent bone below this is a natural opening, or none.
         open_ml: ... unless it is larger than this and the vault is open there, as in a burr hole.
+        beside_ml: the same limit in a skull with a hole elsewhere, where natural openings are not all that there is.
         seed: of the jitters.
     """
 
@@ -133,6 +134,7 @@ class Settings:
     grow_mm: float = 3.3
     min_hole_ml: float = 5.0
     open_ml: float = np.inf
+    beside_ml: float = 2.0
     seed: int = 1
 
 
@@ -173,12 +175,13 @@ class ShapePrior:
         """The same engine with another limit for holes; what is prepared is shared.
 
         Args:
-            min_ml: less missing bone is left open. Below the usual limit only where the vault is open.
+            min_ml: less missing bone is left open, beside a larger hole too. Below the usual limit only where the vault
+                is open.
         """
         usual = Settings().min_hole_ml
         open_ml = min_ml if min_ml < usual else np.inf
         other = copy(self)
-        other.settings = replace(self.settings, min_hole_ml=max(min_ml, usual), open_ml=open_ml)
+        other.settings = replace(self.settings, min_hole_ml=max(min_ml, usual), open_ml=open_ml, beside_ml=open_ml)
         return other
 
     def left_open(self, field: BoxField, soft: SoftField, sketch: SoftField | None = None) -> BoolArray:
@@ -252,8 +255,13 @@ class ShapePrior:
     def _found(self, field: BoxField, before: SoftField | None) -> BoolArray:
         """The holes of a skull, by themselves or by an earlier sketch."""
         if before is None:
-            return self.finder.find(field, self.settings.min_hole_ml, self.settings.open_ml)
+            return self.finder.find(field, **self._limits_ml(1.0))
         return self._hole(field, before)
+
+    def _limits_ml(self, share: float) -> dict[str, float]:
+        """The limits of `real_holes`; a share of them where the outline is not the first."""
+        names = ("min_hole_ml", "open_ml", "beside_ml")
+        return {name: share * getattr(self.settings, name) for name in names}
 
     def complete(self, field: BoxField, sketch: SoftField | None = None, read_mm: float = READ_MM) -> SoftField:
         """Find the holes of a skull in the common box and complete it there.
@@ -311,8 +319,7 @@ class ShapePrior:
         plate = lies_open(lacking & (field.distance_mm > SLIVER_MM) & self._outside, bone)
         missing = ndimage.binary_opening(lacking) | (mirrored & absent) | plate
         missing = without_covered(missing, bone)
-        chosen = self.settings
-        return real_holes(missing, missing & predicted, field, chosen.min_hole_ml * 0.67, chosen.open_ml * 0.67)
+        return real_holes(missing, missing & predicted, field, **self._limits_ml(0.67))
 
     def _only_holes(self, soft: SoftField, field: BoxField) -> SoftField:
         """The completion without what turned out to be no hole.
@@ -322,8 +329,7 @@ class ShapePrior:
         new_bone = (soft.distance_mm < 0) & (field.distance_mm > 0) & soft.region
         added = without_covered(new_bone, field.distance_mm < 0)
         missing = added & (~frontal_floor() | (field.distance_mm[::-1] < ASYMMETRY_MM) | added[::-1])
-        chosen = self.settings
-        real = real_holes(missing, missing, field, chosen.min_hole_ml * 0.6, chosen.open_ml * 0.6)
+        real = real_holes(missing, missing, field, **self._limits_ml(0.6))
         if not real.any():
             return _no_hole()
         return replace(soft, distance_mm=np.where(new_bone & ~real, AIR_MM, soft.distance_mm))

@@ -77,13 +77,16 @@ class HoleFinder:
         # (P, M + 6) features: the modes and the moved means.
         self.features = np.concatenate([np.concatenate(modes), np.stack(moved, axis=1)], axis=1).astype(np.float32)
 
-    def find(self, field: BoxField, min_hole_ml: float, open_ml: float = np.inf) -> BoolArray:
+    def find(
+        self, field: BoxField, min_hole_ml: float, *, open_ml: float = np.inf, beside_ml: float = np.inf
+    ) -> BoolArray:
         """The holes of a skull.
 
         Args:
             field: the skull in the common box.
             min_hole_ml: predicted and absent bone below this is no hole.
             open_ml: ... unless the vault is open there and the piece is larger than this.
+            beside_ml: ... or than this, where there is a hole elsewhere.
 
         Returns:
             Bool on the box grid: roughly the missing bone, all holes; empty for a complete skull.
@@ -92,7 +95,8 @@ class HoleFinder:
         # Below a half, so that interpolation does not shrink the coarse hole.
         rough = self._fine(core.astype(np.float32)) > 0.3
         surface = self._fine(predicted)
-        return self._pieces(field, rough, surface, min_hole_ml, open_ml)
+        pieces = self._pieces(field, rough, surface)
+        return real_holes(pieces, rough, field, min_hole_ml, open_ml=open_ml, beside_ml=beside_ml)
 
     def left_open(self, field: BoxField, completed_mm: F32, sketched_mm: F32 | None = None) -> BoolArray:
         """Openings of the vault that a completion has left, small ones too.
@@ -114,7 +118,7 @@ class HoleFinder:
         # Slivers along surfaces that merely lie elsewhere go.
         missing = ndimage.binary_opening(missing)
         # No seed and an infinite limit for closed pieces: only pieces that are open count.
-        return real_holes(missing, np.zeros_like(missing), whole, np.inf, MIN_REPORTED_ML)
+        return real_holes(missing, np.zeros_like(missing), whole, np.inf, open_ml=MIN_REPORTED_ML)
 
     def openings(self, field: BoxField, sketched_mm: F32) -> BoolArray:
         """Where the head's wall is open, however small or narrow: slits too, of which `find` knows nothing.
@@ -199,19 +203,24 @@ class HoleFinder:
         return on_box(coarse.reshape(self.grid.shape).astype(np.float32), COARSE_MM)
 
     @staticmethod
-    def _pieces(field: BoxField, rough: BoolArray, surface: F32, min_hole_ml: float, open_ml: float) -> BoolArray:
-        """Pieces of predicted, absent bone that the coarse fit saw too and that are large enough, or open."""
+    def _pieces(field: BoxField, rough: BoolArray, surface: F32) -> BoolArray:
+        """Predicted, absent bone, without slivers."""
         from scipy import ndimage
 
         # Half a mm of tolerance for the coarse prediction, a whole one for the bone present.
         missing = (surface < 0.5) & (field.distance_mm > 1.0) & field.known & vault()
         # The opening drops slivers along the bone; in the coarse hole even thin plates stay.
-        pieces = ndimage.binary_opening(missing) | (rough & missing)
-        return real_holes(pieces, rough, field, min_hole_ml, open_ml)
+        return np.asarray(ndimage.binary_opening(missing) | (rough & missing))
 
 
 def real_holes(
-    missing: BoolArray, seed: BoolArray, field: BoxField, min_hole_ml: float, open_ml: float = np.inf
+    missing: BoolArray,
+    seed: BoolArray,
+    field: BoxField,
+    min_hole_ml: float,
+    *,
+    open_ml: float = np.inf,
+    beside_ml: float = np.inf,
 ) -> BoolArray:
     """The pieces of predicted, absent bone that are holes.
 
@@ -224,6 +233,7 @@ def real_holes(
         min_hole_ml: smaller pieces are dropped.
         open_ml: ... but pieces larger than this are kept if no bone lies outside or inside of them; they need no seed,
             since the coarse fit does not see them.
+        beside_ml: the same limit where another piece is a hole already: a skull that was opened has burr holes, too.
     """
     from scipy import ndimage
 
@@ -240,7 +250,7 @@ def real_holes(
     covered = np.bincount(labels[covered_by(pieces, field.distance_mm < 0)], minlength=count + 1)
     keep &= covered < COVERED * size
     # Burr holes: too small for the coarse fit, but open like nothing else in the vault.
-    small = wide & (size_ml > open_ml) & ~keep
+    small = wide & (size_ml > (min(open_ml, beside_ml) if keep.any() else open_ml)) & ~keep
     small[0] = False
     if small.any():
         openly = np.bincount(labels[lies_open(small[labels], field.distance_mm < 0)], minlength=count + 1)
