@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from calvaria.metrics import Scores
 
 MIN_HOLE_ML = 5.0
-"""Holes of less missing bone are left open by default (less than 2 ml beside a larger one): many are natural openings."""
+"""Holes of less missing bone are left open by default (of less than 2 ml beside a larger one): many are natural."""
 
 Kind = Literal["auto", "mask", "ct"]
 """What a volume holds; "auto" tells by its values."""

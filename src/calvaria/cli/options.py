@@ -27,8 +27,8 @@ MinHoleMl = Annotated[
     float,
     typer.Option(
         metavar="ML",
-        help="Holes of less missing bone are left open and listed; by default 2 ml count beside a larger one. Burr holes "
-        "have 0.5 to 2 ml.",
+        help="Holes of less missing bone are left open and listed; by default 2 ml count beside a larger one. "
+        "Burr holes have 0.5 to 2 ml.",
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the engine runs; the shape prior needs no GPU.")]
