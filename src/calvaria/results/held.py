@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calvaria.errors import InputError, naming
+from calvaria.implant.memory import Memory
 from calvaria.implant.settings import ImplantSettings
 from calvaria.jobs import Progress, unheard
 from calvaria.results.case import Clock, Inputs, publish, reconstructed, require_dicom, require_place, written_ending
@@ -21,7 +22,6 @@ from calvaria.results.staging import staged
 from calvaria.results.word import with_hashes
 
 if TYPE_CHECKING:
-    from calvaria.implant.design import Memory
     from calvaria.implant.parts import Design, Part
     from calvaria.pipeline import Reconstruction
 
@@ -59,7 +59,7 @@ class HeldCase:
     record: Record
     archive: Archive | None
     output: Path
-    memory: Memory = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
 
     @classmethod
     def run(
