@@ -127,7 +127,9 @@ def test_from_a_skull_to_an_implant(served: tuple[str, Path], page, tmp_path: Pa
     # The implant, by the keyboard alone.
     page.get_by_label("Thickness", exact=True).focus()
     page.keyboard.press("ArrowRight")
-    page.get_by_text(re.compile(r"Designed and checked in [\d.]+ s; the files are there")).wait_for()
+    page.get_by_text(
+        re.compile(r"Designed and checked in [\d.]+ s\. Its files are written when you save them")
+    ).wait_for()
     assert page.get_by_label("Thickness", exact=True).get_attribute("aria-valuetext") == "4.1 mm"
     page.get_by_role("cell", name="watertight").wait_for()
     page.get_by_role("cell", name=re.compile("thickness as asked")).wait_for()

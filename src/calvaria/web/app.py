@@ -25,7 +25,7 @@ from calvaria.errors import InputError, one_line
 from calvaria.results.staging import files_in
 from calvaria.web.asked import implant_controls, implant_of, run_asked
 from calvaria.web.brought import FORMATS, RESULTS, VIEW
-from calvaria.web.session import RefusedError, Session
+from calvaria.web.session import NOT_YET, RefusedError, Session
 from calvaria.web.work import FULL
 
 STATIC = {
@@ -44,6 +44,9 @@ STATIC = {
 MAX_JSON_BYTES = 100_000
 
 ZIP = "results.zip"
+
+WRITING_S = 0.1
+"""How often it is looked whether files are there that are being written."""
 
 PICTURES = (".png",)
 """Files that are shown; all others are only saved."""
@@ -72,6 +75,7 @@ def make_app(session: Session) -> Starlette:
         at(f"{case}/complete", "POST", _complete),
         at(f"{case}/run", "POST", _run),
         at(f"{case}/design", "POST", _design),
+        at(f"{case}/write", "POST", _write),
         at(f"{case}/cancel", "POST", _cancel),
         at(f"{case}/file/{{name:path}}", "GET", _file),
         at(f"{case}/slice/{{axis:int}}/{{index:int}}.png", "GET", _slice),
@@ -203,6 +207,12 @@ async def _design(session: Session, request: Request) -> Response:
     return JSONResponse({"number": number}, 202)
 
 
+async def _write(session: Session, request: Request) -> Response:
+    await _json(request)
+    session.write(request.path_params["case"])
+    return JSONResponse(session.told(request.path_params["case"]), 202)
+
+
 async def _cancel(session: Session, request: Request) -> Response:
     await _json(request)
     await run_in_threadpool(session.cancel, request.path_params["case"])
@@ -230,9 +240,13 @@ async def _slice(session: Session, request: Request) -> Response:
 
 
 async def _zip(session: Session, request: Request) -> Response:
+    """All files of a case; those of its implant are written first, if they are not there."""
     case = session.case(request.path_params["case"])
-    if case.state != "done" or case.design.state in ("designing", "measuring", "writing"):
-        raise RefusedError(409, "the files are still being written; try again in a few seconds")
+    session.write(case.id)
+    while case.design.state == "writing" and not await request.is_disconnected():
+        await asyncio.sleep(WRITING_S)
+    if session.case(case.id).design.made_with is not None and not case.design.files:
+        raise RefusedError(409, case.design.text or NOT_YET)
     path = await run_in_threadpool(pack, case.folder)
     return FileResponse(path, media_type="application/zip", filename=f"calvaria-case-{case.number}.zip")
 

@@ -28,6 +28,7 @@ from calvaria.web.messages import (
     Shaped,
     Told,
     Viewed,
+    Write,
     Written,
 )
 from calvaria.web.pool import Link, Pool
@@ -38,6 +39,8 @@ DIED = (
     "the process that worked on this case ended, probably for want of memory; the other cases are not touched. Run it "
     "again, or crop the scan"
 )
+
+NOT_YET = "another implant is being designed; save it in a few seconds"
 
 CANCELLED = "cancelled; nothing half written is left"
 
@@ -70,7 +73,9 @@ class DesignState:
         seconds: until it was measured.
         summary: lines, warnings and checks of the last design that was measured.
         shown: number of the wish whose surface can be seen.
-        files: that were written.
+        made: number of the last design that was measured; 0 for none.
+        made_with: what was asked for of it.
+        files: of that, once they are written.
         implant: what was asked for last.
     """
 
@@ -81,6 +86,8 @@ class DesignState:
     seconds: float | None = None
     summary: dict[str, Any] | None = None
     shown: int = 0
+    made: int = 0
+    made_with: dict[str, Any] | None = None
     files: tuple[str, ...] = ()
     implant: dict[str, Any] | None = None
 
@@ -249,6 +256,24 @@ class Session:
             self.pool.ask(case.id, Design(case.run, implant, design.number))
             return design.number
 
+    def write(self, case_id: str) -> None:
+        """Have the files of the last design written, if there is one and they are not there.
+
+        Raises:
+            RefusedError: there is no such case, it is not done, or another implant is being designed.
+        """
+        with self.lock:
+            case = self.case(case_id)
+            design = case.design
+            if case.state != "done" or case.run is None:
+                raise RefusedError(409, "this case is not done; there is nothing to save yet")
+            if design.state in ("designing", "measuring"):
+                raise RefusedError(409, NOT_YET)
+            if design.made_with is None or design.files or design.state == "writing":
+                return
+            design.state, design.text = "writing", ""
+            self.pool.ask(case.id, Write(case.run, ImplantSettings.from_json(design.made_with), design.made))
+
     def cancel(self, case_id: str) -> None:
         """Stop what is done for a case; its process ends at once.
 
@@ -402,14 +427,17 @@ class Session:
         last = number == design.number
         if isinstance(news, Shaped):
             design.shown, design.shape_s = news.number, news.seconds
-            design.state = "measuring" if last else design.state
+            if last and design.state != "writing":
+                design.state = "measuring"
         elif isinstance(news, Designed):
             design.summary, design.seconds = news.summary, news.seconds
-            design.state = "writing" if last else design.state
-        elif isinstance(news, Written):
+            design.made, design.made_with, design.files = news.number, news.implant.to_json(), ()
+            if last and design.state != "writing":
+                design.state = "done"
+        elif isinstance(news, Written) and number == design.made:
             design.files = news.files
-            design.state = "done" if last else design.state
-        elif isinstance(news, Failed) and last:
+            design.state = "done" if design.state == "writing" else design.state
+        elif isinstance(news, Failed) and (last or design.state == "writing"):
             design.state, design.text = "failed", news.text
 
     def _lost(self, key: str, busy: bool) -> None:
@@ -422,4 +450,4 @@ class Session:
             case.design.state, case.design.text = "failed", DIED
 
 
-__all__ = ["CANCELLED", "DIED", "CaseState", "DesignState", "RefusedError", "Session", "State"]
+__all__ = ["CANCELLED", "DIED", "NOT_YET", "CaseState", "DesignState", "RefusedError", "Session", "State"]

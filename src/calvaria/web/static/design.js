@@ -74,8 +74,8 @@ export class DesignPanel {
       none: "Not designed yet. Move a slider, or press the button.",
       designing: "Designing …",
       measuring: `The shape is there after ${design.shape_s} s; measuring it …`,
-      writing: `Designed and checked in ${design.seconds} s; writing the files …`,
-      done: `Designed and checked in ${design.seconds} s; the files are there.`,
+      writing: "Writing the files and pictures of the implant …",
+      done: `Designed and checked in ${design.seconds} s. ${design.files.length ? "Its files are there." : "Its files are written when you save them."}`,
       failed: design.text,
     }[design.state];
     if (this.status.textContent !== said) this.status.textContent = said;

@@ -6,7 +6,9 @@ import { bring, casesOf, filesDropped } from "./upload.js";
 import { canDraw, Viewer } from "./viewer.js";
 
 const BUSY_MS = 500;
+const DESIGN_MS = 150;
 const IDLE_MS = 4000;
+const DESIGNING = ["designing", "measuring", "writing"];
 const names = new Map(); // case -> the name of its file, which only this tab knows
 const before = { kind: "auto", min_hole_ml: 5, refine: false, deidentify: false };
 const byId = (id) => document.getElementById(id);
@@ -90,7 +92,7 @@ function stateOf(one) {
 
 async function refresh() {
   clearTimeout(timer);
-  let busy = true;
+  let next = BUSY_MS;
   try {
     const cases = await ask("GET", "/api/cases");
     list(cases);
@@ -101,12 +103,12 @@ async function refresh() {
     } else if (selected) {
       close();
     }
-    const design = shown && ["designing", "measuring", "writing"].includes(shown.design.state);
-    busy = Boolean(design) || cases.some((one) => ["waiting", "running", "uploading"].includes(one.state));
+    const busy = cases.some((one) => ["waiting", "running", "uploading"].includes(one.state));
+    next = shown && DESIGNING.includes(shown.design.state) ? DESIGN_MS : busy ? BUSY_MS : IDLE_MS;
   } catch (error) {
     say(error.message, true);
   }
-  timer = setTimeout(refresh, busy ? BUSY_MS : IDLE_MS);
+  timer = setTimeout(refresh, next);
 }
 
 function list(cases) {
@@ -209,7 +211,7 @@ class CasePanel {
   }
 
   show(one) {
-    const designing = ["designing", "measuring", "writing"].includes(one.design.state);
+    const designing = DESIGNING.includes(one.design.state);
     const busy = ["waiting", "running"].includes(one.state);
     this.heading.textContent = titleOf(one);
     this.cancel.hidden = !(busy || designing);
@@ -381,15 +383,20 @@ class CasePanel {
       this.designing.replaceChildren(this.design.root);
     }
     if (!one.summary.empty) this.design.show(one.design);
-    const ready = !["designing", "measuring", "writing"].includes(one.design.state);
-    this.once("files", [ready, one.design.files, one.summary], () => {
+    const ready = !["designing", "measuring"].includes(one.design.state);
+    const writing = one.design.state === "writing";
+    const write = () => this.send("write", {});
+    if (one.design.state === "done" && !one.design.files.length && !canDraw()) this.once("drawn", one.design.made, write);
+    this.once("files", [ready, writing, one.design.made, one.design.files, one.summary], () => {
       const all = [...new Set([...one.summary.files, ...one.design.files])].sort();
+      const lacks = one.design.made && !one.design.files.length;
       const picture = one.design.files.includes("design.png")
         ? h("details", {}, h("summary", {}, "Picture of the implant"), h("img", { class: "picture", alt: "The implant and its checks, drawn", src: `/api/cases/${one.id}/file/design.png?v=${one.design.number}` })) : null;
       this.files.replaceChildren(picture ?? "", h("h2", {}, "Files"),
-        h("div", { class: "row" }, ready
-          ? h("a", { class: "button primary", href: `/api/cases/${one.id}/results.zip`, download: "" }, "Save all as one zip")
-          : h("span", { class: "quiet" }, "The files are being written …")),
+        h("div", { class: "row" }, ready && !writing
+          ? h("a", { class: "button primary", href: `/api/cases/${one.id}/results.zip`, download: "", onclick: () => setTimeout(refresh, DESIGN_MS) }, "Save all as one zip")
+          : h("span", { class: "quiet" }, writing ? "The files are being written …" : "The files can be saved when the implant is checked."),
+          ready && !writing && lacks ? h("button", { type: "button", onclick: write }, "Draw the implant") : null),
         h("details", {}, h("summary", {}, `${all.length} files`),
           h("ul", { class: "plain" }, all.map((name) => h("li", {}, h("a", { href: `/api/cases/${one.id}/file/${name}`, download: name.split("/").at(-1) }, name))))));
     });
