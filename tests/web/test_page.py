@@ -169,6 +169,16 @@ def test_from_a_skull_to_an_implant(served: tuple[str, Path], page, tmp_path: Pa
     assert page.get_by_role("button", name="Run again with these").is_enabled()
     keep(page, "4-plain")
 
+    # A scan from before that is none: said, and the way out beside it.
+    page.get_by_text("Is there a scan from before, or of the removed piece?").click()
+    page.get_by_label("Choose its file").set_input_files(
+        {"name": "x.nrrd", "mimeType": "", "buffer": b"NRRD0004\nx\n\n"}
+    )
+    page.get_by_text("the scan from before: line 'x' of the NRRD header is not 'field: value'").first.wait_for()
+    page.get_by_role("button", name="Run again without it").wait_for()
+    assert nameless(page) == []
+    keep(page, "5-own-bone")
+
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete this case").click()
     page.get_by_text("None yet.").wait_for()

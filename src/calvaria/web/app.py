@@ -23,7 +23,7 @@ from calvaria import __version__
 from calvaria.download.disk import SPARE_BYTES, free_bytes
 from calvaria.errors import InputError, one_line
 from calvaria.results.staging import files_in
-from calvaria.web.asked import implant_controls, implant_of, run_asked
+from calvaria.web.asked import implant_controls, implant_of, own_of, run_asked
 from calvaria.web.brought import FORMATS, RESULTS, VIEW
 from calvaria.web.session import NOT_YET, RefusedError, Session
 from calvaria.web.work import FULL
@@ -36,6 +36,7 @@ STATIC = {
     "viewer.js": ("viewer.js", "text/javascript; charset=utf-8"),
     "slices.js": ("slices.js", "text/javascript; charset=utf-8"),
     "design.js": ("design.js", "text/javascript; charset=utf-8"),
+    "own.js": ("own.js", "text/javascript; charset=utf-8"),
     "upload.js": ("upload.js", "text/javascript; charset=utf-8"),
     "niivue.js": ("vendor/niivue.umd.js", "text/javascript; charset=utf-8"),
 }
@@ -72,6 +73,7 @@ def make_app(session: Session) -> Starlette:
         at(case, "GET", _tell),
         at(case, "DELETE", _delete),
         at(f"{case}/files", "PUT", _receive),
+        at(f"{case}/own", "DELETE", _take_own),
         at(f"{case}/complete", "POST", _complete),
         at(f"{case}/run", "POST", _run),
         at(f"{case}/design", "POST", _design),
@@ -172,14 +174,18 @@ async def _delete(session: Session, request: Request) -> Response:
 
 async def _receive(session: Session, request: Request) -> Response:
     """One file of a case, written as it comes; what breaks off, or is too large, is taken away again."""
-    case, path = session.begin_file(request.path_params["case"], request.query_params.get("suffix", ""))
+    suffix, own = request.query_params.get("suffix", ""), own_of(request.query_params.get("own"))
+    if own is None:
+        case, path = session.begin_file(request.path_params["case"], suffix)
+    else:
+        case, path = session.begin_own(request.path_params["case"], own, suffix)
     whole = False
     try:
         if free_bytes(case.folder) < SPARE_BYTES:
             raise OSError(errno.ENOSPC, "full")
         with path.open("xb") as file:
             async for block in request.stream():
-                session.count(case, len(block))
+                session.count(case, len(block), own=own is not None)
                 file.write(block)
         whole = True
     finally:
@@ -187,6 +193,11 @@ async def _receive(session: Session, request: Request) -> Response:
         if not whole:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+    return Response(status_code=204)
+
+
+async def _take_own(session: Session, request: Request) -> Response:
+    await run_in_threadpool(session.take_own, request.path_params["case"])
     return Response(status_code=204)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from calvaria.results.design_summary import limit_words, value_words
-from calvaria.results.summary import summary_lines
+from calvaria.results.summary import own_bone_line, summary_lines
 
 if TYPE_CHECKING:
     from calvaria.implant.parts import Check, Design
@@ -31,6 +31,7 @@ def of_record(record: Record) -> dict[str, Any]:
             "expected": [one.text for one in confidence.expected],
             "expected_reason": confidence.reason,
             "outer_within_mm": confidence.outer_within_mm,
+            "own_bone": None if record.own_bone is None else own_bone_line(record.own_bone),
             "seconds": record.seconds.total,
             "files": list(record.files),
         }

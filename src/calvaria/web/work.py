@@ -20,7 +20,7 @@ from calvaria.jobs import begin_worker
 from calvaria.results.dicom_out import DicomAsked
 from calvaria.results.names import is_dicom
 from calvaria.results.settings import MaskFile, Settings
-from calvaria.web.brought import RESULTS, VIEW, looked_at, source_of
+from calvaria.web.brought import OWN_FOLDERS, RESULTS, VIEW, looked_at, source_of
 from calvaria.web.messages import (
     Design,
     Designed,
@@ -157,6 +157,7 @@ class Desk:
 
     def _reconstruct(self, task: Run) -> None:
         from calvaria.results.held import HeldCase
+        from calvaria.results.own_files import OwnFiles
         from calvaria.web.summaries import of_record
         from calvaria.web.views import show_head, show_result
 
@@ -168,7 +169,9 @@ class Desk:
         shape = self._see(source, task, show_head)
         dicom = DicomAsked(task.asked.deidentify) if is_dicom(source) else None
         settings = self._outlined(task)
-        held = HeldCase.run(source, task.folder / RESULTS, settings, self._progress, dicom=dicom)
+        which = task.asked.own
+        own = None if which is None else OwnFiles(**{which: source_of(task.folder, which)})
+        held = HeldCase.run(source, task.folder / RESULTS, settings, self._progress, dicom=dicom, own=own)
         self._tell(Told("slices and surfaces", 0.97))
         show_result(view, held.result)
         centres = [list(hole.centre_mm) for hole in held.record.holes]
@@ -255,7 +258,15 @@ def sentence(error: Exception) -> str:
 FOLDERS = re.compile(r"(?:/[^\s:;,]+)+/")
 """Folders before a file's name."""
 
-WORDS = (("--min-hole-ml looks for smaller ones", "ask for smaller ones"), ("give another folder with -o", "make room"))
+OWN_NAMES = re.compile(rf"\b({'|'.join(OWN_FOLDERS.values())})(?:-\w+)?(?:\.[a-z.]*[a-z])?")
+"""Names of files and folders of the patient's own bone, as errors begin with."""
+
+WORDS = (
+    ("--min-hole-ml looks for smaller ones", "ask for smaller ones"),
+    ("give another folder with -o", "make room"),
+    ("leave --refine out", "run it without refining"),
+    ("is for --pre-op", "is to be brought as such"),
+)
 """What the command line says -> what the page says."""
 
 
@@ -264,10 +275,12 @@ def plain(text: str) -> str:
 
     >>> plain("/tmp/a/b/00001.nrrd: the mask is empty")
     '00001.nrrd: the mask is empty'
+    >>> plain("/tmp/a/removed-piece-00001.nrrd: no bone was found in it")
+    'the removed piece: no bone was found in it'
     """
     for told, said in WORDS:
         text = text.replace(told, said)
-    return FOLDERS.sub("", text)
+    return OWN_NAMES.sub(lambda found: f"the {found[1].replace('-', ' ')}", FOLDERS.sub("", text))
 
 
 __all__ = ["FULL", "Desk", "load", "main", "plain", "sentence"]

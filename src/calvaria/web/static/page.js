@@ -1,6 +1,7 @@
 // The page: what was brought, the cases of this session, and the one that is looked at.
 import { announce, ask, control, h } from "./dom.js";
 import { checkTable, DesignPanel } from "./design.js";
+import { OwnPanel } from "./own.js";
 import { plainSlices } from "./slices.js";
 import { bring, casesOf, filesDropped } from "./upload.js";
 import { canDraw, Viewer } from "./viewer.js";
@@ -177,11 +178,12 @@ class CasePanel {
     this.summary = h("div");
     this.looking = h("div", { class: "looking" });
     this.pointing = h("div");
+    this.own = new OwnPanel(one.id, about.max_upload_mb, (own) => this.send("run", { ...this.asked, refine: false, own }));
     this.designing = h("div");
     this.files = h("div");
     this.root = h("article", {},
       h("div", { class: "title" }, this.heading, this.cancel, this.remove),
-      this.progress, this.stage, this.message, this.choice, this.summary, this.looking, this.pointing, this.designing, this.files);
+      this.progress, this.stage, this.message, this.choice, this.summary, this.looking, this.pointing, this.own.root, this.designing, this.files);
   }
 
   end() {
@@ -224,6 +226,9 @@ class CasePanel {
     this.showSummary(one);
     this.showViews(one);
     this.showPointing(one);
+    this.asked = one.asked;
+    this.own.root.hidden = !["done", "failed", "cancelled"].includes(one.state);
+    this.own.show(one);
     this.showDesign(one);
   }
 
@@ -279,6 +284,7 @@ class CasePanel {
           figure("Took", `${found.seconds.toFixed(1)} s`)));
         parts.push(h("p", {}, `Expected accuracy: ${found.expected.join(", ") || "unknown"}.`), h("p", { class: "quiet" }, `${found.expected_reason}.`));
       }
+      if (found.own_bone) parts.push(h("p", {}, `${found.own_bone[0].toUpperCase()}${found.own_bone.slice(1)}.`));
       parts.push(...found.warnings.map((text) => h("p", { class: "message warn" }, text)));
       const bad = found.checks.filter((check) => check.verdict !== "pass").length;
       parts.push(h("details", { open: bad > 0 }, h("summary", {}, bad ? `${bad} of ${found.checks.length} checks did not pass` : `All ${found.checks.length} checks passed`),
