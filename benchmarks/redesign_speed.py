@@ -132,7 +132,7 @@ def main() -> None:
         for task in tasks_of(options.data, "test", (kind,), options.limit):
             with tempfile.TemporaryDirectory(prefix="calvaria-") as name:
                 page = Page(Path(name) / "case", build(task)[0])
-                held = page.desk._held
+                held = page.desk.held
                 if held is None:
                     sys.exit(f"{task.case.id}: nothing is held")
                 areas.append(sum(hole.area_cm2 for hole in held.record.holes))

@@ -174,7 +174,8 @@ def test_from_a_skull_to_an_implant(served: tuple[str, Path], page, tmp_path: Pa
     page.get_by_label("Choose its file").set_input_files(
         {"name": "x.nrrd", "mimeType": "", "buffer": b"NRRD0004\nx\n\n"}
     )
-    page.get_by_text("the scan from before: line 'x' of the NRRD header is not 'field: value'").first.wait_for()
+    said = "The scan from before: line 'x' of the NRRD header is not 'field: value'"
+    page.get_by_role("alert").get_by_text(said).wait_for()
     page.get_by_role("button", name="Run again without it").wait_for()
     assert nameless(page) == []
     keep(page, "5-own-bone")

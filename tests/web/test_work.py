@@ -89,7 +89,7 @@ def test_a_case_and_its_designs(tmp_path: Path, skull: Path):
     assert ear.desk.unprepared
     ear.waits = True  # something else is wanted: nothing is prepared
     ear.desk.prepare()
-    held = ear.desk._held
+    held = ear.desk.held
     assert held is not None and not ear.desk.unprepared and not held.memory.holes
     ear.waits = False
     ear.desk.prepare()

@@ -49,7 +49,7 @@ def of_design(design: Design, record: Record) -> dict[str, Any]:
     for part in design.parts:
         volume_ml = float(part.mesh.volume_ml)
         parts.append(
-            f"{part.name}: {outer_area_mm2(part) / 100:.1f} cm2, {volume_ml:.1f} ml, "
+            f"{part.name}: {outer_area_mm2(part) / 100:.1f} cm², {volume_ml:.1f} ml, "
             f"{volume_ml * DENSITIES['PEEK']:.1f} g in PEEK"
         )
     checks = _checks((*record.failed, *design.checks))
@@ -61,7 +61,7 @@ def _checks(checks: Iterable[Check]) -> list[dict[str, Any]]:
     return [
         {
             "name": one.name,
-            "value": value_words(_plain(one)),
+            "value": value_words(_plain(one)).replace("cm2", "cm²"),
             "limit": limit_words(one).strip("()").removeprefix("limit: "),
             "verdict": one.verdict,
             "part": one.part,

@@ -115,6 +115,11 @@ class Desk:
         self._made: tuple[ImplantSettings, Made] | None = None
         self.unprepared = False
 
+    @property
+    def held(self) -> HeldCase | None:
+        """The case in memory."""
+        return self._held
+
     def do(self, task: Task) -> None:
         """One task; whatever goes wrong is told in a sentence."""
         number = task.number if isinstance(task, Design | Write) else None

@@ -1,5 +1,5 @@
 // The page: what was brought, the cases of this session, and the one that is looked at.
-import { announce, ask, control, h } from "./dom.js";
+import { announce, ask, control, h, sentence } from "./dom.js";
 import { checkTable, DesignPanel } from "./design.js";
 import { OwnPanel } from "./own.js";
 import { plainSlices } from "./slices.js";
@@ -96,13 +96,14 @@ async function refresh() {
   let next = BUSY_MS;
   try {
     const cases = await ask("GET", "/api/cases");
-    list(cases);
     let shown = null;
     if (selected && cases.some((one) => one.id === selected)) {
       shown = await ask("GET", `/api/cases/${selected}`);
+      list(cases.map((one) => (one.id === shown.id ? shown : one)));
       show(shown);
-    } else if (selected) {
-      close();
+    } else {
+      list(cases);
+      if (selected) close();
     }
     const busy = cases.some((one) => ["waiting", "running", "uploading"].includes(one.state));
     next = shown && DESIGNING.includes(shown.design.state) ? DESIGN_MS : busy ? BUSY_MS : IDLE_MS;
@@ -129,7 +130,7 @@ function list(cases) {
     button.setAttribute("aria-current", one.id === selected ? "true" : "false");
     const time = new Date(one.created * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     button.querySelector(".name").textContent = titleOf(one);
-    button.querySelector(".state").textContent = `${time} · ${one.format || "…"} · ${stateOf(one)}`;
+    button.querySelector(".state").textContent = [time, one.format, stateOf(one)].filter(Boolean).join(" · ");
   });
   for (const item of known.values()) item.remove();
 }
@@ -200,7 +201,7 @@ class CasePanel {
   }
 
   complain(text) {
-    this.message.replaceChildren(h("p", { class: "message", role: "alert" }, text));
+    this.message.replaceChildren(h("p", { class: "message", role: "alert" }, sentence(text)));
   }
 
   async erase() {
@@ -227,7 +228,7 @@ class CasePanel {
     this.showViews(one);
     this.showPointing(one);
     this.asked = one.asked;
-    this.own.root.hidden = !["done", "failed", "cancelled"].includes(one.state);
+    this.own.root.hidden = !one.view || !["done", "failed", "cancelled"].includes(one.state);
     this.own.show(one);
     this.showDesign(one);
   }
@@ -244,7 +245,7 @@ class CasePanel {
     this.once("message", [one.state, one.text], () => {
       if (!["failed", "cancelled"].includes(one.state)) return this.message.replaceChildren();
       this.message.replaceChildren(
-        h("p", { class: "message", role: "alert" }, one.text),
+        h("p", { class: "message", role: "alert" }, sentence(one.text, names.get(one.id))),
         h("div", { class: "row" }, h("button", { type: "button", onclick: () => this.send("run", one.asked) }, "Run it again")));
     });
   }
@@ -252,7 +253,7 @@ class CasePanel {
   showChoice(one) {
     this.once("choice", [one.state, one.series, one.notes], () => {
       this.choice.replaceChildren();
-      if (one.notes.length) this.choice.append(...one.notes.map((text) => h("p", { class: "message warn" }, text)));
+      if (one.notes.length) this.choice.append(...one.notes.map((text) => h("p", { class: "message warn" }, sentence(text))));
       if (one.state !== "choosing") return;
       const options = one.series.map((series, number) => h("label", { class: "flag" },
         h("input", { type: "radio", name: "series", value: number, checked: series.chosen, disabled: !series.usable }),
@@ -282,10 +283,10 @@ class CasePanel {
           found.holes.length > 1 ? figure("Holes", found.holes.length) : null,
           figure("Outer surface, 90 % within", found.outer_within_mm === null ? "not known" : `${found.outer_within_mm.toFixed(1)} mm`),
           figure("Took", `${found.seconds.toFixed(1)} s`)));
-        parts.push(h("p", {}, `Expected accuracy: ${found.expected.join(", ") || "unknown"}.`), h("p", { class: "quiet" }, `${found.expected_reason}.`));
+        parts.push(h("p", {}, `Expected accuracy: ${found.expected.join(", ") || "unknown"}.`), h("p", { class: "quiet" }, `${sentence(found.expected_reason)}.`));
       }
-      if (found.own_bone) parts.push(h("p", {}, `${found.own_bone[0].toUpperCase()}${found.own_bone.slice(1)}.`));
-      parts.push(...found.warnings.map((text) => h("p", { class: "message warn" }, text)));
+      if (found.own_bone) parts.push(h("p", {}, `${sentence(found.own_bone)}.`));
+      parts.push(...found.warnings.map((text) => h("p", { class: "message warn" }, sentence(text))));
       const bad = found.checks.filter((check) => check.verdict !== "pass").length;
       parts.push(h("details", { open: bad > 0 }, h("summary", {}, bad ? `${bad} of ${found.checks.length} checks did not pass` : `All ${found.checks.length} checks passed`),
         checkTable(found.checks, "Checks of the missing bone")));
@@ -306,6 +307,7 @@ class CasePanel {
         this.layers();
         this.viewer.queue = this.viewer.start().catch((error) => { this.plain = true; this.problem = error; });
       }
+      this.looking.lastChild.hidden = !one.view.result; // there is nothing in 3-D before
       const implant = one.design.shown || 0;
       if (implant && !this.implantSeen) this.want("patch", false); // it hides the implant
       this.implantSeen = implant > 0;
@@ -358,7 +360,7 @@ class CasePanel {
       this.pointing.replaceChildren(h("details", { open: Boolean(seeds.length || open.length || corners.length || outline.length) || one.state === "failed" || one.summary?.empty },
         h("summary", {}, "Wrong hole, or none found? Point at it"),
         h("p", { class: "quiet" }, "Click in the slices, or type a place (LPS mm: to the left, to the back, up). Point at the hole, or outline it by places around its rim, in any order, from several slices."),
-        h("div", { class: "row" }, inputs),
+        h("div", { class: "row" }, inputs.map((input, axis) => h("label", {}, `${"xyz"[axis]} `, input))),
         h("div", { class: "row" },
           h("button", { type: "button", onclick: add("seeds") }, "Fill the hole here"),
           h("button", { type: "button", onclick: add("outline") }, "Place on the hole's outline"),
@@ -385,7 +387,7 @@ class CasePanel {
     }
     if (one.summary.empty) this.designing.replaceChildren();
     else if (!this.design) {
-      this.design = new DesignPanel(this.id, about.implant, one.design.implant, refresh);
+      this.design = new DesignPanel(this.id, about.implant, one.design.implant, refresh, names.get(one.id));
       this.designing.replaceChildren(this.design.root);
     }
     if (!one.summary.empty) this.design.show(one.design);
