@@ -440,7 +440,7 @@ def design(
         learned: a cascade, by name or weights file, whose implant branch says what the implants are; None: parameters.
         device: where that runs.
         progress: called now and then.
-        memory: empty, or from an earlier design for this result: what surrounds the holes is not found again.
+        memory: new, or from an earlier design for this result: what the settings did not change is not found again.
         formed: called with the implants when they have their shape, before they are measured.
 
     Returns:

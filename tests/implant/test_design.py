@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.implant.shapes import INNER_MM, OUTER_MM, ball_with_hole
 
 from calvaria.errors import GeometryError, InputError
 from calvaria.implant.design import design, design_bodies
+from calvaria.implant.memory import Memory
 from calvaria.implant.parts import Part
 from calvaria.implant.settings import ImplantSettings
 from calvaria.skull.head import HEAD_CENTRE_MM
@@ -223,7 +225,7 @@ def design_bodies_and_notes(bone: Volume, hole: Volume, settings: ImplantSetting
     from calvaria.implant.design import _bodies, _Clock, _Given
     from calvaria.jobs import unheard
 
-    return _bodies(_Given(bone, hole, np.eye(4)), settings, _Clock(), unheard)
+    return _bodies(_Given(bone, hole, np.eye(4)), settings, _Clock(), unheard)[:2]
 
 
 def way_free_mm(part: Part, bone: Volume) -> float:
@@ -273,11 +275,12 @@ def test_between_thick_slices_a_scan_says_where_bone_ends():
 
 def test_another_design_for_the_same_hole_finds_nothing_twice_and_is_the_same(monkeypatch):
     bone, hole = ball_with_hole(1.5, WINDOW_DEG)
-    memory: dict = {}
+    memory = Memory()
     seen: list[int] = []
     design(bone, hole, np.eye(4), ImplantSettings(), memory=memory, formed=lambda parts: seen.append(len(parts)))
     wanted = ImplantSettings(clearance_mm=1.2)
-    fresh = design(bone, hole, np.eye(4), wanted)
+    sharp = replace(wanted, bevel_deg=20.0)
+    fresh, fresh_sharp = (design(bone, hole, np.eye(4), one) for one in (wanted, sharp))
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("found again")
@@ -289,5 +292,15 @@ def test_another_design_for_the_same_hole_finds_nothing_twice_and_is_the_same(mo
     np.testing.assert_array_equal(again.parts[0].mesh.vertices_mm, fresh.parts[0].mesh.vertices_mm)
     np.testing.assert_array_equal(again.host.vertices_mm, fresh.host.vertices_mm)
     assert again.checks == fresh.checks
+    monkeypatch.setattr("calvaria.implant.body.Laid.of", refuse)  # a bevel moves none of the nodes
+    again = design(bone, hole, np.eye(4), sharp, memory=memory)
+    np.testing.assert_array_equal(again.parts[0].mesh.vertices_mm, fresh_sharp.parts[0].mesh.vertices_mm)
+    assert again.checks == fresh_sharp.checks
+    for name in ("design.build_body", "checks.measured"):
+        monkeypatch.setattr(f"calvaria.implant.{name}", refuse)
+    holed = design(bone, hole, np.eye(4), replace(sharp, perforations=True), memory=memory)
+    assert holed.parts[0].mesh.genus > 0 == again.parts[0].mesh.genus
+    with pytest.raises(AssertionError, match="found again"):  # the body before is not held
+        design(bone, hole, np.eye(4), wanted, memory=memory)
     with pytest.raises(AssertionError, match="found again"):  # what was found with another smoothing does not serve
         design(bone, hole, np.eye(4), ImplantSettings(smooth_mm=9.0), memory=memory)

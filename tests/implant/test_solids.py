@@ -91,6 +91,17 @@ def test_simplifying_stops_at_the_budget():
     assert solids.simplified(mesh, len(mesh.faces) + 1, 0.2)[1] == pytest.approx(solids.FINEST_MM)
 
 
+def test_the_finest_of_all_bounds_that_meets_the_budget_is_found():
+    mesh = ball(step=1.0)
+    bounds = solids._tolerances(solids.FINEST_MM, 0.03)
+    counts = [solids.to_solid(mesh).simplify(bound).num_tri() for bound in bounds]
+    assert len(set(counts)) == len(counts) == 4 and counts == sorted(counts, reverse=True)
+    for budget in (*counts, counts[1] + 1, counts[-1] - 1, 10**6):
+        wanted = next((number for number, count in enumerate(counts) if count <= budget), len(counts) - 1)
+        found, error = solids.simplified(mesh, budget, 0.03)
+        assert (len(found.faces), error) == (counts[wanted], bounds[wanted])
+
+
 def test_a_mesh_is_closed_still_once_rounded_as_files_round_it():
     mesh, _ = solids.simplified(cap().parts[0].mesh, 100_000, 0.03)
     rounded, same = np.unique(mesh.vertices_mm.astype(np.float32), axis=0, return_inverse=True)

@@ -24,6 +24,7 @@ from calvaria.web.limits import Served
 from calvaria.web.messages import (
     Design,
     Designed,
+    Failed,
     Idle,
     Look,
     Looked,
@@ -33,9 +34,11 @@ from calvaria.web.messages import (
     Shaped,
     Task,
     Told,
+    Write,
     Written,
 )
 from calvaria.web.session import Session
+from calvaria.web.work import FULL
 
 TOKEN = "the-token-of-this-test"
 
@@ -49,6 +52,7 @@ class StubLink:
     looked: Looked = field(default_factory=lambda: Looked("NRRD"))
     wait: bool = False
     dies: bool = False
+    full: bool = False
     go: queue.Queue[None] = field(default_factory=queue.Queue)
     news: queue.Queue[News | None] = field(default_factory=queue.Queue)
     tasks: list[Task] = field(default_factory=list)
@@ -65,7 +69,11 @@ class StubLink:
             self._run(task)
         elif isinstance(task, Design):
             self.news.put(Shaped(task.number, 0.1))
-            self.news.put(Designed(task.number, 0.2, {"lines": [], "warnings": [], "checks": []}))
+            self.news.put(Designed(task.number, 0.2, {"lines": [], "warnings": [], "checks": []}, task.implant))
+        elif isinstance(task, Write) and self.full:
+            self.news.put(Failed(FULL, task.number))
+        elif isinstance(task, Write):
+            (task.run.folder / RESULTS / "implant.stl").write_bytes(b"solid implant")
             self.news.put(Written(task.number, ("implant.stl",)))
         if not (isinstance(task, Run) and (self.wait or self.dies)):
             self.news.put(Idle(serial))
@@ -207,6 +215,15 @@ class Desk:
                 return found
             time.sleep(0.01)
         raise AssertionError(f"{found['state']}, not one of {states}: {found['text']}")
+
+    def designed(self, case: str) -> dict:
+        """Wait for a design, or for its files."""
+        for _ in range(500):
+            found = self.told(case)["design"]
+            if found["state"] in ("done", "failed"):
+                return dict(found)
+            time.sleep(0.01)
+        raise AssertionError(f"the design is still {found['state']}")
 
 
 @contextmanager

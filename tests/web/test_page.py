@@ -127,7 +127,9 @@ def test_from_a_skull_to_an_implant(served: tuple[str, Path], page, tmp_path: Pa
     # The implant, by the keyboard alone.
     page.get_by_label("Thickness", exact=True).focus()
     page.keyboard.press("ArrowRight")
-    page.get_by_text(re.compile(r"Designed and checked in [\d.]+ s; the files are there")).wait_for()
+    page.get_by_text(
+        re.compile(r"Designed and checked in [\d.]+ s\. Its files are written when you save them")
+    ).wait_for()
     assert page.get_by_label("Thickness", exact=True).get_attribute("aria-valuetext") == "4.1 mm"
     page.get_by_role("cell", name="watertight").wait_for()
     page.get_by_role("cell", name=re.compile("thickness as asked")).wait_for()
@@ -166,6 +168,17 @@ def test_from_a_skull_to_an_implant(served: tuple[str, Path], page, tmp_path: Pa
     page.get_by_text(f"fill {', '.join(f'{float(one):g}' for one in place)}").wait_for()
     assert page.get_by_role("button", name="Run again with these").is_enabled()
     keep(page, "4-plain")
+
+    # A scan from before that is none: said, and the way out beside it.
+    page.get_by_text("Is there a scan from before, or of the removed piece?").click()
+    page.get_by_label("Choose its file").set_input_files(
+        {"name": "x.nrrd", "mimeType": "", "buffer": b"NRRD0004\nx\n\n"}
+    )
+    said = "The scan from before: line 'x' of the NRRD header is not 'field: value'"
+    page.get_by_role("alert").get_by_text(said).wait_for()
+    page.get_by_role("button", name="Run again without it").wait_for()
+    assert nameless(page) == []
+    keep(page, "5-own-bone")
 
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete this case").click()

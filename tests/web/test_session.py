@@ -10,8 +10,9 @@ import pytest
 from tests.web.desk import Desk, desk
 
 from calvaria.web.limits import Served
-from calvaria.web.messages import Design, Looked
+from calvaria.web.messages import Design, Looked, Write
 from calvaria.web.session import CANCELLED, DIED
+from calvaria.web.work import FULL
 
 SERIES = (
     {"study": 1, "series": "2", "label": "series 2", "usable": True, "problem": None, "chosen": True},
@@ -94,9 +95,41 @@ def test_a_design_is_made_by_the_worker_that_holds_the_case(tmp_path: Path):
         for case in (first, second):
             assert here.client.post(f"/api/cases/{case}/design", json={"thickness_mm": 5}).status_code == 202
         for case, link in zip((first, second), here.links, strict=True):
-            design = here.told(case)["design"]
-            assert (design["state"], design["files"], design["seconds"]) == ("done", ["implant.stl"], 0.2)
+            design = here.designed(case)
+            assert (design["state"], design["files"], design["seconds"]) == ("done", [], 0.2)
             assert isinstance(link.tasks[-1], Design) and link.tasks[-1].implant.thickness_mm == 5
+
+
+def test_the_files_of_an_implant_are_written_when_they_are_saved(tmp_path: Path):
+    with desk(tmp_path) as here:
+        case = run(here)
+        here.until(case, "done")
+        for thickness_mm in (5, 6):
+            here.client.post(f"/api/cases/{case}/design", json={"thickness_mm": thickness_mm})
+            here.designed(case)
+        assert here.client.get(f"/api/cases/{case}/file/implant.stl").status_code == 404
+        for _ in range(2):
+            content = here.client.get(f"/api/cases/{case}/results.zip").content
+            names = sorted(zipfile.ZipFile(io.BytesIO(content)).namelist())
+            assert names == ["implant.stl", "patch.stl", "result.json"]
+        writes = [one for one in here.links[0].tasks if isinstance(one, Write)]
+        assert [one.implant.thickness_mm for one in writes] == [6]  # once, and of the last
+        assert here.client.get(f"/api/cases/{case}/file/implant.stl").content == b"solid implant"
+        here.client.post(f"/api/cases/{case}/design", json={})
+        assert here.designed(case)["files"] == []  # those are of another implant
+        assert here.client.post(f"/api/cases/{case}/write", json={}).status_code == 202
+        assert here.designed(case)["files"] == ["implant.stl"]
+
+
+def test_an_implant_that_cannot_be_written_is_said(tmp_path: Path):
+    with desk(tmp_path, full=True) as here:
+        case = run(here)
+        here.until(case, "done")
+        here.client.post(f"/api/cases/{case}/design", json={})
+        here.designed(case)
+        answer = here.client.get(f"/api/cases/{case}/results.zip")
+        assert (answer.status_code, answer.json()["error"]) == (409, FULL)
+        assert here.told(case)["design"]["state"] == "failed"
 
 
 @pytest.mark.parametrize(

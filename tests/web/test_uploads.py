@@ -114,7 +114,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(here: Desk, monkeypatch: p
 
 
 def test_a_disk_that_fills_up_midway_leaves_nothing(here: Desk, monkeypatch: pytest.MonkeyPatch):
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(here.session, "count", refuse)

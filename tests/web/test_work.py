@@ -32,6 +32,7 @@ from calvaria.web.messages import (
     Shaped,
     Told,
     Viewed,
+    Write,
     Written,
 )
 from calvaria.web.session import DIED, Session
@@ -85,19 +86,28 @@ def test_a_case_and_its_designs(tmp_path: Path, skull: Path):
         *("head.nii.gz", "patch.nii.gz", "skull.mz3", "patch.mz3", "slices.npz")
     }
 
-    ear.waits = True  # another wish waits already: the files of this one are not written
+    assert ear.desk.unprepared
+    ear.waits = True  # something else is wanted: nothing is prepared
+    ear.desk.prepare()
+    held = ear.desk.held
+    assert held is not None and not ear.desk.unprepared and not held.memory.holes
+    ear.waits = False
+    ear.desk.prepare()
+    assert set(held.memory.holes) == {0} and not ear.of(Designed)
     ear.desk.do(Design(run, ImplantSettings(), 1))
-    assert [one.number for one in ear.of(Designed)] == [1] and not ear.of(Written)
+    assert ear.of(Designed)[0].seconds < 2.0  # it was there
+    ear.waits = True  # another wish waits: the files of this one are not written
+    ear.desk.do(Write(run, ImplantSettings(), 1))
+    assert not ear.of(Written) and not ear.of(Failed) and not (folder / RESULTS / "implant.stl").exists()
     ear.waits = False
     ear.desk.do(Design(run, ImplantSettings(clearance_mm=1.0), 2))
+    ear.desk.do(Write(run, ImplantSettings(clearance_mm=1.0), 2))
     assert not ear.of(Failed) and len(ear.of(Reconstructed)) == 1  # it was held
     assert [one.number for one in ear.of(Shaped)] == [one.number for one in ear.of(Designed)] == [1, 2]
     assert {"implant.stl", "implant.3mf", "design.json"} <= set(ear.of(Written)[0].files)
     checks = ear.of(Designed)[1].summary["checks"]
     assert {"name", "value", "limit", "verdict", "part", "source"} == set(checks[0])
 
-    held = ear.desk._held
-    assert held is not None
     assert read_mesh(folder / RESULTS / "implant.stl").is_closed
     np.testing.assert_array_equal(read_finished(folder / RESULTS).patch.mask, held.result.patch.mask)
 

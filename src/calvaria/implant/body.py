@@ -6,13 +6,14 @@ minimum along that axis: at each node, the least distance to bone that a piece o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calvaria.errors import InputError
 from calvaria.implant.insertion import FAR_STEP_MM, far_mm
+from calvaria.implant.memory import AT_THE_RIM, DETAILS, Lately, key_of
 from calvaria.implant.parts import Relief
 from calvaria.implant.settings import ImplantSettings
 from calvaria.implant.site import RIM_MM, Site, area_cm2
@@ -82,6 +83,7 @@ def build_body(
     settings: ImplantSettings,
     *,
     cut: tuple[F64, float] | None = None,
+    laid: Lately[Laid] | None = None,
 ) -> Body:
     """The body of an implant.
 
@@ -92,15 +94,15 @@ def build_body(
         direction: (3,) unit, world, the way it moves when it is put in.
         settings: the other parameters.
         cut: a plane ``normal . x <= offset`` that it stays behind, world mm.
+        laid: nodes of earlier bodies for the same site; those of this one are left in it.
 
     Raises:
         InputError: nothing is left of it.
     """
-    grid = _grid(site, wish, direction, settings)
-    nodes = _Nodes.of(site, wish, grid, settings)
-    seat = _distances(site, far, grid, nodes)
-    near = np.minimum.accumulate(seat[:, :, ::-1], axis=2)[:, :, ::-1]
-    np.minimum(near, _beyond(far, grid, settings.travel_mm)[:, :, None], out=near)
+    key = (key_of(settings, DETAILS | AT_THE_RIM), direction.tobytes(), None if cut is None else cut[0].tobytes())
+    known = (laid or Lately()).of(key, lambda: Laid.of(site, far, wish, direction, settings))
+    grid, seat, near = known.grid, known.seat_mm, known.near_mm
+    nodes = replace(known.nodes, clearance=wish.clearance_mm.reshape(-1)[known.nodes.foot])
     flat_near, flat_seat = near.reshape(-1)[nodes.flat], seat.reshape(-1)[nodes.flat]
     asked = asked_mm(nodes.height, nodes.thickness, nodes.clearance, settings)
     layer = _layer(nodes, settings, None if site.solid is None else site.solid.distance_mm(nodes.points))
@@ -124,6 +126,33 @@ def build_body(
     depth = float((flat_seat - asked)[undercut].max()) if undercut.any() else 0.0
     relief = Relief(max(depth, 0.0), float(undercut.sum() * voxel_ml), float(narrow * voxel_ml))
     return Body(Volume(field, grid), near, seat, relief)
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """What a body is designed on, whatever its rim.
+
+    Args:
+        grid: its last axis points the way out.
+        nodes: near the layer in which the implant lies.
+        seat_mm: (I, J, K) distance to bone.
+        near_mm: (I, J, K) least distance to bone on the way in.
+    """
+
+    grid: Grid
+    nodes: _Nodes
+    seat_mm: F32
+    near_mm: F32
+
+    @classmethod
+    def of(cls, site: Site, far: Volume, wish: Wish, direction: F64, settings: ImplantSettings) -> Laid:
+        """Lay it; arguments as for `build_body`."""
+        grid = _grid(site, wish, direction, settings)
+        nodes = _Nodes.of(site, wish, grid, settings)
+        seat = _distances(site, far, grid, nodes)
+        near = np.minimum.accumulate(seat[:, :, ::-1], axis=2)[:, :, ::-1]
+        np.minimum(near, _beyond(far, grid, settings.travel_mm)[:, :, None], out=near)
+        return cls(grid, nodes, seat, near)
 
 
 def asked_mm(height_mm: F32, thickness_mm: F32, clearance_mm: F32, settings: ImplantSettings) -> F32:
@@ -331,4 +360,4 @@ def _without_feathers(values: F32, nodes: _Nodes, settings: ImplantSettings) -> 
     return out
 
 
-__all__ = ["STEP_MM", "Body", "asked_mm", "build_body"]
+__all__ = ["STEP_MM", "Body", "Laid", "asked_mm", "build_body"]

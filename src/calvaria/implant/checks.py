@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from calvaria.implant import measure
-from calvaria.implant.body import SEAT_MM
+from calvaria.implant.around import Around
+from calvaria.implant.measured import Measured, least_wall_mm, measured, raised_mm
+from calvaria.implant.memory import DETAILS, Lately, key_of
 from calvaria.implant.parts import Check, Design, Maps, Part, Verdict
-from calvaria.implant.rim import rim_of
 from calvaria.implant.settings import K250334, NOUT, OURS, ImplantSettings
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.types import F64
@@ -36,15 +37,6 @@ VOXEL_SHARE = 0.5
 MAX_THICKNESS_LACK_MM, REST = 0.5, 0.01
 """A body thinner by more than this than asked for, off its rim and but for this part of it, is worth a look: where bone
 was cut askew, its inner table reaches farther in than the rim's thickness."""
-
-FLANGE_BLEND_MM = 8.0
-"""A flange runs out over the body within this, about."""
-
-FLANGE_SHARE = 0.5
-"""Part of its thickness that a flange has everywhere."""
-
-USUAL_GAP_MM = 1.0
-"""With a wider clearance than this, the bone beside an implant begins later."""
 
 WALL_TOLERANCE_MM = 0.1
 """A wall is measured to about this."""
@@ -96,8 +88,24 @@ class _Given(NamedTuple):
 
     part: Part
     settings: ImplantSettings
-    maps: Maps
-    surface: BoneSurface
+    found: Measured
+
+    @property
+    def maps(self) -> Maps:
+        """Thickness and clearance."""
+        return self.found.maps
+
+    @property
+    def surface(self) -> BoneSurface:
+        """Of the bone around it."""
+        return self.found.surface
+
+
+class Seen(NamedTuple):
+    """What is known already of the bone around a part's hole, and of its body."""
+
+    around: Around
+    measured: Lately[Measured]
 
 
 @dataclass(frozen=True)
@@ -122,25 +130,33 @@ class _Tell:
         )
 
 
-def check(design: Design) -> Design:
+def check(design: Design, seen: Sequence[Seen] | None = None) -> Design:
     """The design with all that was measured of it, and the maps.
 
     Args:
         design: its parts finished; earlier checks and maps are replaced.
+        seen: for each part, what an earlier design left.
     """
     found, maps = [], []
-    for part in design.parts:
-        surface = measure.surface_around(part, _measured(design), design.settings.travel_mm)
-        given = _Given(part, design.settings, measure.maps(part, surface, _band_mm(design.settings)), surface)
+    known = seen or [Seen(Around(), Lately()) for _ in design.parts]
+    for part, (around, bodies) in zip(design.parts, known, strict=True):
+
+        def anew(part: Part = part, around: Around = around) -> Measured:
+            return measured(
+                part,
+                design.settings,
+                bone=design.bone,
+                fraction=_measured(design),
+                frame_to_world=design.frame_to_world,
+                around=around,
+            )
+
+        # Holes, seats and marks leave the body as it was.
+        given = _Given(part, design.settings, bodies.of((id(part.body), key_of(design.settings, DETAILS)), anew))
         maps.append(given.maps)
         found += [*_made(given), *_fitting(given), *_apart(part, design.parts)]
-        found += [*_shaped(given, design.bone, design.frame_to_world), *_sized(part)]
+        found += [*_shaped(given), *_sized(part)]
     return replace(design, checks=tuple(found), maps=tuple(maps))
-
-
-def _band_mm(settings: ImplantSettings) -> float:
-    """Along the edge, where a flange is as thick as it was asked for, not as the body."""
-    return settings.flange_width_mm + FLANGE_BLEND_MM if settings.flange_width_mm > 0 else 0.0
 
 
 def _made(given: _Given) -> Iterable[Check]:
@@ -184,7 +200,7 @@ def _thickness(given: _Given, tell: _Tell) -> Iterable[Check]:
         yield tell("thickness, smallest", None, "mm", "measured somewhere", "warn", source)
         return
     lack = measure.asked_thickness(part, part.body.vertices_mm[seen]) - thick[seen]
-    weights, wall = measure.vertex_areas(part.body)[seen], _least_wall(given.settings)
+    weights, wall = measure.vertex_areas(part.body)[seen], least_wall_mm(given.settings)
     least, worst = (_quantile(values, weights, share) for values, share in ((thick[seen], REST), (lack, 1 - REST)))
     verdict: Verdict = "warn" if worst > MAX_THICKNESS_LACK_MM else "pass"
     verdict = "fail" if least < wall - WALL_TOLERANCE_MM else verdict
@@ -216,23 +232,15 @@ def _share(name: str, share: float, tell: _Tell, otherwise: Verdict) -> Check:
 
 def _wall(given: _Given, tell: _Tell) -> Check:
     """The thinnest place of the body, its rim too, but for a spot."""
-    least = _least_wall(given.settings)
-    wall = measure.thinnest_wall(given.part.body, max(least + 1.0, float(np.nanmax(given.part.thickness_mm))))
+    least, wall = least_wall_mm(given.settings), given.found.wall_mm
     good: Verdict = "pass" if wall >= least - WALL_TOLERANCE_MM else "fail"
     return tell("thinnest wall", wall, "mm", f"at least {least:g}", good)
-
-
-def _least_wall(settings: ImplantSettings) -> float:
-    """The thinnest wall that was asked for: a flange may be thinner than the body."""
-    # Bumps of the bone, and its slope along the way in, are taken out of a flange from below.
-    flange = FLANGE_SHARE * settings.flange_mm if settings.flange_width_mm > 0 else np.inf
-    return min(settings.min_wall_mm, flange)
 
 
 def _fitting(given: _Given) -> Iterable[Check]:
     """The implant in its hole and on its way there."""
     part, settings, tell = given.part, given.settings, _Tell(given.part.name)
-    way = measure.collision(part, given.surface, settings.travel_mm)
+    way = given.found.passage
     yield tell("overlap with bone", way.overlap_ml, "ml", "0", "pass" if way.overlap_ml == 0 else "fail", MEANING)
     yield from _clearance(given, tell)
     least = min(settings.clearance_mm, _least_asked(part)) - _lack(given.surface)
@@ -288,13 +296,10 @@ def _apart(part: Part, parts: Sequence[Part]) -> Iterable[Check]:
     yield _Tell(part.name)("overlap with other implants", shared, "ml", "0", verdict, MEANING)
 
 
-def _shaped(given: _Given, bone: Volume, frame_to_world: F64) -> Iterable[Check]:
+def _shaped(given: _Given) -> Iterable[Check]:
     """How the outer surface goes on from bone to implant, and how it compares with the other side."""
     settings, tell = given.settings, _Tell(given.part.name)
-    wanted = settings.offset_mm + settings.temporal_relief_mm
-    wanted += settings.flange_mm + SEAT_MM if settings.flange_width_mm > 0 else 0.0
-    gap = max(settings.clearance_mm - USUAL_GAP_MM, 0.0)
-    rim = rim_of(given.part, given.surface, 3.0 + wanted, gap)
+    wanted, rim = raised_mm(settings), given.found.rim
     step = percentile(rim.step_mm)
     verdict: Verdict = "pass" if step is None or step <= STEP_MM + wanted else "warn"
     # Voxels are steps.
@@ -306,7 +311,7 @@ def _shaped(given: _Given, bone: Volume, frame_to_world: F64) -> Iterable[Check]
     limit = f"median at most {MAX_BEND:g}"
     verdict = "warn" if (bend or 0) > MAX_BEND else "pass"
     yield tell("change of curvature at the rim", bend, "1/m", limit, verdict, UNCUT_BEND)
-    apart = measure.symmetry_mm(given.part, bone, frame_to_world)
+    apart = given.found.apart_mm
     verdict = "warn" if (apart or 0) > MAX_ASYMMETRY_MM + wanted else "pass"
     limit = f"at most {MAX_ASYMMETRY_MM + wanted:g} from the mirrored other side"
     yield tell("symmetry of the completed head", apart, "mm", limit, verdict)
@@ -350,6 +355,7 @@ __all__ = [
     "STEP_MM",
     "THICKNESS_SHARE",
     "WATERTIGHT",
+    "Seen",
     "check",
     "percentile",
     "share_within",

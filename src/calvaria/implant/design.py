@@ -6,18 +6,21 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calvaria.errors import InputError
+from calvaria.implant.around import Around
 from calvaria.implant.body import Body, asked_mm, build_body
 from calvaria.implant.bone import HALF, SmoothBone
-from calvaria.implant.checks import check
+from calvaria.implant.checks import Seen, check
 from calvaria.implant.details import finished
 from calvaria.implant.insertion import Way, far_field, find_way
 from calvaria.implant.learned import Solid, require_its_own_shape
+from calvaria.implant.memory import DETAILS, Hole, Memory, key_of
 from calvaria.implant.mould import make_mould
 from calvaria.implant.outline import covered, outlines
 from calvaria.implant.parts import Design, Part
@@ -74,27 +77,6 @@ MIN_HOST_ML = 0.2
 """Loose bits of the host bone below this are left out."""
 
 
-@dataclass(frozen=True, eq=False)
-class Surroundings:
-    """What surrounds a hole, whatever the implant.
-
-    Args:
-        smooth_mm: the smoothing that it was found with.
-        site: bone and outer surface.
-        far: see `far_field`; it asks nothing of the outer surface.
-        host: the bone around it as a mesh; None while that was not made.
-    """
-
-    smooth_mm: float
-    site: Site
-    far: Volume
-    host: Mesh | None = None
-
-
-Memory = dict[int, Surroundings]
-"""Number of a hole, from 0 -> what surrounds it."""
-
-
 def design(
     defective: Volume,
     patch: Volume,
@@ -120,8 +102,8 @@ def design(
         scan: the CT that the bone was segmented out of: where bone ends between voxels.
         learned: what the implants are to be, in place of a layer under the outer surface; that is then its own.
         progress: called now and then.
-        memory: empty, or from an earlier design for the same skull and patch: what surrounds the holes is taken from it
-            where it is there, and left in it.
+        memory: new, or from an earlier design for the same skull and patch: what the settings did not change is taken
+            from it, and what this design found is left in it.
         formed: called with the implants when they have their shape, before they are measured.
 
     Returns:
@@ -143,12 +125,12 @@ def design(
     with ThreadPoolExecutor(1) as beside:
         # What surrounds the holes needs nothing of the implants.
         hosts: list[Future[Mesh]] = []
-        given = _Given(defective, wanted, frame, outer, scan, learned, {} if memory is None else memory)
+        given = _Given(defective, wanted, frame, outer, scan, learned, memory or Memory(spare_mm=0.0))
 
         def seen(site: Site, known: Mesh | None) -> None:
             hosts.append(beside.submit(_host, site) if known is None else beside.submit(lambda: known))
 
-        bodies, lines = _bodies(given, chosen, clock, progress, seen)
+        bodies, lines, holes = _bodies(given, chosen, clock, progress, seen)
         parts, told = _detailed(bodies, chosen)
         formed(parts)
         progress("details", 0.7)
@@ -157,18 +139,20 @@ def design(
         told += more
         clock.lap("mould")
         progress("host", 0.8)
+        for number, one in enumerate(hosts):
+            given.memory.holes[number].host = one.result()
         host = joined([one.result() for one in hosts])
-        _remember_hosts(given.memory, [one.result() for one in hosts])
         clock.lap("host")
     progress("checks", 0.9)
     surface_from: Literal["field", "mask", "learned"] = "mask" if outer is None else "field"
     surface_from = surface_from if learned is None else "learned"
     notes = _once([*lines, *told])
-    measured = None if scan is None else _around(scan, defective, patch, chosen.travel_mm)
+    measured = given.memory.fractions.of(chosen.travel_mm, lambda: _around(scan, defective, patch, chosen.travel_mm))
     made = Design(
         parts, host, defective, frame, chosen, mould=mould, surface_from=surface_from, notes=notes, fraction=measured
     )
-    checked = check(made)
+    checked = check(made, [Seen(hole.around, hole.measured) for hole in holes])
+    given.memory.forget()
     clock.lap("checks")
     return replace(checked, seconds=clock.seconds)
 
@@ -199,12 +183,14 @@ def design_bodies(
 ) -> tuple[Part, ...]:
     """The implants alone, without details, mould, host and checks; arguments and errors as for `design`."""
     frame = np.asarray(frame_to_world, np.float64)
-    found, _ = _bodies(_Given(defective, patch, frame), settings or ImplantSettings(), _Clock(), unheard)
+    found, _, _ = _bodies(_Given(defective, patch, frame), settings or ImplantSettings(), _Clock(), unheard)
     return found
 
 
-def _around(scan: Scan, bone: Volume, patch: Volume, travel_mm: float) -> Volume | None:
-    """Bone fractions wherever the implants are and pass."""
+def _around(scan: Scan | None, bone: Volume, patch: Volume, travel_mm: float) -> Volume | None:
+    """Bone fractions wherever the implants are and pass, where a scan says them."""
+    if scan is None:
+        return None
     box = bounding_box(patch.mask, reach_voxels(patch.grid, travel_mm + MEASURED_MM))
     return None if box is None else scan.fraction(bone, box)
 
@@ -219,25 +205,21 @@ class _Given:
     outer: tuple[F64, F64] | None = None
     scan: Scan | None = None
     learned: Solid | None = None
-    memory: Memory = field(default_factory=dict)
+    memory: Memory = field(default_factory=lambda: Memory(spare_mm=0.0))
 
 
-def _surroundings(given: _Given, number: int, piece: Volume, smooth_mm: float) -> Surroundings:
-    """What surrounds a hole: remembered, or found and remembered.
+def _hole(given: _Given, number: int, pieces: list[Volume], smooth_mm: float) -> Hole:
+    """What is known of a hole: remembered, or found and remembered.
 
     What was found for another smoothing or another learned solid is let go.
     """
-    known = given.memory.get(number)
+    known = given.memory.holes.get(number)
     if known is None or known.smooth_mm != smooth_mm or known.site.solid is not given.learned:
+        piece = (pieces or _pieces(given.patch))[number]
         site = site_of(given.defective, piece, given.frame, smooth_mm, outer=given.outer, scan=given.scan)
         site = replace(site, solid=given.learned)
-        known = given.memory[number] = Surroundings(smooth_mm, site, far_field(site))
+        known = given.memory.holes[number] = Hole(smooth_mm, site, far_field(site), Around(given.memory.spare_mm))
     return known
-
-
-def _remember_hosts(memory: Memory, hosts: Sequence[Mesh]) -> None:
-    for number, host in enumerate(hosts):
-        memory[number] = replace(memory[number], host=host)
 
 
 def _bodies(
@@ -246,27 +228,33 @@ def _bodies(
     clock: _Clock,
     progress: Progress,
     seen: Callable[[Site, Mesh | None], object] = lambda site, host: None,
-) -> tuple[tuple[Part, ...], tuple[str, ...]]:
-    """The implants before their details, and what the user should know; ``seen`` is called with each hole."""
+) -> tuple[tuple[Part, ...], tuple[str, ...], list[Hole]]:
+    """The implants before their details, what the user should know, and the hole of each implant.
+
+    ``seen`` is called with each hole.
+    """
     patch, defective, frame = given.patch, given.defective, given.frame
     patch.grid.require_same(defective.grid, "patch and defective skull")
-    pieces = _pieces(patch)
-    if not pieces:
+    pieces = _pieces(patch) if given.memory.count is None else []
+    count = given.memory.count = given.memory.count or len(pieces)
+    if not count:
         said = f"its pieces are all below {MIN_PIECE_ML:g} ml" if patch.mask.any() else "it is empty"
         raise InputError(f"the patch has nothing to design an implant for: {said}")
     parts: list[Part] = []
+    holes: list[Hole] = []
     notes: list[str] = []
-    for number, piece in enumerate(pieces):
-        progress("implant", 0.7 * number / len(pieces))
-        around = _surroundings(given, number, piece, settings.smooth_mm)
-        seen(around.site, around.host)
+    for number in range(count):
+        progress("implant", 0.7 * number / count)
+        hole = _hole(given, number, pieces, settings.smooth_mm)
+        seen(hole.site, hole.host)
         clock.lap("surface")
-        found, lines = _parts(around, frame, settings, clock)
+        found, lines = hole.bodies.of(key_of(settings, DETAILS), partial(_parts, hole, frame, settings, clock))
         parts += found
+        holes += [hole] * len(found)
         notes += lines
     if len(parts) > 1:
         parts = [replace(part, name=f"implant-{number}") for number, part in enumerate(parts, 1)]
-    return tuple(parts), _once(notes)
+    return tuple(parts), _once(notes), holes
 
 
 def _once(notes: list[str]) -> tuple[str, ...]:
@@ -311,9 +299,9 @@ class _Plan:
     cut: tuple[F64, float] | None = None
 
 
-def _parts(around: Surroundings, frame: F64, settings: ImplantSettings, clock: _Clock) -> tuple[list[Part], list[str]]:
+def _parts(hole: Hole, frame: F64, settings: ImplantSettings, clock: _Clock) -> tuple[list[Part], list[str]]:
     """The implant of one hole, in one piece or two."""
-    own, far = shaped(around.site, settings), around.far
+    own, far = shaped(hole.site, settings), hole.far
     wish, lines = wish_of(own, frame, settings)
     notes = list(lines)
     plan = _Plan(wish, find_way(own, far, wish, settings.travel_mm))
@@ -329,7 +317,7 @@ def _parts(around: Surroundings, frame: F64, settings: ImplantSettings, clock: _
     clock.lap("insertion")
     parts = []
     for one in plans:
-        body = build_body(own, far, one.wish, one.way.direction, settings, cut=one.cut)
+        body = build_body(own, far, one.wish, one.way.direction, settings, cut=one.cut, laid=hole.laid)
         clock.lap("body")
         parts.append(_part(own, one.wish, body, one.way.direction, settings))
         clock.lap("mesh")

@@ -5,6 +5,8 @@ Nothing here uses the fields that an implant was made of: its finished triangles
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from calvaria.implant.parts import Maps, Part
 from calvaria.reconstruction.box import FINE_MM
 from calvaria.reconstruction.surface import HALF, BoneSurface
 from calvaria.types import F64
-from calvaria.volume.grid import Grid
+from calvaria.volume.grid import Box, Grid
 from calvaria.volume.mesh import Mesh
 from calvaria.volume.volume import Volume
 
@@ -56,6 +58,9 @@ FIRST_STEP_MM = 0.25
 NEAR_MM = 6.0
 """Distances along the way in are cut here."""
 
+REACH_MM = NEAR_MM + 6.0
+"""Bone is looked at up to so far from an implant and its way."""
+
 WALL_SAMPLES_MM, SPOT_MM2 = 0.7, 3.0
 """Distance between points where walls are measured, and how much thin wall is none."""
 
@@ -94,18 +99,28 @@ def near_bone(bone: Volume, points_mm: F64, margin_mm: float) -> Volume:
         points_mm: (N, 3).
         margin_mm: around them.
     """
-    index = bone.grid.to_index(points_mm)
-    reach = margin_mm * np.linalg.norm(bone.grid.inverse[:3, :3], axis=1)
-    shape = np.array(bone.shape)
+    return bone.crop(near_box(bone.grid, points_mm, margin_mm))
+
+
+def near_box(grid: Grid, points_mm: F64, margin_mm: float) -> Box:
+    """The voxels of a grid around points, at least one; arguments as for `near_bone`."""
+    index = grid.to_index(points_mm)
+    reach = margin_mm * np.linalg.norm(grid.inverse[:3, :3], axis=1)
+    shape = np.array(grid.shape)
     low = np.clip(np.floor(index.min(axis=0) - reach), 0, shape - 1).astype(int)
     high = np.clip(np.ceil(index.max(axis=0) + reach) + 1, low + 1, shape).astype(int)
-    return bone.crop((slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])))
+    i, j, k = (slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
+    return i, j, k
+
+
+def passed(part: Part, travel_mm: float) -> F64:
+    """(N, 3) where the vertices of an implant lie in the end and at the beginning of its way."""
+    return np.concatenate([part.body.vertices_mm, part.body.vertices_mm - travel_mm * part.direction])
 
 
 def surface_around(part: Part, bone: Volume, travel_mm: float) -> BoneSurface:
     """Bone's surface, in the scan's own voxels, where an implant lies and where it passes when it is put in."""
-    way = part.body.vertices_mm - travel_mm * part.direction
-    return BoneSurface.of(near_bone(bone, np.concatenate([part.body.vertices_mm, way]), NEAR_MM + 6.0), BONE_MM)
+    return BoneSurface.of(near_bone(bone, passed(part, travel_mm), REACH_MM), BONE_MM)
 
 
 def bone_distances(surface: BoneSurface, points_mm: F64) -> F64:
@@ -278,7 +293,7 @@ def _walls_between(spots: Samples, one: NDArray[np.intp], other: NDArray[np.intp
     return np.asarray(np.einsum("nk,nk->n", off, inward)[away & across])
 
 
-def collision(part: Part, surface: BoneSurface, travel_mm: float) -> Passage:
+def collision(part: Part, surface: BoneSurface, travel_mm: float, way: WayField | None = None) -> Passage:
     """Whether an implant passes bone on its way in.
 
     Each point of its body starts in place and goes back along the way. Where it is some distance from bone it may go as
@@ -289,12 +304,13 @@ def collision(part: Part, surface: BoneSurface, travel_mm: float) -> Passage:
         part: it moves along its direction.
         surface: of the bone around the body and around the way.
         travel_mm: length of the way.
+        way: gives the coarse grid around a box, where it is known already; see `way_field`.
     """
     points = np.concatenate([part.body.vertices_mm, samples(part.body, 0.8).points_mm])
     overlap = overlap_ml(part.body, surface)
     if surface.tree is None:
         return Passage(np.inf, overlap)
-    least, where = _coarse_way(points, -part.direction, surface, travel_mm)
+    least, where = _coarse_way(points, -part.direction, way or partial(way_field, surface), travel_mm)
     # A voxel of the coarse grid blunts an edge of bone by about half of it.
     first = np.flatnonzero(least < max(float(least.min()), 0.0) + WAY_MM)
     back = where[first, None] + np.linspace(-2 * FIRST_STEP_MM, 2 * FIRST_STEP_MM, 5)
@@ -303,20 +319,32 @@ def collision(part: Part, surface: BoneSurface, travel_mm: float) -> Passage:
     return Passage(float(exact.min()), overlap)
 
 
-def _coarse_way(points_mm: F64, back: F64, surface: BoneSurface, travel_mm: float) -> tuple[F64, F64]:
+WayField = Callable[[F64, F64], Volume]
+"""(3,) lowest and (3,) highest corner of a box, mm -> distances to bone there."""
+
+
+def way_field(surface: BoneSurface, low_mm: F64, high_mm: F64) -> Volume:
+    """Distances to bone on a coarse grid around a box along the world's axes, mm, cut off at `NEAR_MM`.
+
+    Its nodes lie at multiples of `WAY_MM`, whatever the box.
+    """
+    low, high = np.floor(low_mm / WAY_MM), np.ceil(high_mm / WAY_MM)
+    i, j, k = (int(n) + 1 for n in high - low)
+    grid = Grid.isotropic((i, j, k), WAY_MM, low * WAY_MM)
+    return Volume(surface.distances(grid, NEAR_MM), grid)
+
+
+def _coarse_way(points_mm: F64, back: F64, way_of: WayField, travel_mm: float) -> tuple[F64, F64]:
     """(N,) smallest distance of each point to bone on the way out, by a coarse grid, and after what way, mm."""
     from scipy.ndimage import map_coordinates
 
     ends = np.concatenate([points_mm, points_mm + travel_mm * back])
-    low, high = ends.min(axis=0) - 2 * WAY_MM, ends.max(axis=0) + 2 * WAY_MM
-    i, j, k = (int(n) + 1 for n in np.ceil((high - low) / WAY_MM))
-    grid = Grid.isotropic((i, j, k), WAY_MM, low)
-    field = surface.distances(grid, NEAR_MM)
+    field = way_of(ends.min(axis=0) - 2 * WAY_MM, ends.max(axis=0) + 2 * WAY_MM)
     least, where = np.full(len(points_mm), np.inf), np.zeros(len(points_mm))
     left, way = np.arange(len(points_mm)), np.zeros(len(points_mm))
     while len(left):
-        at = grid.to_index(points_mm[left] + way[left, None] * back).T
-        found = map_coordinates(field, at, order=1, mode="nearest")
+        at = field.grid.to_index(points_mm[left] + way[left, None] * back).T
+        found = map_coordinates(field.data, at, order=1, mode="nearest")
         nearer = found < least[left]
         least[left[nearer]], where[left[nearer]] = found[nearer], way[left[nearer]]
         done = way[left] >= travel_mm
@@ -416,13 +444,16 @@ __all__ = [
     "extents_mm",
     "maps",
     "near_bone",
+    "near_box",
     "outer_area_mm2",
     "outline_tree",
     "overlap_ml",
+    "passed",
     "samples",
     "surface_around",
     "symmetry_mm",
     "thickness_map",
     "thinnest_wall",
     "vertex_areas",
+    "way_field",
 ]

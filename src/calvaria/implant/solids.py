@@ -110,20 +110,53 @@ def simplified(mesh: Mesh, max_triangles: int, max_error_mm: float) -> tuple[Mes
             f"{max_error_mm:g} mm"
         )
     solid = to_solid(mesh)
-    pieces, volume = len(mesh.shells), solid.volume()
-    best, error = mesh, 0.0
-    for tolerance in _tolerances(min(FINEST_MM, max_error_mm), max_error_mm):
-        coarser = solid.simplify(tolerance)
-        if coarser.is_empty() or abs(coarser.volume() - volume) > MAX_VOLUME_CHANGE * volume:
-            break
-        found = to_mesh(coarser)
-        if len(found.shells) != pieces:
-            break
-        if len(found.faces) < len(best.faces) or error == 0.0:
-            best, error = found, tolerance
-        if len(best.faces) <= max_triangles:
-            break
-    return best, error
+    tolerances = _tolerances(min(FINEST_MM, max_error_mm), max_error_mm)
+    tried = _Tried(solid, len(mesh.shells), tolerances)
+    # The coarser the fewer triangles: the finest that meets the budget is found by halving, and only it is made a mesh.
+    # A mesh that meets it already does so with the first.
+    low, high = 0, len(tolerances)
+    middle = 0 if len(mesh.faces) <= max_triangles else high // 2
+    while low < high:
+        if tried.few(middle, max_triangles) or not tried.sound(middle):
+            high = middle
+        else:
+            low = middle + 1
+        middle = (low + high) // 2
+    for number in range(min(low, len(tolerances) - 1), -1, -1):
+        found = tried.mesh(number)
+        if found is not None:
+            return found, tolerances[number]
+    return mesh, 0.0
+
+
+class _Tried:
+    """Simplifications of a solid, each made when it is asked for."""
+
+    def __init__(self, solid: Manifold, pieces: int, tolerances: Sequence[float]) -> None:
+        self._solid, self._pieces, self._tolerances = solid, pieces, tolerances
+        self._volume = solid.volume()
+        self._made: dict[int, Manifold] = {}
+
+    def _coarser(self, number: int) -> Manifold:
+        if number not in self._made:
+            self._made[number] = self._solid.simplify(self._tolerances[number])
+        return self._made[number]
+
+    def few(self, number: int, most: int) -> bool:
+        """Whether it has no more triangles than a budget."""
+        return int(self._coarser(number).num_tri()) <= most
+
+    def sound(self, number: int) -> bool:
+        """Whether its volume is that of the solid."""
+        coarser = self._coarser(number)
+        return not coarser.is_empty() and abs(coarser.volume() - self._volume) <= MAX_VOLUME_CHANGE * self._volume
+
+    def mesh(self, number: int) -> Mesh | None:
+        """As a mesh; None where it is not sound or has lost pieces."""
+        if not self.sound(number):
+            return None
+        found = to_mesh(self._coarser(number))
+        return found if len(found.shells) == self._pieces else None
 
 
 def _tolerances(low: float, high: float) -> list[float]:

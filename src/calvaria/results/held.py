@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calvaria.errors import InputError, naming
+from calvaria.implant.memory import Memory
 from calvaria.implant.settings import ImplantSettings
 from calvaria.jobs import Progress, unheard
 from calvaria.results.case import Clock, Inputs, publish, reconstructed, require_dicom, require_place, written_ending
@@ -15,13 +16,13 @@ from calvaria.results.design_files import DicomBone, Origin, fill_design
 from calvaria.results.design_record import DesignRecord
 from calvaria.results.dicom_out import Archive, DicomAsked, archive_for, require_unmarked
 from calvaria.results.names import DESIGN, names_of_design, names_of_dicom
+from calvaria.results.own_files import OwnFiles
 from calvaria.results.record import Record
 from calvaria.results.settings import Settings
 from calvaria.results.staging import staged
 from calvaria.results.word import with_hashes
 
 if TYPE_CHECKING:
-    from calvaria.implant.design import Memory
     from calvaria.implant.parts import Design, Part
     from calvaria.pipeline import Reconstruction
 
@@ -59,7 +60,7 @@ class HeldCase:
     record: Record
     archive: Archive | None
     output: Path
-    memory: Memory = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
 
     @classmethod
     def run(
@@ -70,6 +71,7 @@ class HeldCase:
         progress: Progress = unheard,
         *,
         dicom: DicomAsked | None = None,
+        own: OwnFiles | None = None,
     ) -> HeldCase:
         """Reconstruct one file and write what `calvaria.results.case.run_case` writes.
 
@@ -78,11 +80,11 @@ class HeldCase:
         """
         clock = Clock()
         progress("read", 0.0)
-        require_place(output, source)
+        require_place(output, source, *([own.path] if own is not None and own.path is not None else []))
         require_dicom(source, dicom)
         settings = with_hashes(settings, source)
         notes: list[str] = []
-        result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress)
+        result, inputs = reconstructed(source, settings, clock=clock, notes=notes, progress=progress, own=own)
         archive = archive_for(source.name, inputs.dicom, dicom)
         record = publish(result, inputs, output, settings, clock=clock, notes=notes, progress=progress, archive=archive)
         return cls(result, inputs, record, archive, output)

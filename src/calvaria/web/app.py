@@ -23,9 +23,9 @@ from calvaria import __version__
 from calvaria.download.disk import SPARE_BYTES, free_bytes
 from calvaria.errors import InputError, one_line
 from calvaria.results.staging import files_in
-from calvaria.web.asked import implant_controls, implant_of, run_asked
+from calvaria.web.asked import implant_controls, implant_of, own_of, run_asked
 from calvaria.web.brought import FORMATS, RESULTS, VIEW
-from calvaria.web.session import RefusedError, Session
+from calvaria.web.session import NOT_YET, RefusedError, Session
 from calvaria.web.work import FULL
 
 STATIC = {
@@ -36,6 +36,7 @@ STATIC = {
     "viewer.js": ("viewer.js", "text/javascript; charset=utf-8"),
     "slices.js": ("slices.js", "text/javascript; charset=utf-8"),
     "design.js": ("design.js", "text/javascript; charset=utf-8"),
+    "own.js": ("own.js", "text/javascript; charset=utf-8"),
     "upload.js": ("upload.js", "text/javascript; charset=utf-8"),
     "niivue.js": ("vendor/niivue.umd.js", "text/javascript; charset=utf-8"),
 }
@@ -44,6 +45,9 @@ STATIC = {
 MAX_JSON_BYTES = 100_000
 
 ZIP = "results.zip"
+
+WRITING_S = 0.1
+"""How often it is looked whether files are there that are being written."""
 
 PICTURES = (".png",)
 """Files that are shown; all others are only saved."""
@@ -69,9 +73,11 @@ def make_app(session: Session) -> Starlette:
         at(case, "GET", _tell),
         at(case, "DELETE", _delete),
         at(f"{case}/files", "PUT", _receive),
+        at(f"{case}/own", "DELETE", _take_own),
         at(f"{case}/complete", "POST", _complete),
         at(f"{case}/run", "POST", _run),
         at(f"{case}/design", "POST", _design),
+        at(f"{case}/write", "POST", _write),
         at(f"{case}/cancel", "POST", _cancel),
         at(f"{case}/file/{{name:path}}", "GET", _file),
         at(f"{case}/slice/{{axis:int}}/{{index:int}}.png", "GET", _slice),
@@ -168,14 +174,18 @@ async def _delete(session: Session, request: Request) -> Response:
 
 async def _receive(session: Session, request: Request) -> Response:
     """One file of a case, written as it comes; what breaks off, or is too large, is taken away again."""
-    case, path = session.begin_file(request.path_params["case"], request.query_params.get("suffix", ""))
+    suffix, own = request.query_params.get("suffix", ""), own_of(request.query_params.get("own"))
+    if own is None:
+        case, path = session.begin_file(request.path_params["case"], suffix)
+    else:
+        case, path = session.begin_own(request.path_params["case"], own, suffix)
     whole = False
     try:
         if free_bytes(case.folder) < SPARE_BYTES:
             raise OSError(errno.ENOSPC, "full")
         with path.open("xb") as file:
             async for block in request.stream():
-                session.count(case, len(block))
+                session.count(case, len(block), own=own is not None)
                 file.write(block)
         whole = True
     finally:
@@ -183,6 +193,11 @@ async def _receive(session: Session, request: Request) -> Response:
         if not whole:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+    return Response(status_code=204)
+
+
+async def _take_own(session: Session, request: Request) -> Response:
+    await run_in_threadpool(session.take_own, request.path_params["case"])
     return Response(status_code=204)
 
 
@@ -201,6 +216,12 @@ async def _run(session: Session, request: Request) -> Response:
 async def _design(session: Session, request: Request) -> Response:
     number = session.design(request.path_params["case"], implant_of(await _json(request)))
     return JSONResponse({"number": number}, 202)
+
+
+async def _write(session: Session, request: Request) -> Response:
+    await _json(request)
+    session.write(request.path_params["case"])
+    return JSONResponse(session.told(request.path_params["case"]), 202)
 
 
 async def _cancel(session: Session, request: Request) -> Response:
@@ -230,9 +251,13 @@ async def _slice(session: Session, request: Request) -> Response:
 
 
 async def _zip(session: Session, request: Request) -> Response:
+    """All files of a case; those of its implant are written first, if they are not there."""
     case = session.case(request.path_params["case"])
-    if case.state != "done" or case.design.state in ("designing", "measuring", "writing"):
-        raise RefusedError(409, "the files are still being written; try again in a few seconds")
+    session.write(case.id)
+    while case.design.state == "writing" and not await request.is_disconnected():
+        await asyncio.sleep(WRITING_S)
+    if session.case(case.id).design.made_with is not None and not case.design.files:
+        raise RefusedError(409, case.design.text or NOT_YET)
     path = await run_in_threadpool(pack, case.folder)
     return FileResponse(path, media_type="application/zip", filename=f"calvaria-case-{case.number}.zip")
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 from calvaria.errors import InputError
 from calvaria.implant.settings import PANELS, ImplantSettings
 from calvaria.results.settings import Kind, Point, Settings, Word
+from calvaria.web.brought import OWN_FOLDERS, Own
 
 MAX_POINTS = 50
 MAX_COORDINATE_MM = 10_000.0
@@ -29,6 +30,7 @@ RUN_FIELDS = frozenset(
         "box",
         "outline",
         "deidentify",
+        "own",
     }
 )
 
@@ -41,11 +43,13 @@ class Asked:
         settings: as the command line has them.
         outline: points around the rim of the hole, LPS mm; may be none.
         deidentify: DICOM results are not to say whose they are.
+        own: which scan of the patient's own bone, brought beside, is to be used; None: none.
     """
 
     settings: Settings
     outline: tuple[Point, ...] = ()
     deidentify: bool = False
+    own: Own | None = None
 
 
 def run_asked(asked: Mapping[str, Any]) -> Asked:
@@ -85,7 +89,20 @@ def run_asked(asked: Mapping[str, Any]) -> Asked:
     outline = _points("outline", asked.get("outline", ()))
     if outline and (len(outline) < MIN_OUTLINE or word.seed or word.box):
         raise InputError(f"an outline has {MIN_OUTLINE} places or more, and stands without points and a box")
-    return Asked(settings, outline, _flag("deidentify", asked.get("deidentify", False)))
+    return Asked(settings, outline, _flag("deidentify", asked.get("deidentify", False)), own_of(asked.get("own")))
+
+
+def own_of(found: Any) -> Own | None:
+    """Which scan of the patient's own bone is meant, if any.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if found is None:
+        return None
+    if not isinstance(found, str) or found not in OWN_FOLDERS:
+        raise InputError(f"own must be one of {', '.join(OWN_FOLDERS)}")
+    return found
 
 
 def implant_of(asked: Mapping[str, Any]) -> ImplantSettings:
@@ -149,4 +166,4 @@ def _flag(name: str, found: Any) -> bool:
     return found
 
 
-__all__ = ["Asked", "implant_controls", "implant_of", "run_asked"]
+__all__ = ["Asked", "implant_controls", "implant_of", "own_of", "run_asked"]

@@ -6,7 +6,7 @@ No name from outside is ever part of a path, and no file may lead to another one
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from calvaria.errors import InputError
 from calvaria.results.names import image_suffix, is_mesh
@@ -33,43 +33,57 @@ files."""
 FILES, SOURCE, RESULTS, VIEW = "files", "input", "results", "view"
 """What lies in a case's folder: what was brought; the image taken out of a zip; results; what the page shows."""
 
+Own = Literal["pre_op", "flap"]
+"""What only this patient has: a scan from before the operation, or one of the removed piece."""
+
+OWN_FOLDERS: dict[Own, str] = {"pre_op": "scan-from-before", "flap": "removed-piece"}
+"""Where it lies in a case's folder; its files begin with the same name."""
+
 BLOCK_BYTES = 1 << 20
 
 
-def name_of(number: int, suffix: str) -> str:
+def name_of(number: int, suffix: str, own: Own | None = None) -> str:
     """The name of a file that was brought.
 
     Args:
         number: from 1 in each case.
         suffix: one of `FORMATS`.
+        own: what it shows of the patient's own bone; None: it is the scan itself.
 
     Raises:
         InputError: it is none of them.
 
     >>> name_of(7, ".dcm")
     '00007.dcm'
+    >>> name_of(1, ".nrrd", "flap")
+    'removed-piece-00001.nrrd'
     """
     if suffix not in FORMATS:
         raise InputError(f"this kind of file is not read; wanted one of {', '.join(FORMATS)}, or DICOM")
-    return f"{number:05d}{suffix}"
+    return f"{number:05d}{suffix}" if own is None else f"{OWN_FOLDERS[own]}-{number:05d}{suffix}"
 
 
-def source_of(folder: Path) -> Path:
+def source_of(folder: Path, own: Own | None = None) -> Path:
     """What is to be read of a case: its only file, the folder of its DICOM files, or the image out of its zip.
+
+    Args:
+        folder: the case's.
+        own: read this instead of the scan itself.
 
     Raises:
         InputError: there is nothing, or several files that do not go together, or a file leads to others.
     """
-    files = sorted((folder / FILES).iterdir())
+    place = folder / (FILES if own is None else OWN_FOLDERS[own])
+    files = sorted(place.iterdir()) if place.is_dir() else []
     if not files:
         raise InputError("no file was brought; drop one, or a DICOM folder")
     if len(files) > 1:
         if any(path.suffix != DICOM_SUFFIX for path in files):
             raise InputError("several files that are not DICOM were brought as one case; bring each alone")
-        return folder / FILES
+        return place
     source = files[0]
     if source.suffix == ".zip":
-        source = _within(source, folder)
+        source = _within(source, folder, SOURCE if own is None else OWN_FOLDERS[own] + "-image")
     require_whole(source)
     return source
 
@@ -99,7 +113,7 @@ def format_of(source: Path) -> str:
     return FORMATS.get(image_suffix(source) or source.suffix, "DICOM")
 
 
-def _within(archive: Path, folder: Path) -> Path:
+def _within(archive: Path, folder: Path, name: str) -> Path:
     """The archive itself, if it holds DICOM; else the one image in it, copied out under a name of ours.
 
     Raises:
@@ -118,7 +132,7 @@ def _within(archive: Path, folder: Path) -> Path:
             found = f"{len(images)} images" if images else "neither DICOM nor an image"
             raise InputError(f"the zip holds {found}; bring one image, or one DICOM study")
         place, suffix = images[0]
-        target = folder / f"{SOURCE}{suffix}"
+        target = folder / f"{name}{suffix}"
         with place.open() as content, target.open("wb") as file:
             _copy(content, file, place.size)
     return target
@@ -187,8 +201,10 @@ __all__ = [
     "DICOM_SUFFIX",
     "FILES",
     "FORMATS",
+    "OWN_FOLDERS",
     "RESULTS",
     "VIEW",
+    "Own",
     "format_of",
     "looked_at",
     "name_of",

@@ -49,7 +49,22 @@ class Design:
     number: int
 
 
-Task = Look | Run | Design
+@dataclass(frozen=True)
+class Write:
+    """Write the files of a design; it is made again where the worker does not hold it.
+
+    Args:
+        run: how the case was reconstructed.
+        implant: what was asked for of the implants.
+        number: of that wish.
+    """
+
+    run: Run
+    implant: ImplantSettings
+    number: int
+
+
+Task = Look | Run | Design | Write
 
 
 @dataclass(frozen=True)
@@ -118,11 +133,13 @@ class Designed:
         number: of the wish.
         seconds: all that took.
         summary: what the page says of them.
+        implant: what was asked for.
     """
 
     number: int
     seconds: float
     summary: dict[str, Any]
+    implant: ImplantSettings
 
 
 @dataclass(frozen=True)
@@ -179,5 +196,6 @@ __all__ = [
     "Task",
     "Told",
     "Viewed",
+    "Write",
     "Written",
 ]

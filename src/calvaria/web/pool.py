@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from threading import RLock, Thread
 from typing import Any, Protocol
 
-from calvaria.web.messages import Design, Idle, News, Task
+from calvaria.web.messages import Design, Idle, News, Task, Write
 from calvaria.web.work import main
 
 HELD = 1
@@ -210,7 +210,7 @@ class Pool:
     def _worker_for(self, key: str, task: Task) -> _Worker | None:
         """Who does a task now; None: it has to wait."""
         own = next((one for one in self._workers if one.key == key), None)
-        if own is not None and isinstance(task, Design):
+        if own is not None and isinstance(task, Design | Write):
             return own  # somebody looks on: a design does not wait for other cases
         if own is not None and own.busy:
             return None

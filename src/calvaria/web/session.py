@@ -6,15 +6,14 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal
+from typing import Any
 
 from calvaria.implant.settings import ImplantSettings
 from calvaria.jobs import duration
 from calvaria.web.asked import Asked
-from calvaria.web.brought import DICOM_SUFFIX, FILES, RESULTS, VIEW, name_of
+from calvaria.web.brought import DICOM_SUFFIX, FILES, OWN_FOLDERS, RESULTS, VIEW, Own, name_of
 from calvaria.web.limits import MAX_FILES, Served
 from calvaria.web.messages import (
     Design,
@@ -28,101 +27,23 @@ from calvaria.web.messages import (
     Shaped,
     Told,
     Viewed,
+    Write,
     Written,
 )
 from calvaria.web.pool import Link, Pool
-
-State = Literal["uploading", "waiting", "running", "choosing", "done", "failed", "cancelled"]
+from calvaria.web.states import CaseState, DesignState, RefusedError, State
 
 DIED = (
     "the process that worked on this case ended, probably for want of memory; the other cases are not touched. Run it "
     "again, or crop the scan"
 )
 
+NOT_YET = "another implant is being designed; save it in a few seconds"
+
 CANCELLED = "cancelled; nothing half written is left"
 
 TELLS_FROM = 0.08
 """From this fraction on the time so far tells the time left."""
-
-
-class RefusedError(Exception):
-    """What was asked for is not done.
-
-    Args:
-        status: of HTTP.
-        text: a sentence.
-    """
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status, self.text = status, text
-
-
-@dataclass
-class DesignState:
-    """How far a design is.
-
-    Args:
-        state: of the last wish.
-        number: of it.
-        text: why it failed.
-        shape_s: seconds until the shape was there.
-        seconds: until it was measured.
-        summary: lines, warnings and checks of the last design that was measured.
-        shown: number of the wish whose surface can be seen.
-        files: that were written.
-        implant: what was asked for last.
-    """
-
-    state: Literal["none", "designing", "measuring", "writing", "done", "failed"] = "none"
-    number: int = 0
-    text: str = ""
-    shape_s: float | None = None
-    seconds: float | None = None
-    summary: dict[str, Any] | None = None
-    shown: int = 0
-    files: tuple[str, ...] = ()
-    implant: dict[str, Any] | None = None
-
-
-@dataclass
-class CaseState:
-    """A case.
-
-    Args:
-        id: random; also the name of its folder.
-        number: in this session, from 1.
-        folder: its own.
-        created: seconds since 1970.
-    """
-
-    id: str
-    number: int
-    folder: Path
-    created: float
-    state: State = "uploading"
-    stage: str = ""
-    fraction: float = 0.0
-    began: float = 0.0
-    text: str = ""
-    format: str = ""
-    size_bytes: int = 0
-    files: int = 0
-    writing: int = 0
-    suffix: str = ""
-    notes: tuple[str, ...] = ()
-    series: tuple[dict[str, Any], ...] = ()
-    view: dict[str, Any] | None = None
-    summary: dict[str, Any] | None = None
-    run: Run | None = None
-    asked: dict[str, Any] = field(default_factory=dict)
-    design: DesignState = field(default_factory=DesignState)
-    gone: bool = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether it waits, or is worked on."""
-        return self.state in ("waiting", "running")
 
 
 class Session:
@@ -183,7 +104,53 @@ class Session:
             case.suffix = suffix
             return case, case.folder / FILES / name
 
-    def count(self, case: CaseState, size: int) -> None:
+    def begin_own(self, case_id: str, own: Own, suffix: str) -> tuple[CaseState, Path]:
+        """Where the next file of a scan of the patient's own bone goes.
+
+        Raises:
+            RefusedError: there is no such case, it is being worked on, or has such a scan.
+            InputError: this kind of file is not read.
+        """
+        with self.lock:
+            case = self._resting(case_id)
+            name = name_of(case.own_files + 1, suffix, own)
+            if case.own not in (None, own) or (case.own_files and {suffix, case.own_suffix} != {DICOM_SUFFIX}):
+                raise RefusedError(
+                    409, "there is such a scan already; take it away first. A scan is one file, or DICOM"
+                )
+            if case.own_files >= MAX_FILES:
+                raise RefusedError(413, f"more than {MAX_FILES} files; bring one study")
+            case.own, case.own_suffix = own, suffix
+            case.own_files += 1
+            case.writing += 1
+            (case.folder / OWN_FOLDERS[own]).mkdir(mode=0o700, exist_ok=True)
+            return case, case.folder / OWN_FOLDERS[own] / name
+
+    def take_own(self, case_id: str) -> None:
+        """Take a scan of the patient's own bone off the disk; what it was used for stays.
+
+        Raises:
+            RefusedError: there is no such case, or it is being worked on.
+        """
+        with self.lock:
+            case = self._resting(case_id)
+            if case.writing:
+                raise RefusedError(409, "a file of this case is still coming")
+            for name in OWN_FOLDERS.values():
+                shutil.rmtree(case.folder / name, ignore_errors=True)
+                for path in case.folder.glob(f"{name}-image.*"):
+                    path.unlink(missing_ok=True)
+            case.size_bytes -= case.own_bytes
+            case.own, case.own_files, case.own_suffix, case.own_bytes = None, 0, "", 0
+
+    def _resting(self, case_id: str) -> CaseState:
+        """A case that has its files and is not worked on."""
+        case = self.case(case_id)
+        if case.busy or case.state == "uploading":
+            raise RefusedError(409, "this case is being worked on; cancel that first")
+        return case
+
+    def count(self, case: CaseState, size: int, *, own: bool = False) -> None:
         """So many bytes more are about to be written.
 
         Raises:
@@ -193,6 +160,7 @@ class Session:
             if case.gone:
                 raise RefusedError(410, "this case was deleted")
             case.size_bytes += size
+            case.own_bytes += size if own else 0
             if case.size_bytes > self.served.max_upload_mb * 10**6:
                 raise RefusedError(
                     413,
@@ -224,12 +192,14 @@ class Session:
         """Reconstruct a case, or do it again.
 
         Raises:
-            RefusedError: there is no such case, or it is being worked on.
+            RefusedError: there is no such case, it is being worked on, or lacks what it is to be done with.
         """
         with self.lock:
-            case = self.case(case_id)
-            if case.busy or case.state == "uploading":
-                raise RefusedError(409, "this case is being worked on; cancel that first")
+            case = self._resting(case_id)
+            if case.writing:
+                raise RefusedError(409, "a file of this case is still coming")
+            if asked.own is not None and asked.own != case.own:
+                raise RefusedError(409, "there is no such scan of the patient's own bone; bring it first")
             case.asked, case.run = said, Run(case.folder, asked)
             self._start(case)
 
@@ -248,6 +218,24 @@ class Session:
             design.state, design.text, design.implant = "designing", "", implant.to_json()
             self.pool.ask(case.id, Design(case.run, implant, design.number))
             return design.number
+
+    def write(self, case_id: str) -> None:
+        """Have the files of the last design written, if there is one and they are not there.
+
+        Raises:
+            RefusedError: there is no such case, it is not done, or another implant is being designed.
+        """
+        with self.lock:
+            case = self.case(case_id)
+            design = case.design
+            if case.state != "done" or case.run is None:
+                raise RefusedError(409, "this case is not done; there is nothing to save yet")
+            if design.state in ("designing", "measuring"):
+                raise RefusedError(409, NOT_YET)
+            if design.made_with is None or design.files or design.state == "writing":
+                return
+            design.state, design.text = "writing", ""
+            self.pool.ask(case.id, Write(case.run, ImplantSettings.from_json(design.made_with), design.made))
 
     def cancel(self, case_id: str) -> None:
         """Stop what is done for a case; its process ends at once.
@@ -316,6 +304,7 @@ class Session:
                 "view": case.view,
                 "summary": case.summary,
                 "asked": case.asked,
+                "own": case.own,
                 "design": vars(case.design),
             }
 
@@ -402,14 +391,17 @@ class Session:
         last = number == design.number
         if isinstance(news, Shaped):
             design.shown, design.shape_s = news.number, news.seconds
-            design.state = "measuring" if last else design.state
+            if last and design.state != "writing":
+                design.state = "measuring"
         elif isinstance(news, Designed):
             design.summary, design.seconds = news.summary, news.seconds
-            design.state = "writing" if last else design.state
-        elif isinstance(news, Written):
+            design.made, design.made_with, design.files = news.number, news.implant.to_json(), ()
+            if last and design.state != "writing":
+                design.state = "done"
+        elif isinstance(news, Written) and number == design.made:
             design.files = news.files
-            design.state = "done" if last else design.state
-        elif isinstance(news, Failed) and last:
+            design.state = "done" if design.state == "writing" else design.state
+        elif isinstance(news, Failed) and (last or design.state == "writing"):
             design.state, design.text = "failed", news.text
 
     def _lost(self, key: str, busy: bool) -> None:
@@ -422,4 +414,4 @@ class Session:
             case.design.state, case.design.text = "failed", DIED
 
 
-__all__ = ["CANCELLED", "DIED", "CaseState", "DesignState", "RefusedError", "Session", "State"]
+__all__ = ["CANCELLED", "DIED", "NOT_YET", "CaseState", "DesignState", "RefusedError", "Session", "State"]

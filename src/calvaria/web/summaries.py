@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from calvaria.results.design_summary import limit_words, value_words
-from calvaria.results.summary import summary_lines
+from calvaria.results.summary import own_bone_line, summary_lines
 
 if TYPE_CHECKING:
     from calvaria.implant.parts import Check, Design
@@ -31,6 +31,7 @@ def of_record(record: Record) -> dict[str, Any]:
             "expected": [one.text for one in confidence.expected],
             "expected_reason": confidence.reason,
             "outer_within_mm": confidence.outer_within_mm,
+            "own_bone": None if record.own_bone is None else own_bone_line(record.own_bone),
             "seconds": record.seconds.total,
             "files": list(record.files),
         }
@@ -48,7 +49,7 @@ def of_design(design: Design, record: Record) -> dict[str, Any]:
     for part in design.parts:
         volume_ml = float(part.mesh.volume_ml)
         parts.append(
-            f"{part.name}: {outer_area_mm2(part) / 100:.1f} cm2, {volume_ml:.1f} ml, "
+            f"{part.name}: {outer_area_mm2(part) / 100:.1f} cm², {volume_ml:.1f} ml, "
             f"{volume_ml * DENSITIES['PEEK']:.1f} g in PEEK"
         )
     checks = _checks((*record.failed, *design.checks))
@@ -60,7 +61,7 @@ def _checks(checks: Iterable[Check]) -> list[dict[str, Any]]:
     return [
         {
             "name": one.name,
-            "value": value_words(_plain(one)),
+            "value": value_words(_plain(one)).replace("cm2", "cm²"),
             "limit": limit_words(one).strip("()").removeprefix("limit: "),
             "verdict": one.verdict,
             "part": one.part,

@@ -8,17 +8,19 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calvaria.errors import CalvariaError, one_line
+from calvaria.implant.settings import ImplantSettings
 from calvaria.jobs import begin_worker
 from calvaria.results.dicom_out import DicomAsked
 from calvaria.results.names import is_dicom
 from calvaria.results.settings import MaskFile, Settings
-from calvaria.web.brought import RESULTS, VIEW, looked_at, source_of
+from calvaria.web.brought import OWN_FOLDERS, RESULTS, VIEW, looked_at, source_of
 from calvaria.web.messages import (
     Design,
     Designed,
@@ -33,11 +35,15 @@ from calvaria.web.messages import (
     Task,
     Told,
     Viewed,
+    Write,
     Written,
 )
 
 if TYPE_CHECKING:
-    from calvaria.results.held import HeldCase
+    from calvaria.results.held import HeldCase, Made
+
+PREPARE_AFTER_S = 0.5
+"""Where nothing else is to be done for so long, an implant is designed before anybody asks."""
 
 FULL = "the disk is full: delete cases that are done, or make room, and run it again; nothing half written is left"
 
@@ -59,8 +65,10 @@ def main(link: Connection, threads: int) -> None:
     link.send(Idle(0))
     while True:
         try:
+            if desk.unprepared and not link.poll(PREPARE_AFTER_S):
+                desk.prepare()
             serial, task = link.recv()
-            while isinstance(task, Design) and link.poll():  # only the last wish counts
+            while isinstance(task, Design | Write) and link.poll():  # only the last wish counts
                 serial, task = link.recv()
             desk.do(task)
             link.send(Idle(serial))
@@ -88,6 +96,10 @@ def load() -> None:
     find(SHAPE_PRIOR)
 
 
+class _WantedError(Exception):
+    """Another task waits: what is done is given up for it."""
+
+
 class Desk:
     """Does tasks, and tells.
 
@@ -100,33 +112,61 @@ class Desk:
         self._tell, self._waiting = tell, waiting
         self._run: Run | None = None
         self._held: HeldCase | None = None
+        self._made: tuple[ImplantSettings, Made] | None = None
+        self.unprepared = False
+
+    @property
+    def held(self) -> HeldCase | None:
+        """The case in memory."""
+        return self._held
 
     def do(self, task: Task) -> None:
         """One task; whatever goes wrong is told in a sentence."""
-        number = task.number if isinstance(task, Design) else None
+        number = task.number if isinstance(task, Design | Write) else None
         try:
             if isinstance(task, Look):
                 self._look(task)
             elif isinstance(task, Run):
                 self._reconstruct(task)
-            else:
+            elif isinstance(task, Design):
                 self._design(task)
+            else:
+                self._write(task)
+        except _WantedError:
+            pass
         except MemoryError:
             self._tell(Failed(OUT_OF_MEMORY, number))
         except Exception as error:  # a bug of one case must cost no other
             self._tell(Failed(sentence(error), number))
 
+    def prepare(self) -> None:
+        """Design an implant as most are, for nobody: what was found for it is there when one is asked for."""
+        self.unprepared = False
+        held = self._held
+        if held is not None:
+            with suppress(Exception):  # told to whoever asks for an implant
+                held.design(ImplantSettings(), progress=self._go_on)
+
+    def _go_on(self, *_: object) -> None:
+        if self._waiting():
+            raise _WantedError
+
+    def _let_go(self) -> None:
+        self._run = self._held = self._made = None
+        self.unprepared = False
+
     def _look(self, task: Look) -> None:
-        self._run = self._held = None
+        self._let_go()
         name, series, notes = looked_at(source_of(task.folder))
         self._tell(Looked(name, tuple(series), tuple(notes)))
 
     def _reconstruct(self, task: Run) -> None:
         from calvaria.results.held import HeldCase
+        from calvaria.results.own_files import OwnFiles
         from calvaria.web.summaries import of_record
         from calvaria.web.views import show_head, show_result
 
-        self._run = self._held = None
+        self._let_go()
         source = source_of(task.folder)
         view = task.folder / VIEW
         view.mkdir(exist_ok=True)
@@ -134,12 +174,15 @@ class Desk:
         shape = self._see(source, task, show_head)
         dicom = DicomAsked(task.asked.deidentify) if is_dicom(source) else None
         settings = self._outlined(task)
-        held = HeldCase.run(source, task.folder / RESULTS, settings, self._progress, dicom=dicom)
+        which = task.asked.own
+        own = None if which is None else OwnFiles(**{which: source_of(task.folder, which)})
+        held = HeldCase.run(source, task.folder / RESULTS, settings, self._progress, dicom=dicom, own=own)
         self._tell(Told("slices and surfaces", 0.97))
         show_result(view, held.result)
         centres = [list(hole.centre_mm) for hole in held.record.holes]
         self._tell(Viewed(shape | {"result": True, "patch": not held.record.patch.empty, "holes_mm": centres}))
         self._held, self._run = held, task
+        self.unprepared = not held.record.patch.empty
         self._tell(Reconstructed(of_record(held.record)))
 
     def _see(self, source: Path, task: Run, show: Callable[..., dict[str, Any]]) -> dict[str, Any]:
@@ -171,11 +214,8 @@ class Desk:
         from calvaria.web.summaries import of_design
         from calvaria.web.views import show_implants
 
-        if self._held is None or self._run != task.run:
-            self._reconstruct(task.run)
-        held = self._held
-        if held is None:  # _reconstruct raises, or sets it
-            return
+        held = self._holding(task.run)
+        self.unprepared = False
         began = time.perf_counter()
         view = task.run.folder / VIEW
 
@@ -185,11 +225,25 @@ class Desk:
 
         made = held.design(task.implant, formed=formed)
         seconds = round(time.perf_counter() - began, 2)
-        self._tell(Designed(task.number, seconds, of_design(made.design, held.record)))
-        if self._waiting():  # another wish has come meanwhile: its files are written, not these
-            return
-        record = held.write(made)
-        self._tell(Written(task.number, record.files, record.warnings))
+        self._made = task.implant, made
+        self._tell(Designed(task.number, seconds, of_design(made.design, held.record), task.implant))
+
+    def _write(self, task: Write) -> None:
+        """The files, unless another implant is wanted before they are done: then not these."""
+        held = self._holding(task.run)
+        if self._made is None or self._made[0] != task.implant:
+            self._design(Design(task.run, task.implant, task.number))
+        if self._made is not None:
+            record = held.write(self._made[1], self._go_on)
+            self._tell(Written(task.number, record.files, record.warnings))
+
+    def _holding(self, run: Run) -> HeldCase:
+        """The case, reconstructed again where it is not held."""
+        if self._held is None or self._run != run:
+            self._reconstruct(run)
+        if self._held is None:
+            raise RuntimeError("a case that was reconstructed is held")
+        return self._held
 
 
 def sentence(error: Exception) -> str:
@@ -209,7 +263,15 @@ def sentence(error: Exception) -> str:
 FOLDERS = re.compile(r"(?:/[^\s:;,]+)+/")
 """Folders before a file's name."""
 
-WORDS = (("--min-hole-ml looks for smaller ones", "ask for smaller ones"), ("give another folder with -o", "make room"))
+OWN_NAMES = re.compile(rf"\b({'|'.join(OWN_FOLDERS.values())})(?:-\w+)?(?:\.[a-z.]*[a-z])?")
+"""Names of files and folders of the patient's own bone, as errors begin with."""
+
+WORDS = (
+    ("--min-hole-ml looks for smaller ones", "ask for smaller ones"),
+    ("give another folder with -o", "make room"),
+    ("leave --refine out", "run it without refining"),
+    ("is for --pre-op", "is to be brought as such"),
+)
 """What the command line says -> what the page says."""
 
 
@@ -218,10 +280,12 @@ def plain(text: str) -> str:
 
     >>> plain("/tmp/a/b/00001.nrrd: the mask is empty")
     '00001.nrrd: the mask is empty'
+    >>> plain("/tmp/a/removed-piece-00001.nrrd: no bone was found in it")
+    'the removed piece: no bone was found in it'
     """
     for told, said in WORDS:
         text = text.replace(told, said)
-    return FOLDERS.sub("", text)
+    return OWN_NAMES.sub(lambda found: f"the {found[1].replace('-', ' ')}", FOLDERS.sub("", text))
 
 
 __all__ = ["FULL", "Desk", "load", "main", "plain", "sentence"]

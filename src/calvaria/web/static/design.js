@@ -1,5 +1,5 @@
 // The implant: sliders, and its checks beside them. A moved slider asks at once; only the last wish is done.
-import { ask, control, h } from "./dom.js";
+import { ask, control, h, sentence } from "./dom.js";
 
 const FIRST = ["thickness", "thickness_mm", "clearance_mm", "bevel_deg", "flange_width_mm", "perforations", "suture_holes", "plate_seats", "mould"];
 
@@ -13,10 +13,12 @@ export function checkTable(checks, caption) {
   const order = { fail: 0, warn: 1, pass: 2 };
   const sorted = [...checks].sort((a, b) => order[a.verdict] - order[b.verdict]);
   const bad = sorted.filter((one) => one.verdict !== "pass");
-  const good = sorted.length - bad.length;
-  if (!bad.length) return tableOf(sorted, caption);
-  const rest = good ? h("details", {}, h("summary", {}, `${good} other checks passed`), tableOf(sorted.slice(bad.length), `${caption}, passed`)) : null;
-  return h("div", {}, tableOf(bad, caption), rest ?? "");
+  const good = sorted.filter((one) => one.verdict === "pass" && one.limit);
+  const measures = sorted.filter((one) => one.verdict === "pass" && !one.limit);
+  const folded = (some, text, more) => (some.length ? h("details", {}, h("summary", {}, text), tableOf(some, `${caption}, ${more}`)) : "");
+  return h("div", {}, tableOf(bad.length ? bad : good, caption),
+    bad.length ? folded(good, `${good.length} other checks passed`, "passed") : "",
+    folded(measures, `${measures.length} measures without a limit`, "measures"));
 }
 
 function tableOf(sorted, caption) {
@@ -32,13 +34,15 @@ function tableOf(sorted, caption) {
 function countsOf(checks) {
   const count = (verdict) => checks.filter((one) => one.verdict === verdict).length;
   const [fails, warnings] = [count("fail"), count("warn")];
-  if (!fails && !warnings) return `All ${checks.length} checks passed.`;
-  return `Of ${checks.length} checks ${fails} failed, ${warnings} with a warning.`;
+  const all = checks.filter((one) => one.limit || one.verdict !== "pass").length;
+  if (!fails && !warnings) return `All ${all} checks passed.`;
+  return `Of ${all} checks ${fails} failed, ${warnings} with a warning.`;
 }
 
 export class DesignPanel {
-  constructor(id, groups, asked, changed) {
+  constructor(id, groups, asked, changed, name) {
     this.id = id;
+    this.name = name; // of the file, as this tab knows it
     this.changed = changed;
     this.values = {};
     for (const group of groups) for (const one of group.controls) this.values[one.name] = asked?.[one.name] ?? one.default;
@@ -65,7 +69,8 @@ export class DesignPanel {
       this.status.textContent = "Designing …";
       this.changed();
     } catch (error) {
-      this.status.textContent = `${error.message}`;
+      this.status.textContent = sentence(error.message, this.name);
+      this.status.className = "bad";
     }
   }
 
@@ -74,10 +79,11 @@ export class DesignPanel {
       none: "Not designed yet. Move a slider, or press the button.",
       designing: "Designing …",
       measuring: `The shape is there after ${design.shape_s} s; measuring it …`,
-      writing: `Designed and checked in ${design.seconds} s; writing the files …`,
-      done: `Designed and checked in ${design.seconds} s; the files are there.`,
-      failed: design.text,
+      writing: "Writing the files and pictures of the implant …",
+      done: `Designed and checked in ${design.seconds} s. ${design.files.length ? "Its files are there." : "Its files are written when you save them."}`,
+      failed: sentence(design.text, this.name),
     }[design.state];
+    this.status.className = design.state === "failed" ? "bad" : "quiet";
     if (this.status.textContent !== said) this.status.textContent = said;
     this.button.hidden = design.state !== "none" && design.state !== "failed";
     const key = `${design.seconds}-${design.number}-${design.state === "designing"}`;
@@ -87,7 +93,7 @@ export class DesignPanel {
     const lines = design.summary;
     this.result.replaceChildren(
       h("ul", { class: "plain" }, lines.lines.map((line) => h("li", {}, line))),
-      ...lines.warnings.map((text) => h("p", { class: "message warn" }, text)),
+      ...lines.warnings.map((text) => h("p", { class: "message warn" }, sentence(text))),
       h("p", { class: lines.checks.some((one) => one.verdict === "fail") ? "bad" : "" }, countsOf(lines.checks)),
       checkTable(lines.checks, "Checks of the implant"));
     this.result.style.opacity = old ? 0.5 : 1;

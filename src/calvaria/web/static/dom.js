@@ -13,6 +13,12 @@ export function h(tag, given = {}, ...children) {
   return element;
 }
 
+// A sentence of the server's begins small, and names a file as it lies there.
+export function sentence(text, name) {
+  const said = name ? text.replace(/^(\d{5}|input)(\.[a-z]+)+(?=:)/, name) : text;
+  return /^[a-z]+\b(?!\.)/.test(said) ? said[0].toUpperCase() + said.slice(1) : said;
+}
+
 export function announce(text) {
   const live = document.getElementById("live");
   if (live.textContent !== text) live.textContent = text;

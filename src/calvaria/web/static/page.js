@@ -1,12 +1,15 @@
 // The page: what was brought, the cases of this session, and the one that is looked at.
-import { announce, ask, control, h } from "./dom.js";
+import { announce, ask, control, h, sentence } from "./dom.js";
 import { checkTable, DesignPanel } from "./design.js";
+import { OwnPanel } from "./own.js";
 import { plainSlices } from "./slices.js";
 import { bring, casesOf, filesDropped } from "./upload.js";
 import { canDraw, Viewer } from "./viewer.js";
 
 const BUSY_MS = 500;
+const DESIGN_MS = 150;
 const IDLE_MS = 4000;
+const DESIGNING = ["designing", "measuring", "writing"];
 const names = new Map(); // case -> the name of its file, which only this tab knows
 const before = { kind: "auto", min_hole_ml: 5, refine: false, deidentify: false };
 const byId = (id) => document.getElementById(id);
@@ -90,23 +93,24 @@ function stateOf(one) {
 
 async function refresh() {
   clearTimeout(timer);
-  let busy = true;
+  let next = BUSY_MS;
   try {
     const cases = await ask("GET", "/api/cases");
-    list(cases);
     let shown = null;
     if (selected && cases.some((one) => one.id === selected)) {
       shown = await ask("GET", `/api/cases/${selected}`);
+      list(cases.map((one) => (one.id === shown.id ? shown : one)));
       show(shown);
-    } else if (selected) {
-      close();
+    } else {
+      list(cases);
+      if (selected) close();
     }
-    const design = shown && ["designing", "measuring", "writing"].includes(shown.design.state);
-    busy = Boolean(design) || cases.some((one) => ["waiting", "running", "uploading"].includes(one.state));
+    const busy = cases.some((one) => ["waiting", "running", "uploading"].includes(one.state));
+    next = shown && DESIGNING.includes(shown.design.state) ? DESIGN_MS : busy ? BUSY_MS : IDLE_MS;
   } catch (error) {
     say(error.message, true);
   }
-  timer = setTimeout(refresh, busy ? BUSY_MS : IDLE_MS);
+  timer = setTimeout(refresh, next);
 }
 
 function list(cases) {
@@ -126,7 +130,7 @@ function list(cases) {
     button.setAttribute("aria-current", one.id === selected ? "true" : "false");
     const time = new Date(one.created * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     button.querySelector(".name").textContent = titleOf(one);
-    button.querySelector(".state").textContent = `${time} · ${one.format || "…"} · ${stateOf(one)}`;
+    button.querySelector(".state").textContent = [time, one.format, stateOf(one)].filter(Boolean).join(" · ");
   });
   for (const item of known.values()) item.remove();
 }
@@ -175,11 +179,12 @@ class CasePanel {
     this.summary = h("div");
     this.looking = h("div", { class: "looking" });
     this.pointing = h("div");
+    this.own = new OwnPanel(one.id, about.max_upload_mb, (own) => this.send("run", { ...this.asked, refine: false, own }));
     this.designing = h("div");
     this.files = h("div");
     this.root = h("article", {},
       h("div", { class: "title" }, this.heading, this.cancel, this.remove),
-      this.progress, this.stage, this.message, this.choice, this.summary, this.looking, this.pointing, this.designing, this.files);
+      this.progress, this.stage, this.message, this.choice, this.summary, this.looking, this.pointing, this.own.root, this.designing, this.files);
   }
 
   end() {
@@ -196,7 +201,7 @@ class CasePanel {
   }
 
   complain(text) {
-    this.message.replaceChildren(h("p", { class: "message", role: "alert" }, text));
+    this.message.replaceChildren(h("p", { class: "message", role: "alert" }, sentence(text)));
   }
 
   async erase() {
@@ -209,7 +214,7 @@ class CasePanel {
   }
 
   show(one) {
-    const designing = ["designing", "measuring", "writing"].includes(one.design.state);
+    const designing = DESIGNING.includes(one.design.state);
     const busy = ["waiting", "running"].includes(one.state);
     this.heading.textContent = titleOf(one);
     this.cancel.hidden = !(busy || designing);
@@ -222,6 +227,9 @@ class CasePanel {
     this.showSummary(one);
     this.showViews(one);
     this.showPointing(one);
+    this.asked = one.asked;
+    this.own.root.hidden = !one.view || !["done", "failed", "cancelled"].includes(one.state);
+    this.own.show(one);
     this.showDesign(one);
   }
 
@@ -237,7 +245,7 @@ class CasePanel {
     this.once("message", [one.state, one.text], () => {
       if (!["failed", "cancelled"].includes(one.state)) return this.message.replaceChildren();
       this.message.replaceChildren(
-        h("p", { class: "message", role: "alert" }, one.text),
+        h("p", { class: "message", role: "alert" }, sentence(one.text, names.get(one.id))),
         h("div", { class: "row" }, h("button", { type: "button", onclick: () => this.send("run", one.asked) }, "Run it again")));
     });
   }
@@ -245,7 +253,7 @@ class CasePanel {
   showChoice(one) {
     this.once("choice", [one.state, one.series, one.notes], () => {
       this.choice.replaceChildren();
-      if (one.notes.length) this.choice.append(...one.notes.map((text) => h("p", { class: "message warn" }, text)));
+      if (one.notes.length) this.choice.append(...one.notes.map((text) => h("p", { class: "message warn" }, sentence(text))));
       if (one.state !== "choosing") return;
       const options = one.series.map((series, number) => h("label", { class: "flag" },
         h("input", { type: "radio", name: "series", value: number, checked: series.chosen, disabled: !series.usable }),
@@ -275,9 +283,10 @@ class CasePanel {
           found.holes.length > 1 ? figure("Holes", found.holes.length) : null,
           figure("Outer surface, 90 % within", found.outer_within_mm === null ? "not known" : `${found.outer_within_mm.toFixed(1)} mm`),
           figure("Took", `${found.seconds.toFixed(1)} s`)));
-        parts.push(h("p", {}, `Expected accuracy: ${found.expected.join(", ") || "unknown"}.`), h("p", { class: "quiet" }, `${found.expected_reason}.`));
+        parts.push(h("p", {}, `Expected accuracy: ${found.expected.join(", ") || "unknown"}.`), h("p", { class: "quiet" }, `${sentence(found.expected_reason)}.`));
       }
-      parts.push(...found.warnings.map((text) => h("p", { class: "message warn" }, text)));
+      if (found.own_bone) parts.push(h("p", {}, `${sentence(found.own_bone)}.`));
+      parts.push(...found.warnings.map((text) => h("p", { class: "message warn" }, sentence(text))));
       const bad = found.checks.filter((check) => check.verdict !== "pass").length;
       parts.push(h("details", { open: bad > 0 }, h("summary", {}, bad ? `${bad} of ${found.checks.length} checks did not pass` : `All ${found.checks.length} checks passed`),
         checkTable(found.checks, "Checks of the missing bone")));
@@ -298,6 +307,7 @@ class CasePanel {
         this.layers();
         this.viewer.queue = this.viewer.start().catch((error) => { this.plain = true; this.problem = error; });
       }
+      this.looking.lastChild.hidden = !one.view.result; // there is nothing in 3-D before
       const implant = one.design.shown || 0;
       if (implant && !this.implantSeen) this.want("patch", false); // it hides the implant
       this.implantSeen = implant > 0;
@@ -350,7 +360,7 @@ class CasePanel {
       this.pointing.replaceChildren(h("details", { open: Boolean(seeds.length || open.length || corners.length || outline.length) || one.state === "failed" || one.summary?.empty },
         h("summary", {}, "Wrong hole, or none found? Point at it"),
         h("p", { class: "quiet" }, "Click in the slices, or type a place (LPS mm: to the left, to the back, up). Point at the hole, or outline it by places around its rim, in any order, from several slices."),
-        h("div", { class: "row" }, inputs),
+        h("div", { class: "row" }, inputs.map((input, axis) => h("label", {}, `${"xyz"[axis]} `, input))),
         h("div", { class: "row" },
           h("button", { type: "button", onclick: add("seeds") }, "Fill the hole here"),
           h("button", { type: "button", onclick: add("outline") }, "Place on the hole's outline"),
@@ -377,19 +387,24 @@ class CasePanel {
     }
     if (one.summary.empty) this.designing.replaceChildren();
     else if (!this.design) {
-      this.design = new DesignPanel(this.id, about.implant, one.design.implant, refresh);
+      this.design = new DesignPanel(this.id, about.implant, one.design.implant, refresh, names.get(one.id));
       this.designing.replaceChildren(this.design.root);
     }
     if (!one.summary.empty) this.design.show(one.design);
-    const ready = !["designing", "measuring", "writing"].includes(one.design.state);
-    this.once("files", [ready, one.design.files, one.summary], () => {
+    const ready = !["designing", "measuring"].includes(one.design.state);
+    const writing = one.design.state === "writing";
+    const write = () => this.send("write", {});
+    if (one.design.state === "done" && !one.design.files.length && !canDraw()) this.once("drawn", one.design.made, write);
+    this.once("files", [ready, writing, one.design.made, one.design.files, one.summary], () => {
       const all = [...new Set([...one.summary.files, ...one.design.files])].sort();
+      const lacks = one.design.made && !one.design.files.length;
       const picture = one.design.files.includes("design.png")
         ? h("details", {}, h("summary", {}, "Picture of the implant"), h("img", { class: "picture", alt: "The implant and its checks, drawn", src: `/api/cases/${one.id}/file/design.png?v=${one.design.number}` })) : null;
       this.files.replaceChildren(picture ?? "", h("h2", {}, "Files"),
-        h("div", { class: "row" }, ready
-          ? h("a", { class: "button primary", href: `/api/cases/${one.id}/results.zip`, download: "" }, "Save all as one zip")
-          : h("span", { class: "quiet" }, "The files are being written …")),
+        h("div", { class: "row" }, ready && !writing
+          ? h("a", { class: "button primary", href: `/api/cases/${one.id}/results.zip`, download: "", onclick: () => setTimeout(refresh, DESIGN_MS) }, "Save all as one zip")
+          : h("span", { class: "quiet" }, writing ? "The files are being written …" : "The files can be saved when the implant is checked."),
+          ready && !writing && lacks ? h("button", { type: "button", onclick: write }, "Draw the implant") : null),
         h("details", {}, h("summary", {}, `${all.length} files`),
           h("ul", { class: "plain" }, all.map((name) => h("li", {}, h("a", { href: `/api/cases/${one.id}/file/${name}`, download: name.split("/").at(-1) }, name))))));
     });

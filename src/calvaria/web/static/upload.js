@@ -44,25 +44,46 @@ async function walk(entry, found) {
   }
 }
 
-// Only the suffix of a name travels. Returns the case.
-export async function bring(one, settings, mostMb, tell) {
+function requireSmall(one, mostMb) {
   const size = one.files.reduce((sum, file) => sum + file.size, 0);
   if (size > mostMb * 1e6) throw new Error(`${(size / 1e6).toFixed(0)} MB, at most ${mostMb} MB are taken; crop the scan, or start the page with --max-upload-mb`);
+}
+
+async function send(one, address, tell) {
+  let next = 0;
+  let done = 0;
+  const lane = async () => {
+    while (next < one.files.length) {
+      const file = one.files[next++];
+      const answer = await fetch(address, { method: "PUT", body: file });
+      if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.error || `the server answers ${answer.status}`);
+      done += 1;
+      tell(done, one.files.length);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, one.files.length) }, lane));
+}
+
+// A scan of the patient's own bone, in place of any that a case has.
+export async function bringOwn(id, own, one, mostMb, tell) {
+  requireSmall(one, mostMb);
+  const address = `/api/cases/${id}`;
+  await ask("DELETE", `${address}/own`);
+  try {
+    await send(one, `${address}/files?suffix=${encodeURIComponent(one.suffix)}&own=${own}`, tell);
+  } catch (error) {
+    await ask("DELETE", `${address}/own`).catch(() => null);
+    throw error;
+  }
+}
+
+// Only the suffix of a name travels. Returns the case.
+export async function bring(one, settings, mostMb, tell) {
+  requireSmall(one, mostMb);
   const made = await ask("POST", "/api/cases", {});
   const address = `/api/cases/${made.id}`;
   try {
-    let next = 0;
-    let done = 0;
-    const lane = async () => {
-      while (next < one.files.length) {
-        const file = one.files[next++];
-        const answer = await fetch(`${address}/files?suffix=${encodeURIComponent(one.suffix)}`, { method: "PUT", body: file });
-        if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.error || `the server answers ${answer.status}`);
-        done += 1;
-        tell(done, one.files.length);
-      }
-    };
-    await Promise.all(Array.from({ length: Math.min(AT_ONCE, one.files.length) }, lane));
+    await send(one, `${address}/files?suffix=${encodeURIComponent(one.suffix)}`, tell);
     return await ask("POST", `${address}/complete`, settings);
   } catch (error) {
     await ask("DELETE", address).catch(() => null);

@@ -28,9 +28,10 @@ export class Viewer {
     this.moved = moved;
     this.flat = h("canvas", { tabindex: 0, role: "img", "aria-label": "Slices in three directions. Click to move the crosshair." });
     this.solid = h("canvas", { tabindex: 0, role: "img", "aria-label": "Skull, missing bone and implant in 3-D. Drag to turn; arrow keys turn, too." });
+    this.empty = h("p", { class: "empty" }, "3-D comes with the missing bone.");
     this.root = h("div", { class: "views" },
       h("figure", {}, h("div", { class: "stage" }, this.flat), h("figcaption", {}, "Slices: click to point. Missing bone in red.")),
-      h("figure", {}, h("div", { class: "stage" }, this.solid), h("figcaption", {}, "3-D: drag to turn, scroll to zoom. Missing bone: blue is sure, red may be off by 2 mm.")));
+      h("figure", {}, h("div", { class: "stage" }, this.solid, this.empty), h("figcaption", {}, "3-D: drag to turn, scroll to zoom. Missing bone: blue is sure, red may be off by 2 mm.")));
     this.meshes = {};
     this.wanted = { skull: true, patch: true, implant: true };
     this.turn = [110, 15];
@@ -70,6 +71,7 @@ export class Viewer {
   }
 
   async load(view, implant, version) {
+    this.empty.hidden = Boolean(view.result);
     const stage = `${version}-${view.result ? 1 : 0}`;
     if (stage !== this.stage) {
       this.stage = stage;
