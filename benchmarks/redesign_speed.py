@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from calvaria.benchmarks.cases import build, tasks_of
+from calvaria.benchmarks.script import run_while_read
 from calvaria.implant.memory import Memory
 from calvaria.implant.parts import Part
 from calvaria.implant.settings import ImplantSettings
@@ -162,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_while_read(main))
