@@ -34,6 +34,9 @@ SHARES = {"multi-branch": 0.4, "patch": 0.2, "rescaled": 0.2, "implant": 0.2}
 PROBE_STEPS = 1000
 """Of a dry run."""
 
+INTERVAL = 100
+"""Steps between two validations: a training has a whole number of such."""
+
 MARGIN = 0.9
 """Of a share that steps are to fill: weights are written, and a busy machine is slower."""
 
@@ -152,7 +155,8 @@ def _planned(command: list[str], options: argparse.Namespace) -> list[str]:
     if name not in plan:
         told = json.loads(output_of([*command, "--steps", str(PROBE_STEPS), "--dry-run", "--json"]))
         share = SHARES[name] / sum(SHARES[one] for one in weights_of(options))
-        plan[name] = max(1, int(PROBE_STEPS * MARGIN * share * options.budget / told["minutes"]))
+        steps = PROBE_STEPS * MARGIN * share * options.budget / told["minutes"]
+        plan[name] = INTERVAL * max(1, round(steps / INTERVAL))
         file.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
     return [*command, "--steps", str(plan[name])]
 

@@ -71,10 +71,10 @@ def test_steps_fill_a_models_share_of_the_budget_and_stay(script, words, tmp_pat
     runner = Runner(script, monkeypatch)
     assert script.main([*words, "--budget", "360", "--models", "multi-branch", "patch"]) == 0
     plan = json.loads((tmp_path / "cascade" / "plan.json").read_text())
-    # Of 360 minutes two thirds and a third, and of those nine tenths; 1000 steps take 100 minutes.
-    assert plan == {"multi-branch": 2160, "patch": 1080}
+    # Of 360 minutes two thirds and a third, and of those nine tenths, in hundreds; 1000 steps take 100 minutes.
+    assert plan == {"multi-branch": 2200, "patch": 1100}
     trained = [command for command in runner.commands if command[0] == "train"]
-    assert [command[-2:] for command in trained] == [["--steps", "2160"], ["--steps", "1080"]]
+    assert [command[-2:] for command in trained] == [["--steps", "2200"], ["--steps", "1100"]]
     assert len(runner.asked) == 2
     script.main([*words, "--budget", "10", "--models", "multi-branch", "patch"])
     assert len(runner.asked) == 2  # a training goes on with as many steps
