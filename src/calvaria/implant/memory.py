@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from calvaria.implant.settings import ImplantSettings
+from calvaria.implant.settings import PANELS, ImplantSettings
 
 if TYPE_CHECKING:
     from calvaria.implant.around import Around
@@ -20,18 +20,7 @@ if TYPE_CHECKING:
     from calvaria.volume.mesh import Mesh
     from calvaria.volume.volume import Volume
 
-DETAILS = frozenset(
-    {
-        "perforations",
-        "perforation_mm",
-        "pitch_mm",
-        "suture_holes",
-        "suture_mm",
-        "plate_seats",
-        "mark",
-        "mould",
-    }
-)
+DETAILS = frozenset(PANELS["Details"])
 """Parameters of what is cut out of a body when it is done; all others are the body's."""
 
 AT_THE_RIM = frozenset({"clearance_mm", "widening_mm", "bevel_deg", "split", "max_triangles", "mesh_error_mm"})

@@ -60,7 +60,7 @@ def to_patch(
     patch = Volume(out, defective.grid)
     # Outside the region nothing is added: there the field is air, from the region's edge on.
     distance = np.where(soft.region, soft.distance_mm, np.maximum(soft.distance_mm, EDGE_MM))
-    box = _reach(distance < 0, frame, defective.grid)
+    box = reached(distance < 0, frame, defective.grid)
     if box is None:
         return patch
     part = defective.crop(box)
@@ -97,7 +97,7 @@ def surface_of(soft: SoftField, frame: CanonicalFrame) -> tuple[F64, F64]:
     return grid.to_world(index.T), normals
 
 
-def _reach(bone: BoolArray, frame: CanonicalFrame, grid: Grid) -> Box | None:
+def reached(bone: BoolArray, frame: CanonicalFrame, grid: Grid) -> Box | None:
     """The part of a grid that voxels of the box reach, with a margin; None if they reach nothing."""
     inner = bounding_box(bone)
     if inner is None:

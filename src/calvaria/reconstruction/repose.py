@@ -22,6 +22,7 @@ from calvaria.reconstruction.box import (
     read_box,
     scale_of,
 )
+from calvaria.reconstruction.postprocess import reached
 from calvaria.reconstruction.protocol import Completion, Sketcher, SoftField, Stage
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame, coarse_bone, relocate
@@ -30,7 +31,7 @@ from calvaria.types import F32, F64, BoolArray
 from calvaria.volume.distance import distance_to
 from calvaria.volume.grid import Grid
 from calvaria.volume.sampler import known_mask
-from calvaria.volume.volume import Volume, bounding_box
+from calvaria.volume.volume import Volume
 
 SETTLED_MM = 1.5
 """Once the pose moves the skull by less than this, it has settled."""
@@ -214,17 +215,11 @@ def moved(sketch: SoftField, before: CanonicalFrame, after: CanonicalFrame) -> S
     """A completion carried over into another frame of the same skull."""
     grid = box_grid()
     distance = np.full(grid.shape, AIR_MM, np.float32)
-    old = bounding_box(sketch.region)
-    if old is not None:
-        # Only what the old region's box can reach is read.
-        corners = grid.crop(old).moved(np.linalg.inv(box_to_world(after)) @ box_to_world(before)).corners_mm()
-        index = grid.to_index(corners)
-        low = np.clip(np.floor(index.min(axis=0)) - 1, 0, grid.shape).astype(int)
-        high = np.clip(np.ceil(index.max(axis=0)) + 2, 0, grid.shape).astype(int)
-        i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-        part = grid.crop((i, j, k)).moved(box_to_world(after))
+    box = reached(sketch.region, before, grid.moved(box_to_world(after)))
+    if box is not None:
+        part = grid.crop(box).moved(box_to_world(after))
         points = part.centres_mm().reshape(-1, 3)
-        distance[i, j, k] = _at(sketch.distance_mm, sketch.region, points, before).reshape(part.shape)
+        distance[box] = _at(sketch.distance_mm, sketch.region, points, before).reshape(part.shape)
     # `_at` gives `AIR_MM` beyond the old region, so the new one is what lies below.
     return SoftField(distance, distance < AIR_MM, sketch.misfit_mm)
 
