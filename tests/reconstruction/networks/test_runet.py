@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calvaria.errors import InputError
-from calvaria.reconstruction.networks.runet import ResidualBlock, RUNet, RUNetSettings
+from calvaria.reconstruction.networks.runet import ChannelNorm, ResidualBlock, RUNet, RUNetSettings
 
 PUBLISHED_PARAMETERS = 12_723_489
 
@@ -58,3 +58,33 @@ def test_the_block_goes_around_itself():
 def test_a_width_below_one_is_refused():
     with pytest.raises(InputError, match="width is 1 channel or more; got 0"):
         RUNetSettings(width=0)
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last_3d])
+def test_the_norm_and_its_gradients_are_torchs(form):
+    torch.manual_seed(2)
+    ours, torchs = ChannelNorm(5).double(), torch.nn.GroupNorm(5, 5).double()
+    torch.nn.init.normal_(ours.weight)
+    torch.nn.init.normal_(ours.bias)
+    torchs.load_state_dict(ours.state_dict())
+    x, weight = 3 * torch.randn(2, 5, 4, 6, 3, dtype=torch.float64) + 7, torch.randn(2, 5, 4, 6, 3, dtype=torch.float64)
+    inputs = [x.clone().to(memory_format=form).requires_grad_() for _ in range(2)]
+    answers = [norm(one) for norm, one in zip((ours, torchs), inputs, strict=True)]
+    for answer in answers:
+        (answer * weight).sum().backward()
+    torch.testing.assert_close(*answers)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    for one, other in zip(ours.parameters(), torchs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_the_norm_learns_the_same_in_sixteen_bits():
+    torch.manual_seed(3)
+    norm, x = ChannelNorm(4), torch.randn(2, 4, 8, 8, 8)
+    slopes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        shown = x.clone().to(dtype).requires_grad_()
+        norm.zero_grad()
+        norm(shown).float().square().mul(x).sum().backward()
+        slopes.append(torch.cat([shown.grad.float().flatten(), norm.weight.grad, norm.bias.grad]))
+    assert torch.nn.functional.cosine_similarity(*slopes, dim=0) > 0.999

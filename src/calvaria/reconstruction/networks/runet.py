@@ -7,6 +7,7 @@ no skip connection at full resolution, so it is four to five times cheaper than 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from calvaria.errors import InputError
 
 NEGATIVE_SLOPE = 0.01
 """Slope of the leaky rectifiers below zero."""
+
+SPACE = (2, 3, 4)
+"""The last three axes of a batch."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,61 @@ class RUNetSettings:
             raise InputError(f"width is 1 channel or more; got {self.width}")
 
 
+class ChannelNorm(nn.GroupNorm):
+    """A norm over each channel of each head: a group norm whose groups are single channels.
+
+    In training on a CPU its gradient is written out here: torch's own takes nearly half of a step.
+
+    Args:
+        channels: of its input.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) -> the same shape."""
+        if x.is_cuda or not (torch.is_grad_enabled() and x.requires_grad):
+            return super().forward(x)
+        out: Tensor = _Normed.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        return out
+
+
+class _Normed(torch.autograd.Function):
+    """y = w (x - mean) / sd + b, mean and sd over the last three axes; statistics in 32 bits at least."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:  # type: ignore[override]
+        wide = x if x.dtype == torch.float64 else x.float()
+        variance, mean = torch.var_mean(wide, SPACE, correction=0, keepdim=True)
+        over_sd, weight = torch.rsqrt(variance + eps), _along_channels(weight)
+        ctx.save_for_backward(x, mean, over_sd, weight)
+        scale = over_sd * weight
+        return torch.addcmul((_along_channels(bias) - mean * scale).to(x.dtype), x, scale.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, mean, over_sd, weight = ctx.saved_tensors
+        (dy,) = given
+        n = x[0, 0].numel()
+        # With z = (x - mean) / sd: sums of dy and of dy z, which are the gradients of b and w.
+        of_bias = dy.sum(SPACE, keepdim=True, dtype=mean.dtype)
+        of_weight = ((dy * x).sum(SPACE, keepdim=True, dtype=mean.dtype) - mean * of_bias) * over_sd
+        # dx = w / sd (dy - mean(dy) - z mean(dy z)), its terms gathered as a dy + k x + c.
+        a = weight * over_sd
+        k = -a * over_sd * of_weight / n
+        c = -a * of_bias / n - k * mean
+        dx = torch.addcmul(torch.addcmul(c.to(x.dtype), x, k.to(x.dtype)), dy, a.to(x.dtype))
+        return dx, of_weight.sum(dim=(0, *SPACE)), of_bias.sum(dim=(0, *SPACE)), None
+
+
+def _along_channels(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
 def _after(channels: int) -> tuple[nn.Module, nn.Module]:
     """What follows a convolution: a norm over each channel of each head, and the rectifier."""
-    return nn.GroupNorm(channels, channels), nn.LeakyReLU(NEGATIVE_SLOPE)
+    return ChannelNorm(channels), nn.LeakyReLU(NEGATIVE_SLOPE)
 
 
 class ResidualBlock(nn.Module):
@@ -111,4 +167,4 @@ def _beside(x: Tensor, skip: Tensor) -> Tensor:
     return torch.cat([_fitted(x, skip), skip], dim=1)
 
 
-__all__ = ["RUNet", "RUNetSettings", "ResidualBlock"]
+__all__ = ["ChannelNorm", "RUNet", "RUNetSettings", "ResidualBlock"]
