@@ -114,6 +114,15 @@ def test_whoever_stops_early_leaves_nothing_behind(scheduler, tmp_path):
     assert not list(tmp_path.glob(".cluster-*"))
 
 
+def test_what_a_killed_client_left_goes_with_the_next(scheduler, tmp_path):
+    words = "import os, sys, pathlib\nfrom calvaria.results.cluster import _starts\n"
+    killed = words + "with _starts(pathlib.Path(sys.argv[1])) as folder:\n (folder / '0').touch()\n os._exit(1)"
+    subprocess.run([sys.executable, "-c", killed, tmp_path], check=False)
+    assert len(list(tmp_path.glob(".cluster-*/files/0"))) == 1
+    assert dict(on_scheduler(len, ["ab"], scheduler, tmp_path, lambda item, why: 0)) == {"ab": 2}
+    assert not list(tmp_path.glob(".cluster-*"))
+
+
 def give_up(item: object) -> int:
     raise ModuleNotFoundError("No module named 'calvaria'")
 
@@ -128,7 +137,7 @@ def test_what_a_worker_cannot_run_says_so(scheduler, tmp_path):
 
 def test_a_folder_that_the_worker_does_not_see_is_named(tmp_path):
     task = clusters._Task(0, "a")
-    found = clusters._begin(len, str(tmp_path / "gone" / ".cluster-1"), task)
+    found = clusters._begin(len, str(tmp_path / "gone" / ".cluster-unfinished-1" / "files"), task)
     assert isinstance(found, clusters._Not)
     assert found.why.endswith(
         f"does not see {tmp_path / 'gone'}; wanted: a disk that this machine and all workers share"

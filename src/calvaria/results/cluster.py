@@ -9,11 +9,9 @@ folder on that disk.
 from __future__ import annotations
 
 import pickle
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from calvaria.errors import InputError, MissingExtraError, one_line
 from calvaria.files import atomic_path
+from calvaria.results.unfinished import sweep, unfinished
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -33,6 +32,9 @@ CONNECT_S = 10
 
 MAX_STARTS = 2
 """A piece of work is begun at most so often: where it kills its worker twice, it would kill the next one, too."""
+
+STARTS = "cluster"
+"""What the hidden folder is called in which it stands how often pieces of work were begun."""
 
 MAX_SUBMITS = 5
 """A piece of work is handed over at most so often, where workers die before it was begun at all."""
@@ -87,13 +89,13 @@ def on_scheduler(
     with _connected(address) as client, _starts(shared) as folder:
         begun = partial(_begin, work, str(folder))
         tasks = [_Task(number, item) for number, item in enumerate(items)]
-        running = dict(zip(_submit(client, begun, tasks, folder.name), tasks, strict=True))
+        running = dict(zip(_submit(client, begun, tasks, folder.parent.name), tasks, strict=True))
         come = as_completed(list(running), loop=client.loop, with_results=True, raise_errors=False)
         for future, came in come:
             task = running.pop(future)
             found = _result(future.status, came, address)
             if isinstance(found, _Died) and _starts_of(folder, task) < MAX_STARTS and task.submits < MAX_SUBMITS:
-                (once_more,) = _submit(client, begun, [task], folder.name)
+                (once_more,) = _submit(client, begun, [task], folder.parent.name)
                 running[once_more] = task
                 come.add(once_more)
                 continue
@@ -150,7 +152,7 @@ def _begin(work: Callable[[Any], Any], folder: str, task: _Task[Any]) -> _Done[A
             sink.write(b"x")
             starts = sink.tell()
     except OSError:
-        return _Not(UNSEEN.format(host=socket.gethostname(), folder=Path(folder).parent))
+        return _Not(UNSEEN.format(host=socket.gethostname(), folder=Path(folder).parents[1]))
     if starts > MAX_STARTS:
         return _Not(DIED)
     result = work(task.item)
@@ -192,17 +194,20 @@ def _starts_of(folder: Path, task: _Task[Any]) -> int:
 
 @contextmanager
 def _starts(shared: Path) -> Iterator[Path]:
-    """The folder with a file for each piece of work that was begun, a byte for each time; gone at the end."""
-    try:
-        shared.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".cluster-", dir=shared.absolute()))
-    except OSError as error:
-        raise InputError(f"{shared}: cannot be written: {error.strerror}; give another folder with -o") from error
-    try:
-        folder.chmod(0o777)  # workers may run as somebody else
+    """The folder with a file for each piece of work that was begun, a byte for each time; gone at the end.
+
+    What killed clients have left of such goes first.
+    """
+    sweep(shared, STARTS)
+    with ExitStack() as held:
+        try:
+            shared.mkdir(parents=True, exist_ok=True)
+            folder = held.enter_context(unfinished(shared.absolute(), STARTS))
+            for one in (folder.parent, folder):
+                one.chmod(0o777)  # workers may run as somebody else
+        except OSError as error:
+            raise InputError(f"{shared}: cannot be written: {error.strerror}; give another folder with -o") from error
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
