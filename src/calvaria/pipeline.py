@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from threadpoolctl import threadpool_limits
 
@@ -30,20 +30,19 @@ from calvaria.reconstruction.openings import added_by
 from calvaria.reconstruction.own_bone.scans import OwnScan, put_in
 from calvaria.reconstruction.postprocess import MIN_PIECE_ML, SPECK_ML, surface_of, to_patch
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, Engine, SoftField, Surveyor
+from calvaria.reconstruction.seen import Seen, see
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
-from calvaria.reconstruction.surface import BoneSurface
 from calvaria.reconstruction.told import on_posture, warnings_on
 from calvaria.reconstruction.uncertainty import Uncertainty
-from calvaria.reconstruction.word import UserWord, held_to, without_ignored
+from calvaria.reconstruction.word import UserWord
 from calvaria.refinement.refine import TRUST, Refinement, Trust
 from calvaria.refinement.refine import refine as refine_patch
-from calvaria.skull.bone import bone_of
-from calvaria.skull.canonical import CanonicalFrame, locate
-from calvaria.skull.checks import require_adult, require_head_sized, size_doubts
+from calvaria.skull.canonical import CanonicalFrame
+from calvaria.skull.checks import size_doubts
 from calvaria.skull.partial import Scan
 from calvaria.symmetry.plane import Plane
 from calvaria.types import BoolArray
-from calvaria.volume import Box, Volume, bounding_box
+from calvaria.volume import Volume
 
 if TYPE_CHECKING:
     from calvaria.implant.design import Memory
@@ -226,7 +225,7 @@ def refine(
     clock = Clock(progress, REFINING_STAGES)
     with _alone():
         with naming(name):
-            seen = _see(volume, completer, clock, _Asked(kind, threshold_hu, MIN_HOLE_ML, name, UserWord()))
+            seen = see(volume, completer, clock.stage, kind=kind, threshold_hu=threshold_hu, name=name)
         with naming(patch_name), clock.stage("given"):
             given, notes = on_skull(given, seen.defective, seen.frame)
         with naming(name):
@@ -267,51 +266,19 @@ class _Asked:
     own: OwnScan | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """A skull and its pose, before its holes are known."""
-
-    defective: Volume
-    skull: Volume
-    frame: CanonicalFrame
-    surface: BoneSurface
-    notes: tuple[str, ...]
-    scan: Scan | None = None
-
-
-def _see(volume: Volume, completer: Engine, clock: Clock, asked: _Asked) -> _Seen:
-    """The stages bone and pose, while the engine makes itself ready."""
-    with ThreadPoolExecutor(1) as beside:
-        ready = beside.submit(completer.prepare)
-        with clock.stage("bone"):
-            segmented = bone_of(volume, asked.kind, asked.threshold_hu, name=asked.name)
-            defective, notes = segmented.bone, segmented.notes
-            if asked.word.ignore is not None:
-                defective, line = without_ignored(defective, asked.word.ignore)
-                notes = (*notes, line)
-            skull = defective.crop(cast(Box, bounding_box(defective.mask)))  # there is bone
-            require_head_sized(skull)
-        with clock.stage("pose"):
-            frame = locate(skull, completer.template)
-            require_adult(frame, defective.grid)
-            if asked.word.plane is not None:
-                frame, lines = held_to(frame, asked.word.plane)
-                notes += lines
-            # While the engine is not ready yet; of a CT between its voxels.
-            scan = segmented.scan
-            fractions = skull
-            if scan is not None:
-                fractions = scan.fraction(defective, cast(Box, bounding_box(defective.mask, (1, 1, 1))))
-            surface = BoneSurface.of(fractions)
-            ready.result()
-    return _Seen(defective, skull, frame, surface, notes, segmented.scan)
-
-
 def _reconstruct(
     volume: Volume, completer: Engine, prior: ShapePrior | None, model: ModelInfo, *, clock: Clock, asked: _Asked
 ) -> Reconstruction:
     """The stages of `reconstruct`, one after the other."""
-    seen = _see(volume, completer, clock, asked)
+    seen = see(
+        volume,
+        completer,
+        clock.stage,
+        kind=asked.kind,
+        threshold_hu=asked.threshold_hu,
+        name=asked.name,
+        word=asked.word,
+    )
     defective, word = seen.defective, asked.word
     posed = Posed(seen.skull, seen.frame, seen.surface)
     chosen = complete_asked(completer, posed, defective, word, clock.stage)
@@ -372,7 +339,7 @@ def _reconstruct(
 
 
 def _refine(
-    seen: _Seen,
+    seen: Seen,
     given: Volume,
     notes: tuple[str, ...],
     *,
@@ -398,7 +365,7 @@ def _refine(
 
 
 def _displaced(
-    seen: _Seen, patch: Volume, frame: CanonicalFrame, done: Completion, clock: Clock, *, trust: Trust = "auto"
+    seen: Seen, patch: Volume, frame: CanonicalFrame, done: Completion, clock: Clock, *, trust: Trust = "auto"
 ) -> tuple[Refinement, tuple[str, ...]]:
     """A patch refined, and why the shape prior was left out of it, if it was without being asked for."""
     prior, lines = (None, ()) if trust == "patch" else prior_for(done, patch)

@@ -64,7 +64,7 @@ class _Normed(torch.autograd.Function):
     """y = w (x - mean) / sd + b, mean and sd over the last three axes; statistics in 32 bits at least."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         wide = x if x.dtype == torch.float64 else x.float()
         variance, mean = torch.var_mean(wide, SPACE, correction=0, keepdim=True)
         over_sd, weight = torch.rsqrt(variance + eps), _along_channels(weight)
