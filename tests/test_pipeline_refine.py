@@ -18,6 +18,7 @@ from calvaria.errors import InputError
 from calvaria.io import read_mask, write_mesh, write_volume
 from calvaria.models import ModelInfo
 from calvaria.pipeline import GIVEN, REFINING_STAGES, STAGES, Refined, reconstruct, refine
+from calvaria.reconstruction import seen
 from calvaria.reconstruction.box import BoxField, box_grid
 from calvaria.reconstruction.protocol import MAX_MISFIT_MM, Completion, SoftField
 from calvaria.reconstruction.shape_prior.engine import ShapePrior
@@ -81,7 +82,7 @@ def mover(monkeypatch: pytest.MonkeyPatch) -> Mover:
     info = ModelInfo("shape-prior", "shape-prior", Path("none"), "0" * 64, "none", "", 0)
     monkeypatch.setattr(pipeline, "refine_patch", stand_in)
     monkeypatch.setattr(pipeline, "find", lambda name: info)
-    monkeypatch.setattr(pipeline, "locate", lambda skull, template: true_frame(HEAD, POSE))
+    monkeypatch.setattr(seen, "locate", lambda skull, template: true_frame(HEAD, POSE))
     use(monkeypatch, Prior())
     return stand_in
 
