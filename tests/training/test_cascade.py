@@ -29,7 +29,7 @@ from calvaria.training import cascade_cases
 pytest.importorskip("lightning", reason="Lightning is not installed: the training of networks was not tried")
 
 from calvaria.training.cascade import build, make_learner
-from calvaria.training.cascade_batches import CascadeSource, soft_window, window_start
+from calvaria.training.cascade_batches import CascadeSource, sample_of, soft_window, window_start
 from calvaria.training.cascade_cases import CascadeCases, Kept, clinical_sides, factors_to, now_and_then, prepare
 from calvaria.training.dry_run import dry_run
 from calvaria.training.recipes.fields import changed
@@ -254,7 +254,7 @@ def test_clinical_sets_that_teach_nothing_are_refused(recipe, tmp_path, persons,
         ({"clinical": None}, r"implants are learned from clinical cases: give --clinical FOLDER .*, or --branch patch"),
         ({"batch": 3}, "half of a mini-batch are patches, half implants: batch is even; got 3"),
         ({"branch": "chin"}, "branch is one of both, patch, implant; got 'chin'"),
-        ({"form": "vnet"}, "the cascade's forms are cascade-published, cascade; got 'vnet'"),
+        ({"form": "vnet"}, "the cascade's forms are cascade-published, cascade, behind-prior; got 'vnet'"),
         ({"window": 8, "depth": 4}, "a network of 4 levels wants windows of 16 voxels or more; got 8"),
         ({"zoom": 1}, "zoom is 2 or more; got 1"),
         ({"doubt": True}, "doubt is the shape prior's; it goes with the prior only"),
@@ -338,6 +338,54 @@ def test_the_prior_is_asked_who_has_not_seen_the_person_and_what_it_says_is_kept
     learner = make_learner(with_prior)
     assert with_prior.name == "cascade-prior-doubt"
     assert {"fine_patch", "fine_implant"} <= set(learner.losses(batch, fine=True))
+
+
+def test_behind_the_prior_the_fine_network_alone_corrects_its_completion(recipe, tmp_path, monkeypatch):
+    soft, asked = SimpleNamespace(spread=None), []
+
+    class Prior:
+        template = None
+
+        def complete(self, field, sketch):
+            asked.append(sketch)
+            return soft
+
+    def depth_of(found, frame, bone, grid, reach_mm):
+        assert found is soft
+        depth = np.zeros(grid.shape, np.float32)
+        depth[60:80, 40:90, 50:70] = 0.8
+        return np.where(bone, 0, depth)
+
+    monkeypatch.setattr(cascade_cases.FoldPriors, "of", lambda self, person: Prior())
+    monkeypatch.setattr(cascade_cases.FoldPriors, "missing", lambda self: [])
+    monkeypatch.setattr(cascade_cases, "load_prior", Prior)
+    frame = CanonicalFrame(np.eye(4), np.ones(3), 0.0, ())
+    monkeypatch.setattr(cascade_cases, "locate", lambda skull, template: frame)
+    monkeypatch.setattr(cascade_cases, "settle", lambda skull, found, prior: (found, None, "sketch"))
+    monkeypatch.setattr(cascade_cases, "missing_share", lambda *_: np.full((28, 36, 24), 0.4, np.float32))
+    monkeypatch.setattr(cascade_cases, "missing_depth", depth_of)
+    behind = changed(recipe, form="behind-prior", kept_cases=tmp_path / "behind")
+    learner = make_learner(behind)
+    assert behind.name == "behind-prior"
+    assert set(asked) == {"sketch"}
+    batch, again = learner.source.make([0, 1]), learner.source.make([4, 5])
+    assert batch["maps"].shape == (2, 0, 28, 36, 24)
+    x, y, z = batch["start"][0].tolist()
+    kept = sample(behind)
+    np.testing.assert_array_equal(batch["window_depth"][0, 0], kept.depth[x : x + 24, y : y + 24, z : z + 24])
+    x, y, z = again["start"][0].tolist()
+    turned = kept.depth[::-1]
+    np.testing.assert_array_equal(again["window_depth"][0, 0], turned[x : x + 24, y : y + 24, z : z + 24])
+    for _ in range(2):  # every step is the fine network's
+        assert set(learner.terms(batch)) == {"loss", "fine_patch", "fine_implant"}
+    whole = build(behind)
+    assert "its fine network alone, which corrects the shape prior's completion" in whole.card
+    coarse, fine = runs_in_torch(whole, CascadeSpec.of(whole))
+    assert coarse is None
+    assert fine(np.zeros((1, 2, 24, 24, 24), np.float32)).shape == (1, 2, 24, 24, 24)
+    without = replace(kept, depth=None)
+    with pytest.raises(InputError, match="kept without the depth of the prior's completion; name another folder"):
+        sample_of(without, "patch", CascadeCases(behind), (0, 0, 0))
 
 
 def test_cases_are_made_once_and_by_their_number(recipe, tmp_path, monkeypatch):

@@ -202,6 +202,32 @@ def missing_share(sketch: SoftField, frame: CanonicalFrame, bone: NDArray[np.boo
     return share
 
 
+def missing_depth(
+    sketch: SoftField, frame: CanonicalFrame, bone: NDArray[np.bool_], grid: Grid, reach_mm: float
+) -> F32:
+    """How deep each voxel's centre lies in missing bone according to a completion.
+
+    Args:
+        sketch: the completion.
+        frame: its frame, in the world of ``grid``.
+        bone: (I, J, K) the defective skull.
+        grid: of ``bone``.
+        reach_mm: how far from the surface depth is told.
+
+    Returns:
+        (I, J, K) float32: a half on the completed surface, 1 at ``reach_mm`` and more below it, 0 as far above it, in
+        bone, and where the completion says nothing.
+    """
+    out = np.zeros(grid.shape, np.float32)
+    box = reached(sketch.region, frame, grid)
+    if box is not None:
+        part = grid.crop(box)
+        distance_mm = _at(sketch.distance_mm, sketch.region, part.centres_mm().reshape(-1, 3), frame)
+        depth = np.clip(0.5 - distance_mm.reshape(part.shape) / (2 * reach_mm), 0, 1)
+        out[box] = np.where(bone[box], 0, depth)
+    return out
+
+
 def displacement_mm(before: CanonicalFrame, after: CanonicalFrame) -> float:
     """How far the box's inner half moves between two frames of a skull, mean over its corners, mm."""
     # Corners halfway to the box's own lie about as far out as the skull.

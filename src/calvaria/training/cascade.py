@@ -44,17 +44,18 @@ class CascadeLearner(Learner):
         torch.manual_seed(recipe.data.seed)
         source = CascadeSource(cases, recipe.optimisation.batch)
         watched = [watched_batch(cases, number) for number in range(recipe.validation.validation_cases)]
-        network = CascadeNet(recipe.form)
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # a CPU convolves it faster
-        super().__init__(recipe, network, cases.coarse, source, watched)
+        super().__init__(recipe, CascadeNet(recipe.form), cases.coarse, source, watched)
         self.zoom = recipe.data.zoom
         self._untrained_steps = 0
 
     def terms(self, batch: CascadeBatch) -> dict[str, Tensor]:
-        """The coarse network's losses at even steps, both networks' at odd ones; under "loss" their sum."""
+        """The coarse network's losses at even steps, both networks' at odd ones; under "loss" their sum.
+
+        Behind the prior there is only the fine network.
+        """
         step = self._untrained_steps if self._trainer is None else self.global_step
         self._untrained_steps += 1
-        return self.losses(batch, fine=step % 2 == 1)
+        return self.losses(batch, fine=step % 2 == 1 or self.network.form.behind)
 
     def losses(self, batch: CascadeBatch, *, fine: bool) -> dict[str, Tensor]:
         """Each branch's loss at each resolution, a mean over its cases, and under "loss" their sum.
@@ -63,16 +64,25 @@ class CascadeLearner(Learner):
             batch: of both branches, or of one.
             fine: the fine network learns too, and through what it is shown the coarse one.
         """
-        coarse = self.network.coarse(batch["maps"])
-        terms = self._each("coarse", coarse, batch["truth"], batch["known"], batch["head"])
+        coarse = self._coarse(batch)
+        terms = {}
+        if coarse is not None:
+            terms = self._each("coarse", coarse, batch["truth"], batch["known"], batch["head"])
         if fine:
             logits = self._refined(batch, coarse)
             truth, known = _share(batch["window_truth"]), _share(batch["window_known"])
             terms |= self._each("fine", logits, truth, known, batch["head"])
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
-    def _refined(self, batch: CascadeBatch, coarse: Tensor) -> Tensor:
-        """The fine answer, from the coarse one's logits."""
+    def _coarse(self, batch: CascadeBatch) -> Tensor | None:
+        """The coarse network's logits, where there is one."""
+        return None if self.network.form.behind else self.network.coarse(batch["maps"])
+
+    def _refined(self, batch: CascadeBatch, coarse: Tensor | None) -> Tensor:
+        """The fine answer, from the coarse one's logits or behind the prior."""
+        if coarse is None:
+            window, depth = _share(batch["window"]), _share(batch["window_depth"])
+            return self.network.refine(window, batch["maps"], batch["start"], self.zoom, depth)
         further = batch["maps"][:, -len(self.network.form.further) :] if self.network.form.further else None
         maps = torch.sigmoid(coarse.float())
         # The fine network sees both maps, and teaches the coarse head of the case's own branch alone.
@@ -94,7 +104,7 @@ class CascadeLearner(Learner):
 
     def validate(self, batch: CascadeBatch, number: int) -> dict[str, Tensor]:
         """Losses of a validation batch, and the Dice of each branch at a half: coarse, and in the window."""
-        coarse = self.network.coarse(batch["maps"])
+        coarse = self._coarse(batch)
         fine = self._refined(batch, coarse)
         found = self.losses(batch, fine=True)
         fine_dices = []
@@ -102,16 +112,15 @@ class CascadeLearner(Learner):
             own = batch["head"] == place
             if not bool(own.any()):
                 continue
-            found[f"coarse_{branch}_dsc"] = _dice(coarse[own, place], batch["truth"][own, 0])
+            if coarse is not None:
+                found[f"coarse_{branch}_dsc"] = _dice(coarse[own, place], batch["truth"][own, 0])
             found[f"fine_{branch}_dsc"] = _dice(fine[own, place], _share(batch["window_truth"])[own, 0])
             fine_dices.append(found[f"fine_{branch}_dsc"])
         return {**found, "dsc": torch.stack(fine_dices).mean()}
 
     def verdict(self, figures: Mapping[str, float]) -> str:
         """The mean Dice of each branch."""
-        branches = [branch for branch in BRANCHES if f"fine_{branch}_dsc" in figures]
-        parts = [f"{b} {figures[f'coarse_{b}_dsc']:.4f} coarse, {figures[f'fine_{b}_dsc']:.4f} fine" for b in branches]
-        return f"validation DSC: {'; '.join(parts)}"
+        return f"validation DSC: {'; '.join(_dices(figures, digits=4))}"
 
 
 def _share(bytes_: Tensor) -> Tensor:
@@ -124,6 +133,17 @@ def _dice(logits: Tensor, truth: Tensor) -> Tensor:
     found, wanted = logits > 0, truth > 0.5
     both = (found & wanted).flatten(1).sum(dim=1)
     return (2 * both / (found.flatten(1).sum(dim=1) + wanted.flatten(1).sum(dim=1)).clamp(min=1)).mean()
+
+
+def _dices(figures: Mapping[str, float], digits: int) -> list[str]:
+    """The mean Dice of each branch that was validated, by resolution."""
+    told = []
+    for branch in BRANCHES:
+        names = {stage: f"{stage}_{branch}_dsc" for stage in CASCADE_STAGES}
+        some = [f"{figures[name]:.{digits}f} {stage}" for stage, name in names.items() if name in figures]
+        if some:
+            told.append(f"{branch} {', '.join(some)}")
+    return told
 
 
 def make_learner(recipe: CascadeRecipe) -> CascadeLearner:
@@ -173,7 +193,7 @@ def _write(recipe: CascadeRecipe, grid: Grid, trained: Trained) -> ModelInfo:
     spec = CascadeSpec(recipe.form, grid, recipe.data.zoom, recipe.data.window, branches)
     about, window = {**spec.told(), "clinical_persons": _persons(recipe)}, (spec.window,) * 3
     shapes = {"coarse": (recipe.form.coarse_channels, *grid.shape), "fine": (recipe.form.fine_channels, *window)}
-    parts = [(getattr(network, one), shapes[one], stage_path(recipe.output, one)) for one in CASCADE_STAGES]
+    parts = [(getattr(network, one), shapes[one], stage_path(recipe.output, one)) for one in recipe.form.stages]
     card = _card(recipe, grid, trained)
     return write_network(recipe, network, trained, kind=CASCADE, spec=about, card=card, parts=parts)
 
@@ -191,23 +211,23 @@ def _card(recipe: CascadeRecipe, grid: Grid, trained: Trained) -> str:
     mirror = {"flip": "the array from left to right", "plane": "about the estimated plane", "none": "not shown"}
     told = [f"mirror image: {mirror[form.mirror]}"]
     told += ["how much the shape prior holds for missing"] * form.prior + ["how far off it expects to be"] * form.doubt
+    which = "the cascade of Kodym et al. (2021)"
+    if form.behind:
+        which = "its fine network alone, which corrects the shape prior's completion"
     learned = {"both": "patches and implants", "patch": "patches alone", "implant": "implants alone"}[data.branch]
-    dices = "; ".join(
-        f"{b}: coarse {figures[f'coarse_{b}_dsc']:.3f}, in windows {figures[f'fine_{b}_dsc']:.3f}"
-        for b in BRANCHES
-        if f"fine_{b}_dsc" in figures
-    )
+    dices = "; ".join(_dices(figures, digits=3))
+    by_turns = "" if form.behind else ", coarse and coarse + fine by turns"
     matched = ", rescaled to a population" if data.match else ""
     return f"""# {recipe.name}
 
-Gives patch and implant of a skull in the canonical frame: the cascade of Kodym et al. (2021), {many:,} parameters.
+Gives patch and implant of a skull in the canonical frame: {which}, {many:,} parameters.
 
-- Coarse network: {" x ".join(map(str, grid.shape))} voxels of {grid.spacing_mm[0]:.1f} mm; {", ".join(told)}.
+- Coarse grid: {" x ".join(map(str, grid.shape))} voxels of {grid.spacing_mm[0]:.1f} mm; {", ".join(told)}.
   Fine network: windows of {data.window}^3 voxels of {grid.spacing_mm[0] / data.zoom:.2f} mm around the hole.
 - Learned: {learned}; {"how much of a voxel is missing" if form.soft else "yes or no"}. Synthetic and official defects
   of the training persons of the split of AutoImplant 2020 (SkullFix){matched};
   implants of the clinical set that was given, of simulated ones those of training persons.
-  {optimisation.steps} steps of {optimisation.batch} samples, coarse and coarse + fine by turns; soft Dice loss.
+  {optimisation.steps} steps of {optimisation.batch} samples{by_turns}; soft Dice loss.
 - Weights: the average at step {trained.step}, the best of the validations on {recipe.validation.validation_cases} cases
   a branch; mean DSC of each: {dices}.
 - Made by `calvaria train cascade` (recipe {recipe.key()}).

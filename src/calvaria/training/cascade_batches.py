@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calvaria.errors import InputError
 from calvaria.reconstruction.networks.cascade_inputs import coarse_input, mirrored
 from calvaria.reconstruction.networks.forms import BRANCHES, Branch
 from calvaria.reconstruction.networks.windows import Triple, cut_window
@@ -31,7 +32,8 @@ class CascadeBatch(dict[str, Tensor]):
 
     ``maps`` (B, C, X, Y, Z) float32, what the coarse network is shown; ``truth`` and ``known`` (B, 1, X, Y, Z) float32
     on the coarse grid; ``window``, ``window_truth`` and ``window_known`` (B, 1, W, W, W) uint8, in 255ths; ``start``
-    (B, 3) first voxel of the window on the full grid; ``head`` (B,) place in `BRANCHES` of the head that learns.
+    (B, 3) first voxel of the window on the full grid; ``head`` (B,) place in `BRANCHES` of the head that learns; behind
+    the prior also ``window_depth``, as ``window``.
     """
 
 
@@ -99,7 +101,13 @@ def sample_of(kept: Kept, branch: Branch, cases: CascadeCases, start: Triple) ->
     cut = (size, size, size)
     window, there, sure = (cut_window(one, start, cut) for one in (kept.bone, kept.truth, kept.known))
     target = soft_window(kept, start, size) if form.soft else 255 * there.astype(np.uint8)
+    further = {}
+    if form.behind:
+        if kept.depth is None:
+            raise InputError("these cases were kept without the depth of the prior's completion; name another folder")
+        further["window_depth"] = cut_window(kept.depth, start, cut)[None]
     return {
+        **further,
         "maps": coarse_input(form, maps),
         "truth": (truth if form.soft else (truth > 0.5).astype(np.float32))[None],
         "known": known[None],

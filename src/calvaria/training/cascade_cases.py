@@ -31,9 +31,9 @@ from calvaria.io.result import sha256_of
 from calvaria.jobs import Progress, counted, in_order, unheard
 from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.engines import load_prior
-from calvaria.reconstruction.networks.cascade_inputs import doubt_on, skull_plane
+from calvaria.reconstruction.networks.cascade_inputs import DEPTH_MM, doubt_on, skull_plane
 from calvaria.reconstruction.networks.forms import BRANCHES, Branch
-from calvaria.reconstruction.repose import missing_share, settle
+from calvaria.reconstruction.repose import missing_depth, missing_share, settle
 from calvaria.skull.canonical import locate
 from calvaria.skull.proportions import factors_between, population, proportions, read_population
 from calvaria.synthesis.augmentation.draw import sample_augmentation
@@ -43,7 +43,7 @@ from calvaria.training.folds import FoldPriors, train_rows
 from calvaria.training.recipes.cascade import CascadeRecipe
 from calvaria.training.recipes.fields import key_of
 from calvaria.training.sketches import TRAIN, VALIDATION, case_maker
-from calvaria.types import F32, F64, BoolArray
+from calvaria.types import F32, F64, U8, BoolArray
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import resample_mask
 from calvaria.volume.volume import Volume
@@ -75,6 +75,8 @@ class Kept:
         plane: (4,) unit normal towards +x and offset, of the mid-sagittal plane as it was estimated.
         prior: (X, Y, Z) on the coarse grid, how much the shape prior holds for missing; None where it was not asked.
         doubt: how far off it expects to be, see `doubt_on`.
+        depth: (I, J, K) uint8, in 255ths, how deep the prior's completion holds a voxel to lie in missing bone, see
+            `missing_depth`; of networks that stand behind it.
     """
 
     bone: BoolArray
@@ -83,13 +85,15 @@ class Kept:
     plane: F64
     prior: F32 | None = None
     doubt: F32 | None = None
+    depth: U8 | None = None
 
     def mirrored(self) -> Kept:
         """The case's mirror image."""
         # n_x changes its sign, and so does the whole plane, so that it points to +x again.
         plane = self.plane * np.array([1.0, -1.0, -1.0, -1.0])
         prior, doubt = (None if one is None else one[::-1] for one in (self.prior, self.doubt))
-        return Kept(self.bone[::-1], self.truth[::-1], self.known[::-1], plane, prior, doubt)
+        depth = None if self.depth is None else self.depth[::-1]
+        return Kept(self.bone[::-1], self.truth[::-1], self.known[::-1], plane, prior, doubt, depth)
 
 
 class CascadeCases:
@@ -128,7 +132,8 @@ class CascadeCases:
             "cache": sha256_of(recipe.cache),
             "clinical": clinical,
         }
-        shown = {"zoom": data.zoom, "prior": recipe.network.prior, "doubt": recipe.network.doubt}
+        form = recipe.form
+        shown = {"zoom": data.zoom, "prior": form.prior, "doubt": form.doubt, "depth": form.behind}
         match = "" if data.match is None else sha256_of(data.match)
         return key_of({**told, **shown, "match": match, "version": VERSION, "soundness": soundness.VERSION})
 
@@ -147,12 +152,12 @@ class CascadeCases:
         with np.load(path) as file:
             bone, truth, known = (unpack(file[name], shape) for name in ("bone", "truth", "known"))
             prior, doubt = (file[n].astype(np.float32) / 255 if n in file else None for n in ("prior", "doubt"))
-            return Kept(bone, truth, known, file["plane"], prior, doubt)
+            return Kept(bone, truth, known, file["plane"], prior, doubt, file.get("depth"))
 
     def tasks(self) -> list[Task]:
         """What is still to be made, the priors' fields first."""
         fields: list[Task] = []
-        if self.recipe.network.prior:
+        if self.recipe.form.prior:
             fields = [("field", "", row) for row in self._priors.missing()]
         sides = ((TRAIN, self.recipe.data.count), (VALIDATION, self.recipe.validation.validation_cases))
         cases = [(side, branch, n) for side, many in sides for branch in self.branches for n in range(many)]
@@ -173,6 +178,8 @@ class CascadeCases:
         bits = {name: pack(getattr(case, name)) for name in ("bone", "truth", "known")}
         asked = {name: getattr(case, name) for name in ("prior", "doubt") if getattr(case, name) is not None}
         bytes_ = {name: np.round(255 * one).astype(np.uint8) for name, one in asked.items()}
+        if case.depth is not None:
+            bytes_["depth"] = case.depth
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as part, part.open("wb") as file:
             np.savez_compressed(file, plane=case.plane, **(bits | bytes_))
@@ -182,10 +189,7 @@ class CascadeCases:
         skull = Volume(bone, self.grid)
         plane = skull_plane(skull)
         kept = Kept(bone, truth & ~bone, known, np.array([*plane.normal, plane.offset_mm]))
-        if not self.recipe.network.prior:
-            return kept
-        prior, doubt = self._prior_maps(skull, person)
-        return replace(kept, prior=prior, doubt=doubt)
+        return self._with_prior(kept, skull, person) if self.recipe.form.prior else kept
 
     def _synthetic(self, side: str, number: int) -> tuple[BoolArray, BoolArray, BoolArray, str]:
         if side not in self._makers:
@@ -227,18 +231,24 @@ class CascadeCases:
         self.folder.mkdir(parents=True, exist_ok=True)
         return FoldPriors(self.cache, self.folder, FOLDS)
 
-    def _prior_maps(self, skull: Volume, person: str) -> tuple[F32, F32 | None]:
-        """What the prior makes of a skull whose person it has not seen, on the coarse grid, and its doubt if wanted."""
+    def _with_prior(self, kept: Kept, skull: Volume, person: str) -> Kept:
+        """A case with what the prior makes of its skull, whose person that has not seen."""
         learned = {self.cache.entries[row].person for row in train_rows(self.cache)}
         prior = self._priors.of(person) if person in learned else load_prior()
-        nothing, doubt = np.zeros(self.coarse.shape, np.float32), self.recipe.network.doubt
+        nothing, form = np.zeros(self.coarse.shape, np.float32), self.recipe.form
         if not skull.data.any():
-            return nothing, nothing if doubt else None
+            unknown = np.zeros(skull.shape, np.uint8) if form.behind else None
+            return replace(kept, prior=nothing, doubt=nothing if form.doubt else None, depth=unknown)
         frame, field, soft = settle(skull, locate(skull, prior.template), prior)
-        if doubt:
+        if form.doubt or form.behind:
             soft = prior.complete(field, soft)
-        share = missing_share(soft, frame, skull.mask, skull.grid, self.recipe.data.zoom)
-        return share, doubt_on(self.coarse, soft.spread, box_to_world(frame)) if doubt else None
+        kept = replace(kept, prior=missing_share(soft, frame, skull.mask, skull.grid, self.recipe.data.zoom))
+        if form.doubt:
+            kept = replace(kept, doubt=doubt_on(self.coarse, soft.spread, box_to_world(frame)))
+        if form.behind:
+            depth = missing_depth(soft, frame, skull.mask, skull.grid, DEPTH_MM)
+            kept = replace(kept, depth=np.rint(255 * depth).astype(np.uint8))
+        return kept
 
 
 def clinical_sides(folder: Path) -> dict[str, list[SkullCase]]:

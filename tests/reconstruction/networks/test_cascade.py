@@ -14,8 +14,16 @@ import torch
 from calvaria.errors import InputError
 from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.networks.cascade import CascadeNet, Stage
-from calvaria.reconstruction.networks.cascade_inputs import MIDDLE, coarse_input, doubt_on, mirrored, skull_plane
-from calvaria.reconstruction.networks.forms import FORMS, Form, form_called
+from calvaria.reconstruction.networks.cascade_inputs import (
+    DEPTH_MM,
+    DEPTH_SLOPE,
+    MIDDLE,
+    coarse_input,
+    doubt_on,
+    mirrored,
+    skull_plane,
+)
+from calvaria.reconstruction.networks.forms import FIRST_LOGIT, FORMS, Form, form_called
 from calvaria.reconstruction.protocol import Spread
 from calvaria.symmetry.plane import Plane
 from calvaria.volume.grid import Grid
@@ -52,16 +60,27 @@ def test_forms_have_the_channels_that_they_say():
     assert (ours.coarse_channels, ours.fine_channels) == (4, 5)
     assert replace(ours, mirror="none").parts == ("skull", "prior", "doubt")
     assert Form.of(ours.told()) == ours
+    behind = FORMS["behind-prior"]
+    assert (behind.parts, behind.coarse_channels, behind.fine_channels) == ((), 0, 2)
+    assert replace(behind, doubt=True).parts == ("doubt",)
+    assert (ours.stages, behind.stages) == (("coarse", "fine"), ("fine",))
+    earlier = {name: value for name, value in ours.told().items() if name != "behind"}
+    assert Form.of(earlier) == ours
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: form_called("vnet"), "the cascade's forms are cascade-published, cascade; got 'vnet'"),
+        (lambda: form_called("vnet"), "the cascade's forms are cascade-published, cascade, behind-prior; got 'vnet'"),
         (lambda: Form(mirror="left"), "mirror is one of flip, plane, none; got 'left'"),
         (lambda: Form(doubt=True), "doubt is the shape prior's; it goes with the prior only"),
+        (
+            lambda: Form(behind=True, mirror="none"),
+            "behind the shape prior a network is shown the prior, and no mirror",
+        ),
+        (lambda: Form(behind=True, prior=True), "behind the shape prior a network is shown the prior, and no mirror"),
         (lambda: Form(depth=1), "width is 1 channel or more, depth 2 to 6 levels; got 12 and 1"),
-        (lambda: Form.of({"width": 3}), "a form of the cascade has depth, doubt, .*; got width"),
+        (lambda: Form.of({"width": 3}), "a form of the cascade has behind, depth, doubt, .*; got width"),
     ],
 )
 def test_forms_that_there_are_not(make, message):
@@ -147,3 +166,18 @@ def test_doubt_stands_along_the_priors_surface_in_the_grids_own_millimetres():
     near = np.linalg.norm(points[:, None] - [[40.0, 11.0, 4.0], [-40.0, 0.0, 4.0]], axis=-1).min(axis=1)
     assert near.max() <= 12.0
     assert not doubt_on(GRID, None, np.eye(4)).any()
+
+
+def test_behind_the_prior_a_network_begins_with_the_priors_patch():
+    torch.manual_seed(0)
+    form = replace(FORMS["behind-prior"], width=2, depth=2, doubt=True)
+    network = CascadeNet(form)
+    assert not hasattr(network, "coarse")
+    depth = torch.rand(2, 1, 16, 16, 16)
+    window, maps, start = torch.rand(2, 1, 16, 16, 16), torch.rand(2, 1, 8, 8, 8), torch.tensor([[8, 4, 12], [0, 0, 0]])
+    out = network.refine(window, maps, start, 4, depth)
+    torch.testing.assert_close(out[:, :1] > 0, depth > 0.5)
+    torch.testing.assert_close(out[:, 0], 2 * DEPTH_MM * DEPTH_SLOPE * (depth[:, 0] - 0.5))
+    assert (out[:, 1] - FIRST_LOGIT).abs().max() < 2  # the implant's head begins with nothing
+    out[:, 0].sum().backward()
+    assert network.fine.heads[0][-1].weight.grad.abs().sum() > 0  # and yet it learns

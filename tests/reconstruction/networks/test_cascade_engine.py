@@ -30,7 +30,7 @@ from calvaria.reconstruction.networks.cascade_engine import (
     stage_path,
 )
 from calvaria.reconstruction.networks.engine import sketch_on
-from calvaria.reconstruction.networks.forms import FORMS, Form
+from calvaria.reconstruction.networks.forms import FIRST_LOGIT, FORMS, Form
 from calvaria.reconstruction.protocol import SoftField, Spread
 from calvaria.volume.grid import Grid
 from calvaria.volume.resample import resample_mask
@@ -220,6 +220,32 @@ def test_with_a_prior_both_networks_are_shown_its_completion_and_its_doubt(monke
     assert done.soft.region.any()
     with pytest.raises(InputError, match="this cascade is shown the shape prior's answer, and was given no prior"):
         CascadeEngine(replace(SPEC, form=form), coarse, fine, family_template())
+
+
+def correcting(x):
+    """A fine network that corrects nothing, and sees an implant where the prior sees much missing bone."""
+    return np.stack([np.full_like(x[:, 0], FIRST_LOGIT), 20 * (x[:, 1] - 0.8)], axis=1)
+
+
+def test_behind_a_prior_that_needs_no_correction_the_patch_is_the_priors(monkeypatch):
+    prior, fine = KnowingPrior(), Shown(correcting)
+    spec = replace(SPEC, form=FORMS["behind-prior"])
+    engine = CascadeEngine(spec, None, fine, family_template(), prior)
+    field = boxed(HEAD)
+    found = engine.answer(field, prior.soft)
+    assert prior.asked == [(field, prior.soft)]
+    assert all(x.shape == (1, 2, 32, 32, 32) for x in fine.inputs)
+    scale = np.array(field.scale)
+    centre = np.array(SIDE.centre_mm) / HEAD.scale
+    apart = np.linalg.norm(found.grid.centres_mm() / scale - centre, axis=-1) - SIDE.radius_mm
+    patch, implant = found.probability("patch").data, found.probability("implant").data
+    np.testing.assert_array_equal(patch[np.abs(apart) > 0.3] > 0.5, ((apart < 0) & ~found.bone)[np.abs(apart) > 0.3])
+    assert (implant > 0.5).any()
+    assert not (implant > 0.5)[patch < 0.5].any()
+    done = engine.complete(field, prior.soft)
+    both = done.region & prior.soft.region & (np.abs(prior.soft.distance_mm) < 1.0) & (field.distance_mm > 3)
+    assert both.sum() > 100
+    assert np.abs(done.distance_mm - prior.soft.distance_mm)[both].mean() < 0.15
 
 
 def weights(folder, spec=SMALL, converted=True):

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from calvaria.reconstruction.networks.forms import BRANCHES, Form
+from calvaria.reconstruction.networks.cascade_inputs import prior_logit
+from calvaria.reconstruction.networks.forms import BRANCHES, FIRST_LOGIT, Form
 from calvaria.reconstruction.networks.runet import ResidualBlock, _beside, _down, _fitted, _up
-from calvaria.reconstruction.networks.zoo import FIRST_LOGIT
 
 
 class Stage(nn.Module):
@@ -67,6 +67,10 @@ def _head(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv3d(width, width, 3, padding=1), nn.ReLU(), nn.Conv3d(width, 1, 1))
 
 
+PATCH_HEAD = BRANCHES.index("patch")
+"""The head that corrects the shape prior where a network stands behind it."""
+
+
 class CascadeNet(nn.Module):
     """Both networks.
 
@@ -77,10 +81,14 @@ class CascadeNet(nn.Module):
     def __init__(self, form: Form) -> None:
         super().__init__()
         self.form = form
-        self.coarse = Stage(form.coarse_channels, form)
+        if not form.behind:
+            self.coarse = Stage(form.coarse_channels, form)
         self.fine = Stage(form.fine_channels, form)
+        if form.behind:
+            for part in self.fine.heads[PATCH_HEAD][-1].parameters():  # type: ignore[index]
+                nn.init.zeros_(part)  # nothing is corrected yet
 
-    def refine(self, window: Tensor, maps: Tensor, start: Tensor, zoom: int) -> Tensor:
+    def refine(self, window: Tensor, maps: Tensor, start: Tensor, zoom: int, depth: Tensor | None = None) -> Tensor:
         """The fine answer of windows.
 
         Args:
@@ -88,13 +96,20 @@ class CascadeNet(nn.Module):
             maps: (B, C, X, Y, Z) on the coarse grid: both coarse answers, and what else `Form` has.
             start: (B, 3) first voxel of each window on the full grid.
             zoom: voxels of the full grid along a coarse one.
+            depth: (B, 1, W, W, W) of the prior's completion, see `missing_depth`; for a network behind it.
 
         Returns:
             (B, 2, W, W, W) logits, differentiable in window and maps.
         """
         x, y, z = window.shape[2:]
-        out: Tensor = self.fine(torch.cat([window, upscaled(maps, start, (x, y, z), zoom)], dim=1))
-        return out
+        shown = [window] if depth is None else [window, depth]
+        if maps.shape[1]:
+            shown.append(upscaled(maps, start, (x, y, z), zoom))
+        out: Tensor = self.fine(torch.cat(shown, dim=1))
+        if depth is None:
+            return out
+        begun = prior_logit(depth[:, 0])
+        return torch.cat([(out[:, PATCH_HEAD] + begun)[:, None], out[:, 1:]], dim=1)
 
 
 def upscaled(maps: Tensor, start: Tensor, size: tuple[int, int, int], zoom: int) -> Tensor:

@@ -17,7 +17,14 @@ from calvaria.models import Calibration, ModelInfo
 from calvaria.models.registry import load_about
 from calvaria.models.runtime import Run, has_openvino, run_in_openvino
 from calvaria.reconstruction.box import AIR_MM, TRUNCATION_MM, BoxField, box_grid
-from calvaria.reconstruction.networks.cascade_inputs import coarse_input, doubt_on, mirrored, skull_plane
+from calvaria.reconstruction.networks.cascade_inputs import (
+    DEPTH_MM,
+    coarse_input,
+    doubt_on,
+    mirrored,
+    prior_logit,
+    skull_plane,
+)
 from calvaria.reconstruction.networks.engine import (
     CACHE_MM,
     REGION,
@@ -34,7 +41,7 @@ from calvaria.reconstruction.networks.engine import (
 from calvaria.reconstruction.networks.forms import BRANCHES, Branch, Form
 from calvaria.reconstruction.networks.windows import Windows, upscaled_window
 from calvaria.reconstruction.protocol import Completion, SoftField, Stage
-from calvaria.reconstruction.repose import settle
+from calvaria.reconstruction.repose import missing_depth, settle
 from calvaria.reconstruction.surface import BoneSurface
 from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.template import Template
@@ -145,7 +152,7 @@ class CascadeEngine:
 
     Args:
         spec: its description.
-        coarse: the coarse network.
+        coarse: the coarse network; None behind the prior.
         fine: the fine network.
         template: the mean skull that poses are registered to.
         prior: the shape prior, where the form is shown it; the pose is then settled by its sketches, otherwise by the
@@ -156,7 +163,7 @@ class CascadeEngine:
     def __init__(
         self,
         spec: CascadeSpec,
-        coarse: Run,
+        coarse: Run | None,
         fine: Run,
         template: Template,
         prior: CompletingPrior | None = None,
@@ -175,7 +182,7 @@ class CascadeEngine:
             self._prior.prepare()
 
     def sketch(self, field: BoxField, before: SoftField | None = None) -> SoftField:
-        """The coarse network's patch, to settle the pose by; cascades with a prior settle it by the prior's.
+        """The coarse network's patch, to settle the pose by; those with a prior settle it by the prior's.
 
         Raises:
             InputError: it has learned implants alone.
@@ -244,7 +251,8 @@ class CascadeEngine:
         Returns:
             The answer; None where the coarse network finds nothing.
         """
-        maps = self._maps(field, sketch)
+        soft = self._prior_says(field, sketch)
+        maps = self._maps(field, soft)
         coarse = self._coarse_answer(maps)
         wanted = np.zeros(self.spec.grid.shape, bool)
         for branch in self.spec.branches:  # a head that has learned nothing says anything
@@ -260,37 +268,50 @@ class CascadeEngine:
         else:
             bone = resample_mask(skull, place.moved(frame.to_world)).mask
         further = [maps[name] for name in self.spec.form.further]
-        return Answer(place, bone, self._fine_answer(windows, bone, [*coarse, *further]))
+        if not self.spec.form.behind or soft is None:
+            return Answer(place, bone, self._fine_answer(windows, bone, [*coarse, *further]))
+        frame = CanonicalFrame(np.eye(4), np.array(field.scale), 0.0, ())  # the box in canonical mm
+        return Answer(place, bone, self._fine_answer(windows, bone, further, _depth(soft, frame, bone, place)))
 
-    def _maps(self, field: BoxField, sketch: SoftField | None) -> dict[str, F32]:
-        """What the coarse network is shown, by name."""
+    def _prior_says(self, field: BoxField, sketch: SoftField | None) -> SoftField | None:
+        """What the form is shown of the prior: its sketch, or its completion; None where it is shown nothing."""
+        if self._prior is None:
+            return None
+        if sketch is None:
+            sketch = self._prior.sketch(field, self._prior.sketch(field))
+        full = self.spec.form.doubt or self.spec.form.behind
+        return self._prior.complete(field, sketch) if full else sketch
+
+    def _maps(self, field: BoxField, soft: SoftField | None) -> dict[str, F32]:
+        """What the networks are shown on the coarse grid, by name."""
         form, grid = self.spec.form, self.spec.grid
         seen = bone_on(grid, field)
         maps = {"skull": seen}
         if form.mirror != "none":
             plane = {"plane": skull_plane(_cache_bone(grid, field))} if form.mirror == "plane" else {}
             maps["mirror"] = mirrored(seen, grid, form.mirror, **plane)
-        if self._prior is not None:
-            if sketch is None:
-                sketch = self._prior.sketch(field, self._prior.sketch(field))
-            soft = self._prior.complete(field, sketch) if form.doubt else sketch
+        if soft is not None:
             maps["prior"] = sketch_on(grid, field, soft)
             maps["doubt"] = doubt_on(grid, soft.spread, np.diag([*field.scale, 1.0]))
         return maps
 
     def _coarse_answer(self, maps: dict[str, F32]) -> F32:
-        """(2, X, Y, Z) probabilities, the mean of the skull's and of its mirror image's."""
+        """(2, X, Y, Z) probabilities, the mean of the skull's and of its mirror image's, or what the prior says."""
+        if self._coarse is None:
+            return np.stack([maps["prior"], np.zeros_like(maps["prior"])])
         return _both_ways(self._coarse, coarse_input(self.spec.form, maps))
 
-    def _fine_answer(self, windows: Windows, bone: BoolArray, maps: list[F32]) -> U8:
-        """(2, I, J, K) probabilities in 255ths, blended from the windows."""
+    def _fine_answer(self, windows: Windows, bone: BoolArray, maps: list[F32], depth: F32 | None = None) -> U8:
+        """(2, I, J, K) probabilities in 255ths, blended from the windows; behind the prior from its depth, too."""
         size = (windows.size, windows.size, windows.size)
         total = np.zeros((len(BRANCHES), *bone.shape), np.float32)
         corner = tuple(part.start for part in windows.box)
         for start, weight in windows.each():
             here = tuple(slice(a - b, a - b + windows.size) for a, b in zip(start, corner, strict=True))
-            shown = np.stack([bone[here], *(upscaled_window(one, start, size, self.spec.zoom) for one in maps)])
-            total[(slice(None), *here)] += weight * _both_ways(self._fine, shown.astype(np.float32))
+            own = [bone[here]] if depth is None else [bone[here], depth[here]]
+            shown = np.stack([*own, *(upscaled_window(one, start, size, self.spec.zoom) for one in maps)])
+            begun = None if depth is None else prior_logit(depth[here])
+            total[(slice(None), *here)] += weight * _both_ways(self._fine, shown.astype(np.float32), begun)
         out: U8 = np.rint(255 * np.clip(total, 0, 1)).astype(np.uint8)
         return out
 
@@ -331,13 +352,29 @@ class CascadeEngine:
         return SoftField(np.where(region, near_mm, np.float32(AIR_MM)), region, 0.0)
 
 
-def _both_ways(run: Run, x: F32) -> F32:
-    """(C, X, Y, Z) -> (2, X, Y, Z) probabilities: of what is shown, and of its mirror image mirrored back."""
+def _both_ways(run: Run, x: F32, begun: F32 | None = None) -> F32:
+    """(C, X, Y, Z) -> (2, X, Y, Z) probabilities: of what is shown, and of its mirror image mirrored back.
+
+    Args:
+        run: gives logits.
+        x: what it is shown.
+        begun: (X, Y, Z) logits that the patch's are added to.
+    """
     from scipy.special import expit
 
-    one, other = (expit(run(np.ascontiguousarray(shown)[None]))[0] for shown in (x, x[:, ::-1]))
-    mean: F32 = ((one + other[:, ::-1]) / 2).astype(np.float32)
+    one, other = (np.array(run(np.ascontiguousarray(shown)[None])[0]) for shown in (x, x[:, ::-1]))
+    other = other[:, ::-1]
+    if begun is not None:
+        for answer in (one, other):
+            answer[BRANCHES.index("patch")] += begun
+    mean: F32 = ((expit(one) + expit(other)) / 2).astype(np.float32)
     return mean
+
+
+def _depth(soft: SoftField, frame: CanonicalFrame, bone: BoolArray, grid: Grid) -> F32:
+    """The depth of a completion as training cases keep it, in whole 255ths."""
+    bytes_ = np.rint(255 * missing_depth(soft, frame, bone, grid, DEPTH_MM))
+    return (bytes_ / 255).astype(np.float32)
 
 
 def finer(grid: Grid, zoom: int) -> Grid:
@@ -360,8 +397,8 @@ def _cache_bone(grid: Grid, field: BoxField) -> Volume:
     return Volume(bone_mask_on(fine, field), fine)
 
 
-def load_runs(model: ModelInfo, spec: CascadeSpec, device: str = "auto") -> tuple[Run, Run]:
-    """Both networks on the device: torch on a GPU, OpenVINO on a CPU, torch there where OpenVINO is missing.
+def load_runs(model: ModelInfo, spec: CascadeSpec, device: str = "auto") -> tuple[Run | None, Run]:
+    """All networks on the device: torch on a GPU, OpenVINO on a CPU, torch there where OpenVINO is missing.
 
     Args:
         model: whose weights.
@@ -375,8 +412,10 @@ def load_runs(model: ModelInfo, spec: CascadeSpec, device: str = "auto") -> tupl
     if device == "cuda" or (device == "auto" and sees_gpu()):
         return runs_in_torch(model, spec, "cuda")
     if has_openvino() and model.others:
-        coarse, fine = (run_in_openvino(replace(model, path=stage_path(model.path, stage))) for stage in CASCADE_STAGES)
-        return coarse, fine
+        runs = {
+            stage: run_in_openvino(replace(model, path=stage_path(model.path, stage))) for stage in spec.form.stages
+        }
+        return runs.get("coarse"), runs["fine"]
     return runs_in_torch(model, spec, "cpu")
 
 
@@ -385,8 +424,8 @@ def stage_path(path: Any, stage: str) -> Any:
     return path.with_name(f"{path.stem}-{stage}{path.suffix}")
 
 
-def runs_in_torch(model: ModelInfo, spec: CascadeSpec, device: str = "cpu") -> tuple[Run, Run]:
-    """Both networks in torch; arguments and errors as for `load_runs`."""
+def runs_in_torch(model: ModelInfo, spec: CascadeSpec, device: str = "cpu") -> tuple[Run | None, Run]:
+    """The networks in torch; arguments and errors as for `load_runs`."""
 
     def make() -> Any:
         from calvaria.reconstruction.networks.cascade import CascadeNet
@@ -394,7 +433,7 @@ def runs_in_torch(model: ModelInfo, spec: CascadeSpec, device: str = "cpu") -> t
         return CascadeNet(spec.form)
 
     network = network_in_torch(model, make, "its form of the cascade", device)
-    return run_of(network.coarse, device), run_of(network.fine, device)
+    return None if spec.form.behind else run_of(network.coarse, device), run_of(network.fine, device)
 
 
 __all__ = [

@@ -6,11 +6,12 @@ Everything lies in the canonical frame, in mm; the coarse grid is symmetric abou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from calvaria.errors import InputError
-from calvaria.reconstruction.networks.forms import Form, Mirror
+from calvaria.reconstruction.networks.forms import FIRST_LOGIT, Form, Mirror
 from calvaria.reconstruction.protocol import Spread
 from calvaria.symmetry.estimate import estimate_from
 from calvaria.symmetry.frame import coarse_bone
@@ -27,6 +28,13 @@ MAX_TURN_DEG, MAX_SHIFT_MM = 15.0, 15.0
 
 DOUBT_MM = 1.5
 """Standard deviation of the prior's surface that counts as 1, and so does more; at holes it is 0.2 to 1 mm."""
+
+DEPTH_MM = 3.2
+"""So far from its surface the prior's completion is shown at full resolution: two nodes of the common box."""
+
+DEPTH_SLOPE = 2.5
+"""Logit of missing bone a millimetre below the prior's surface, before anything is learned: as steep as soft targets in
+voxels of 0.8 mm."""
 
 DOUBT_REACH = 1.5
 """The doubt stands in voxels whose centre lies within so many voxels of the prior's surface."""
@@ -110,9 +118,18 @@ def doubt_on(grid: Grid, spread: Spread | None, to_grid: F64) -> F32:
     return out
 
 
+def prior_logit(depth: Any) -> Any:
+    """What a fine network's patch is added to behind the prior, from a depth of `missing_depth`; array or tensor.
+
+    `FIRST_LOGIT`, which every head subtracts, is taken back: before anything is learned, the patch is the prior's.
+    """
+    return 2 * DEPTH_MM * DEPTH_SLOPE * (depth - 0.5) - FIRST_LOGIT
+
+
 def coarse_input(form: Form, maps: Mapping[str, F32]) -> F32:
-    """(C, X, Y, Z), the channels in the form's order, from maps by the names in `Form.parts`."""
-    return np.stack([maps[name] for name in form.parts]).astype(np.float32, copy=False)
+    """(C, X, Y, Z), the channels in the form's order, from maps by the names in `Form.parts`; "skull" is among them."""
+    some = [maps[name] for name in form.parts]
+    return np.array(some, np.float32).reshape(len(some), *maps["skull"].shape)
 
 
-__all__ = ["MIDDLE", "coarse_input", "doubt_on", "mirrored", "skull_plane"]
+__all__ = ["DEPTH_MM", "DEPTH_SLOPE", "MIDDLE", "coarse_input", "doubt_on", "mirrored", "skull_plane"]

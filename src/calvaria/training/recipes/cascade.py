@@ -43,7 +43,8 @@ class CascadeSettings:
     """Which cascade is trained.
 
     Args:
-        form: cascade, this project's, or cascade-published.
+        form: cascade, this project's; cascade-published; or behind-prior, its fine network alone, which corrects the
+            shape prior.
         mirror: The coarse network's second channel, for an ablation: flip, plane or none; the form's by default.
         targets: What is learned, for an ablation: soft or hard; the form's by default.
         prior: Show both networks how much of each voxel the shape prior holds for missing bone.
@@ -70,7 +71,8 @@ class CascadeSettings:
     def made(self) -> Form:
         """The form with what is asked of it."""
         named = form_called(self.form)
-        wanted = replace(named, prior=self.prior, doubt=self.doubt, width=self.width, depth=self.depth)
+        prior = self.prior or named.prior
+        wanted = replace(named, prior=prior, doubt=self.doubt, width=self.width, depth=self.depth)
         if self.mirror:
             wanted = replace(wanted, mirror=cast(Mirror, self.mirror))
         return replace(wanted, soft=self.targets == "soft") if self.targets else wanted
