@@ -87,7 +87,7 @@ class FoldPriors:
         return self.work / f"field-{LAYOUT}-{row}.npz"
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _prior(priors: FoldPriors, fold: int) -> ShapePrior:
     entries = priors.cache.entries
     rows = [row for row in train_rows(priors.cache) if fold_of(entries[row].person, priors.folds) != fold]
