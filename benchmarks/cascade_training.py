@@ -7,7 +7,8 @@
 
 The first makes an hour's piece of a training of six hours; the same call again goes on, until all is done. How many
 steps a model takes is settled when its turn comes, by a dry run, so that it fills its share of the budget; that stands
-in FOLDER/plan.json, and a later call keeps to it. The second prints the commands and runs none.
+in FOLDER/plan.json, and a later call keeps to it. The second prints the commands and runs none. What this project adds
+is trained and measured by ``--models behind-prior`` and ``--models bare with-plane with-soft with-prior with-doubt``.
 
 On a GPU that is lent for minutes, all that needs none is done before: ``--until cases`` here, then there, with FOLDER
 carried over, ``--device cuda --budget 9 --minutes 9 --models multi-branch --precision bf16-mixed``. Cases at 0.8 mm
@@ -30,6 +31,22 @@ from calvaria.benchmarks.script import run_while_read
 
 SHARES = {"multi-branch": 0.4, "patch": 0.2, "rescaled": 0.2, "implant": 0.2}
 """Of the budget, by the names that `calvaria benchmark cascade` has beside the paper's rows."""
+
+BARE = ("--form", "cascade", "--branch", "patch", "--mirror", "flip", "--targets", "hard")
+
+OTHERS = {
+    "behind-prior": ("--form", "behind-prior", "--branch", "both"),
+    "bare": BARE,
+    "with-plane": (*BARE, "--mirror", "plane"),
+    "with-soft": (*BARE, "--targets", "soft"),
+    "with-prior": (*BARE, "--prior"),
+    "with-doubt": (*BARE, "--prior", "--doubt"),
+}
+"""Models that are trained where they are named: the fine network behind the shape prior, and what this project adds to
+the paper's patch model, each alone (the doubt goes with the prior). Each counts as a fifth of the budget."""
+
+KEPT = {"behind-prior": "behind", "rescaled": "matched", **dict.fromkeys(OTHERS.keys() - {"behind-prior"}, "doubt")}
+"""Whose cases are others than those of "plain"."""
 
 PROBE_STEPS = 1000
 """Of a dry run."""
@@ -71,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--folder", type=Path, required=True, help="where everything lies; a later call goes on from it")
     add("--budget", type=float, default=360.0, help="minutes of training, of all models together")
     add("--minutes", type=float, default=60.0, help="of this call, all that it does")
-    add("--models", nargs="+", choices=SHARES, default=list(SHARES), help="that are trained")
+    add("--models", nargs="+", choices=[*SHARES, *OTHERS], default=list(SHARES), help="that are trained")
+    add("--steps", type=int, help="of each model, whatever the budget says")
+    add("--warmup", type=int, default=100, help="steps until the learning rate is at its highest")
     add("--until", choices=("cases", "models", "tables"), default="tables", help="the last thing that is done")
     add("--population", type=Path, help="population.json that skulls are rescaled to (K4); else none is rescaled")
     add("--form", default="cascade", help="cascade or cascade-published")
@@ -115,20 +134,36 @@ def weights_of(options: argparse.Namespace) -> dict[str, Path]:
     return {name: options.folder / f"{name}.safetensors" for name in names}
 
 
+def share_of(name: str) -> float:
+    """Of the budget, before it is divided by the sum of all."""
+    return SHARES.get(name, 0.2)
+
+
 def trainings(options: argparse.Namespace) -> list[list[str]]:
-    """A training for each model; the cases of all that are not rescaled are the same."""
+    """A training for each model; cases are shared by all that can."""
     home, commands = options.folder, []
     for name, output in weights_of(options).items():
         branch = {"implant": "implant", "multi-branch": "both"}.get(name, "patch")
         matched = name in {"rescaled", "multi-branch"} and options.population is not None
-        words = ["train", "cascade", "--cache", str(home / "fine.safetensors"), "-o", str(output), "--branch", branch]
-        words += ["--clinical", str(home / "clinical")] if branch != "patch" else []
+        kept = "matched" if matched else KEPT.get(name, "plain")
+        words = ["train", "cascade", "--cache", str(home / "fine.safetensors"), "-o", str(output)]
+        words += ["--clinical", str(home / "clinical")] if branch != "patch" or name == "behind-prior" else []
         words += ["--match", str(options.population)] if matched else []
-        words += ["--kept-cases", str(home / f"cases-{'matched' if matched else 'plain'}"), "--work", str(home / name)]
-        words += ["--form", options.form, *(["--prior"] if options.prior else [])]
-        words += ["--count", str(options.count), "--window", str(options.window), "--jobs", str(options.jobs)]
+        words += ["--kept-cases", str(home / f"cases-{kept}"), "--work", str(home / name)]
+        own = ["--branch", branch, "--form", options.form, *(["--prior"] if options.prior else [])]
+        words += OTHERS.get(name, own)
+        words += [
+            "--warmup",
+            str(options.warmup),
+            "--count",
+            str(options.count),
+            "--window",
+            str(options.window),
+            "--jobs",
+            str(options.jobs),
+        ]
         words += ["--validation-cases", str(options.watched), "--batch", "4", "--precision", options.precision]
-        words += ["--device", options.device]
+        words += ["--warmup", str(options.warmup), "--device", options.device]
         commands.append(words)
     return commands
 
@@ -150,11 +185,13 @@ def _planned(command: list[str], options: argparse.Namespace) -> list[str]:
     """A training with its number of steps, found once; anything else as it is."""
     if command[:2] != ["train", "cascade"]:
         return command
+    if options.steps is not None:
+        return [*command, "--steps", str(options.steps)]
     name, file = Path(command[command.index("-o") + 1]).stem, options.folder / "plan.json"
     plan = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if name not in plan:
         told = json.loads(output_of([*command, "--steps", str(PROBE_STEPS), "--dry-run", "--json"]))
-        share = SHARES[name] / sum(SHARES[one] for one in weights_of(options))
+        share = share_of(name) / sum(map(share_of, weights_of(options)))
         steps = PROBE_STEPS * MARGIN * share * options.budget / told["minutes"]
         plan[name] = INTERVAL * max(1, round(steps / INTERVAL))
         file.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")

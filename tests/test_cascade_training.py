@@ -46,14 +46,15 @@ class Runner:
 
 
 def test_every_command_and_option_is_there(script, words, tmp_path, capsys):
-    all_of_them = ["--population", str(tmp_path / "p.json"), "--prior", "--commands"]
+    models = [*script.SHARES, *script.OTHERS]
+    all_of_them = ["--population", str(tmp_path / "p.json"), "--prior", "--commands", "--models", *models]
     assert script.main([*words, *all_of_them]) == 0
     lines = [line.split()[1:] for line in capsys.readouterr().out.splitlines()]
     assert [line[:2] for line in lines] == [
         ["data", "cache"],
         ["data", "simulate-clinical"],
         ["data", "import-clinical"],
-        *[["train", "cascade"]] * 4,
+        *[["train", "cascade"]] * 10,
         ["data", "simulate-clinical"],
         ["data", "import-clinical"],
         ["benchmark", "cascade"],
@@ -111,3 +112,16 @@ def test_without_a_population_nothing_is_rescaled(script, words, capsys):
     assert "--match" not in said
     assert "rescaled" not in said
     assert "benchmark" not in said
+
+
+def test_ablations_share_their_cases_and_take_the_steps_that_are_asked_for(script, words, monkeypatch, tmp_path):
+    runner = Runner(script, monkeypatch)
+    models = ["bare", "with-doubt", "behind-prior"]
+    script.main([*words, "--until", "models", "--models", *models, "--steps", "300", "--warmup", "50"])
+    trained = [command for command in runner.commands if command[0] == "train"]
+    assert not runner.asked
+    kept = [Path(command[command.index("--kept-cases") + 1]).name for command in trained]
+    assert kept == ["cases-doubt", "cases-doubt", "cases-behind"]
+    assert [command[-2:] for command in trained] == [["--steps", "300"]] * 3
+    assert ["--doubt" in command for command in trained] == [False, True, False]
+    assert ["--clinical" in command for command in trained] == [False, False, True]
