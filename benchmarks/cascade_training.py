@@ -152,16 +152,7 @@ def trainings(options: argparse.Namespace) -> list[list[str]]:
         words += ["--kept-cases", str(home / f"cases-{kept}"), "--work", str(home / name)]
         own = ["--branch", branch, "--form", options.form, *(["--prior"] if options.prior else [])]
         words += OTHERS.get(name, own)
-        words += [
-            "--warmup",
-            str(options.warmup),
-            "--count",
-            str(options.count),
-            "--window",
-            str(options.window),
-            "--jobs",
-            str(options.jobs),
-        ]
+        words += ["--count", str(options.count), "--window", str(options.window), "--jobs", str(options.jobs)]
         words += ["--validation-cases", str(options.watched), "--batch", "4", "--precision", options.precision]
         words += ["--warmup", str(options.warmup), "--device", options.device]
         commands.append(words)
