@@ -29,6 +29,7 @@ from calvaria.reconstruction.networks.cascade_engine import (
     runs_in_torch,
     stage_path,
 )
+from calvaria.reconstruction.networks.cascade_inputs import DEPTH_SLOPE
 from calvaria.reconstruction.networks.engine import sketch_on
 from calvaria.reconstruction.networks.forms import FIRST_LOGIT, FORMS, Form
 from calvaria.reconstruction.protocol import SoftField, Spread
@@ -243,9 +244,26 @@ def test_behind_a_prior_that_needs_no_correction_the_patch_is_the_priors(monkeyp
     assert (implant > 0.5).any()
     assert not (implant > 0.5)[patch < 0.5].any()
     done = engine.complete(field, prior.soft)
-    both = done.region & prior.soft.region & (np.abs(prior.soft.distance_mm) < 1.0) & (field.distance_mm > 3)
-    assert both.sum() > 100
-    assert np.abs(done.distance_mm - prior.soft.distance_mm)[both].mean() < 0.15
+    assert done.spread is prior.spread  # how sure the prior is is still said
+    near = done.region & (np.abs(prior.soft.distance_mm) < 2.0)
+    np.testing.assert_array_equal(done.region, prior.soft.region)
+    np.testing.assert_allclose(done.distance_mm[near], prior.soft.distance_mm[near], atol=1e-4)
+
+
+def test_behind_a_prior_the_surface_moves_by_what_is_added_to_its_logits():
+    prior, outwards_mm = KnowingPrior(), 0.6
+
+    def run(x):
+        return correcting(x) + DEPTH_SLOPE * outwards_mm
+
+    engine = CascadeEngine(replace(SPEC, form=FORMS["behind-prior"]), None, Shown(run), family_template(), prior)
+    field = boxed(HEAD)
+    done = engine.complete(field, prior.soft)
+    near = done.region & (np.abs(prior.soft.distance_mm) < 1.0) & (field.distance_mm > 4.0)
+    assert near.sum() > 100
+    np.testing.assert_allclose((prior.soft.distance_mm - done.distance_mm)[near], outwards_mm, atol=0.05)
+    there = done.region & (field.distance_mm < -3.0)  # bone stays where it is
+    np.testing.assert_array_equal(done.distance_mm[there], prior.soft.distance_mm[there])
 
 
 def weights(folder, spec=SMALL, converted=True):

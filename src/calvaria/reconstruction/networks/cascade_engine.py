@@ -19,6 +19,7 @@ from calvaria.models.runtime import Run, has_openvino, run_in_openvino
 from calvaria.reconstruction.box import AIR_MM, TRUNCATION_MM, BoxField, box_grid
 from calvaria.reconstruction.networks.cascade_inputs import (
     DEPTH_MM,
+    DEPTH_SLOPE,
     coarse_input,
     doubt_on,
     mirrored,
@@ -38,7 +39,7 @@ from calvaria.reconstruction.networks.engine import (
     soft_field,
     without_small_components,
 )
-from calvaria.reconstruction.networks.forms import BRANCHES, Branch, Form
+from calvaria.reconstruction.networks.forms import BRANCHES, FIRST_LOGIT, Branch, Form
 from calvaria.reconstruction.networks.windows import Windows, upscaled_window
 from calvaria.reconstruction.protocol import Completion, SoftField, Stage
 from calvaria.reconstruction.repose import missing_depth, settle
@@ -47,6 +48,7 @@ from calvaria.skull.canonical import CanonicalFrame
 from calvaria.skull.template import Template
 from calvaria.types import F32, U8, BoolArray
 from calvaria.volume.distance import distance_to
+from calvaria.volume.gather import trilinear_at
 from calvaria.volume.grid import Box, Grid
 from calvaria.volume.morphology import dilate_mm
 from calvaria.volume.resample import resample_mask
@@ -63,6 +65,9 @@ CLIP_MM = 3.2
 
 OVERLAP_SHARE = 0.25
 """Share of a window's edge by which neighbours overlap at least."""
+
+SURE = 1e-3
+"""Probabilities nearer to 0 or 1 than this say no more of where a surface is."""
 
 CASCADE_STAGES = ("coarse", "fine")
 """The networks; their converted files are NAME-coarse and NAME-fine."""
@@ -134,11 +139,13 @@ class Answer:
         grid: a part of the full grid, canonical mm.
         bone: (I, J, K) the defective skull there.
         maps: (2, I, J, K) uint8, probability in 255ths of patch and implant, in the order of `BRANCHES`.
+        corrected: of a network behind the shape prior, the prior's completion with what the network changes of it.
     """
 
     grid: Grid
     bone: BoolArray
     maps: U8
+    corrected: SoftField | None = None
 
     def probability(self, branch: Branch) -> Volume:
         """float32, 0 to 1, of "patch" or "implant"; 0 where bone is."""
@@ -269,9 +276,11 @@ class CascadeEngine:
             bone = resample_mask(skull, place.moved(frame.to_world)).mask
         further = [maps[name] for name in self.spec.form.further]
         if not self.spec.form.behind or soft is None:
-            return Answer(place, bone, self._fine_answer(windows, bone, [*coarse, *further]))
-        frame = CanonicalFrame(np.eye(4), np.array(field.scale), 0.0, ())  # the box in canonical mm
-        return Answer(place, bone, self._fine_answer(windows, bone, further, _depth(soft, frame, bone, place)))
+            return Answer(place, bone, _in_bytes(self._fine_answer(windows, bone, [*coarse, *further])))
+        depth = _depth(soft, field, bone, place)
+        found = self._fine_answer(windows, bone, further, depth)
+        patch = Volume(np.where(bone, 0, found[BRANCHES.index("patch")]), place)
+        return Answer(place, bone, _in_bytes(found), _corrected(soft, field, depth, patch))
 
     def _prior_says(self, field: BoxField, sketch: SoftField | None) -> SoftField | None:
         """What the form is shown of the prior: its sketch, or its completion; None where it is shown nothing."""
@@ -301,8 +310,8 @@ class CascadeEngine:
             return np.stack([maps["prior"], np.zeros_like(maps["prior"])])
         return _both_ways(self._coarse, coarse_input(self.spec.form, maps))
 
-    def _fine_answer(self, windows: Windows, bone: BoolArray, maps: list[F32], depth: F32 | None = None) -> U8:
-        """(2, I, J, K) probabilities in 255ths, blended from the windows; behind the prior from its depth, too."""
+    def _fine_answer(self, windows: Windows, bone: BoolArray, maps: list[F32], depth: F32 | None = None) -> F32:
+        """(2, I, J, K) probabilities, blended from the windows; behind the prior from its depth, too."""
         size = (windows.size, windows.size, windows.size)
         total = np.zeros((len(BRANCHES), *bone.shape), np.float32)
         corner = tuple(part.start for part in windows.box)
@@ -312,8 +321,7 @@ class CascadeEngine:
             shown = np.stack([*own, *(upscaled_window(one, start, size, self.spec.zoom) for one in maps)])
             begun = None if depth is None else prior_logit(depth[here])
             total[(slice(None), *here)] += weight * _both_ways(self._fine, shown.astype(np.float32), begun)
-        out: U8 = np.rint(255 * np.clip(total, 0, 1)).astype(np.uint8)
-        return out
+        return np.clip(total, 0, 1)
 
     @staticmethod
     def implant_of(found: Answer | None, frame: CanonicalFrame) -> Volume | None:
@@ -335,6 +343,8 @@ class CascadeEngine:
         nothing = SoftField(np.full(box.shape, AIR_MM, np.float32), np.zeros(box.shape, bool), 0.0)
         if found is None:
             return nothing
+        if found.corrected is not None:
+            return found.corrected
         missing = without_small_components(found.probability("patch").data, found.grid)
         near = distance_to(Volume(missing > 0.5, found.grid), limit_mm=2 * CLIP_MM) <= CLIP_MM
         nodes = box.moved(np.diag([*field.scale, 1.0]))
@@ -371,8 +381,36 @@ def _both_ways(run: Run, x: F32, begun: F32 | None = None) -> F32:
     return mean
 
 
-def _depth(soft: SoftField, frame: CanonicalFrame, bone: BoolArray, grid: Grid) -> F32:
-    """The depth of a completion as training cases keep it, in whole 255ths."""
+def _in_bytes(share: F32) -> U8:
+    out: U8 = np.rint(255 * share).astype(np.uint8)
+    return out
+
+
+def _corrected(soft: SoftField, field: BoxField, depth: F32, patch: Volume) -> SoftField:
+    """The prior's completion, moved by what a network has made of it.
+
+    Args:
+        soft: the prior's.
+        field: the skull in the common box.
+        depth: (I, J, K) of it, that the network's answer began with.
+        patch: the network's probability, canonical mm, 0 in bone and where it was not asked.
+    """
+    from scipy.special import logit
+
+    asked = patch.data > 0
+    # Logits are distances from a surface: what was added to the prior's is how far the surface has moved.
+    begun = np.clip(prior_logit(depth) + FIRST_LOGIT, logit(SURE), logit(1 - SURE))
+    added = logit(np.clip(patch.data, SURE, 1 - SURE)) - begun
+    outwards_mm = np.where(asked, np.clip(added / DEPTH_SLOPE, -DEPTH_MM, DEPTH_MM), 0).astype(np.float32)
+    nodes = box_grid().moved(np.diag([*field.scale, 1.0])).centres_mm()[soft.region]
+    distance = soft.distance_mm.copy()
+    distance[soft.region] -= trilinear_at(outwards_mm.reshape(-1), patch.shape, patch.grid.to_index(nodes).T)
+    return replace(soft, distance_mm=distance)
+
+
+def _depth(soft: SoftField, field: BoxField, bone: BoolArray, grid: Grid) -> F32:
+    """The depth of a completion on a grid in canonical mm as training cases keep it, in whole 255ths."""
+    frame = CanonicalFrame(np.eye(4), np.array(field.scale), 0.0, ())
     bytes_ = np.rint(255 * missing_depth(soft, frame, bone, grid, DEPTH_MM))
     return (bytes_ / 255).astype(np.float32)
 
