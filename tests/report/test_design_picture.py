@@ -160,6 +160,7 @@ def test_scales_hold_what_was_asked_and_what_was_found():
     assert clearance.colours_of([np.nan]).tolist() == [list(map(float, design_picture.UNKNOWN))]
     bone = dataclasses.replace(design, settings=ImplantSettings(thickness="bone", widening_mm=1.0))
     assert thickness_scale(bone).mark_mm is None
+    assert thickness_scale(dataclasses.replace(design, surface_from="learned")).mark_mm is None
     assert clearance_scale(bone).values[-1] == pytest.approx(2.4)
 
 

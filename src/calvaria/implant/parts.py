@@ -228,5 +228,11 @@ class Design:
         """Whether a check failed."""
         return any(check.verdict == "fail" for check in self.checks)
 
+    @property
+    def asked_thickness_mm(self) -> float | None:
+        """The thickness that was asked for; None where it is the bone's own, or was learned."""
+        constant = self.settings.thickness == "constant" and self.surface_from != "learned"
+        return self.settings.thickness_mm if constant else None
+
 
 __all__ = ["Check", "Design", "Maps", "Outline", "Part", "Relief", "Sheet", "Verdict"]

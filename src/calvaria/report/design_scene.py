@@ -78,7 +78,7 @@ class Scale:
 def thickness_scale(design: Design) -> Scale:
     """From a little under the thinnest to a little over the thickest place, at least 2 mm apart."""
     settings = design.settings
-    asked = settings.thickness_mm if settings.thickness == "constant" else None
+    asked = design.asked_thickness_mm
     known = np.concatenate([one.thickness_mm[np.isfinite(one.thickness_mm)] for one in design.maps] or [np.zeros(0)])
     low, high = np.percentile(known, SHOWN_PERCENT) if len(known) else (settings.thickness_mm,) * 2
     middle = (low + high) / 2 if asked is None else asked

@@ -86,7 +86,9 @@ def _header(draw: ImageDraw, design: Design, width: int) -> None:
     """What the design is, and whether it passed its checks."""
     count, settings = len(design.parts), design.settings
     title = "Implant" if count == 1 else f"{count} implants"
-    body = f"{settings.thickness_mm:g} mm thick" if settings.thickness == "constant" else "as thick as the bone"
+    asked_mm = design.asked_thickness_mm
+    own = "as thick as was learned" if design.surface_from == "learned" else "as thick as the bone"
+    body = own if asked_mm is None else f"{asked_mm:g} mm thick"
     volume = sum(part.mesh.volume_ml for part in design.parts)
     draw.text((GAP_PX + 8, HEADER_PX / 2), title, INK, font(24), anchor="lm")
     left = GAP_PX + 30 + draw.textlength(title, font(24))
