@@ -24,6 +24,10 @@ from calvaria.reconstruction.networks.forms import BRANCHES, FIRST_LOGIT, Form
 from calvaria.reconstruction.networks.runet import ResidualBlock, _beside, _down, _fitted, _up
 
 
+PATCH_HEAD = BRANCHES.index("patch")
+"""The head that corrects the shape prior where a network stands behind it."""
+
+
 class Stage(nn.Module):
     """One network of the cascade: a U-Net, and a head for each of `BRANCHES`.
 
@@ -65,10 +69,6 @@ class Stage(nn.Module):
 def _head(width: int) -> nn.Sequential:
     """As published: convolution, rectifier, convolution, with as many features as the last layer before it."""
     return nn.Sequential(nn.Conv3d(width, width, 3, padding=1), nn.ReLU(), nn.Conv3d(width, 1, 1))
-
-
-PATCH_HEAD = BRANCHES.index("patch")
-"""The head that corrects the shape prior where a network stands behind it."""
 
 
 class CascadeNet(nn.Module):
