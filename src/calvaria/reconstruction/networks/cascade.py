@@ -23,7 +23,6 @@ from calvaria.reconstruction.networks.cascade_inputs import prior_logit
 from calvaria.reconstruction.networks.forms import BRANCHES, FIRST_LOGIT, Form
 from calvaria.reconstruction.networks.runet import ResidualBlock, _beside, _down, _fitted, _up
 
-
 PATCH_HEAD = BRANCHES.index("patch")
 """The head that corrects the shape prior where a network stands behind it."""
 
