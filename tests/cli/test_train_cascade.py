@@ -85,7 +85,7 @@ def test_a_dry_run_says_what_it_will_cost(cache, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--form", "vnet"], "the cascade's forms are cascade-published, cascade; got 'vnet'"),
+        (["--form", "vnet"], "the cascade's forms are cascade-published, cascade, behind-prior; got 'vnet'"),
         (["--branch", "both"], "implants are learned from clinical cases: give --clinical FOLDER"),
         (["--branch", "patch", "--doubt"], "doubt is the shape prior's; it goes with the prior only"),
         (["--clinical", "nowhere"], "nowhere: no index.csv in it; calvaria data import-clinical TABLE"),

@@ -81,7 +81,6 @@ class Learner(pl.LightningModule):
         self, recipe: NetworkRecipe, network: nn.Module, grid: Grid, source: Maker[Any], watched: Sequence[Any]
     ) -> None:
         super().__init__()
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # a CPU convolves it faster
         self.settings, self.grid, self.network = recipe.optimisation, grid, network
         self.source, self.watched = source, watched
         self.skipped, self._in_a_row = 0, 0
