@@ -7,7 +7,7 @@ import math
 import pytest
 
 from calvaria.benchmarks.cascade import DESIGN, IMPLANT, PARAMETRIC, PATCH, PRIOR, Row
-from calvaria.benchmarks.cascade_table import table
+from calvaria.benchmarks.cascade_table import _pairs, table
 
 
 def row(person=0, what=PATCH, method=PRIOR, dsc=0.9, kind="clinical", **more):
@@ -94,3 +94,10 @@ def test_each_model_is_tested_against_those_before_it_and_the_prior_by_three_tes
 def test_too_few_persons_are_not_tested():
     rows = [row(n, method=method) for n in range(2) for method in (PRIOR, "patch")]
     assert not [line for line in table(rows) if " against " in line]
+
+
+def test_additions_are_tested_against_the_bare_model():
+    assert _pairs(["shape-prior", "bare", "with-soft"]) == [
+        ("shape-prior", "with-soft"),
+        ("bare", "with-soft"),
+    ]

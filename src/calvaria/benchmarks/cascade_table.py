@@ -48,6 +48,9 @@ IMPLANTS: Mapping[str, Implant] = {
 ORDER = ("patch", "rescaled", "implant", "multi-branch")
 """Of the paper's models: each is tested against those before it."""
 
+BARE = "bare"
+"""The model without any addition, which those with one are tested against."""
+
 PATCH_HEADING = (
     f"{'method':<28} {'n':>3}  {'DSC':<11} {'worst':<6} {'bDSC':<11} {'HD95 mm':<11} {'outer mm':<11} "
     f"{'border mm':<11} {'curvature mm^-4':<15} {'empty':>5} {'s':>6} {'CPU s':>6} {'MB':>6}"
@@ -186,8 +189,8 @@ def _failed_checks(rows: Sequence[Row]) -> list[str]:
 
 
 def _pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """What is tested: the paper's models against those before, all of them against what needs none."""
-    base = [name for name in (PRIOR, PARAMETRIC) if name in methods]
+    """What is tested: the paper's models against those before, all of them against what needs none and `BARE`."""
+    base = [name for name in (PRIOR, PARAMETRIC, BARE) if name in methods]
     own = [name for name in methods if name not in base]
     ranked = [name for name in ORDER if name in own]
     rest = [name for name in own if name not in ranked]
