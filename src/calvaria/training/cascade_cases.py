@@ -31,7 +31,7 @@ from calvaria.io.result import sha256_of
 from calvaria.jobs import Progress, counted, in_order, unheard
 from calvaria.reconstruction.box import box_to_world
 from calvaria.reconstruction.engines import load_prior
-from calvaria.reconstruction.networks.cascade_inputs import DEPTH_MM, doubt_on, skull_plane
+from calvaria.reconstruction.networks.cascade_inputs import DEPTH_MM, MIDDLE, doubt_on, skull_plane
 from calvaria.reconstruction.networks.forms import BRANCHES, Branch
 from calvaria.reconstruction.repose import missing_depth, missing_share, settle
 from calvaria.skull.canonical import locate
@@ -188,7 +188,7 @@ class CascadeCases:
     def _made(self, side: str, branch: Branch, number: int) -> Kept:
         bone, truth, known, person = (self._synthetic if branch == "patch" else self._clinical)(side, number)
         skull = Volume(bone, self.grid)
-        plane = skull_plane(skull)
+        plane = MIDDLE if self.recipe.form.behind else skull_plane(skull)  # behind the prior no mirror image is shown
         kept = Kept(bone, truth & ~bone, known, np.array([*plane.normal, plane.offset_mm]))
         return self._with_prior(kept, skull, person) if self.recipe.form.prior else kept
 

@@ -301,7 +301,8 @@ class CascadeEngine:
             maps["mirror"] = mirrored(seen, grid, form.mirror, **plane)
         if soft is not None:
             maps["prior"] = sketch_on(grid, field, soft)
-            maps["doubt"] = doubt_on(grid, soft.spread, np.diag([*field.scale, 1.0]))
+            if form.doubt:
+                maps["doubt"] = doubt_on(grid, soft.spread, np.diag([*field.scale, 1.0]))
         return maps
 
     def _coarse_answer(self, maps: dict[str, F32]) -> F32:
